@@ -1,0 +1,24 @@
+#pragma once
+#include <bit>
+#include <cstdint>
+
+/// Conversions from the 16-bit storage types. Scalar; the vector forms live with each ISA.
+namespace stamp {
+
+/// IEEE binary16 -> binary32, exact (subnormals, infinities and NaN payloads included).
+inline float f16_to_f32(uint16_t h) {
+  const uint32_t sign = uint32_t(h & 0x8000u) << 16;
+  const uint32_t exponent = (h >> 10) & 0x1fu;
+  const uint32_t mantissa = h & 0x3ffu;
+  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24
+    const float magnitude = float(mantissa) * 0x1p-24f;
+    return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
+  }
+  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
+  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+}
+
+/// bfloat16 -> binary32: the upper half of the word.
+inline float bf16_to_f32(uint16_t b) { return std::bit_cast<float>(uint32_t(b) << 16); }
+
+}  // namespace stamp

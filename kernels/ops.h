@@ -1,0 +1,66 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/views.h"
+
+namespace stamp {
+
+/// Every operation of the forward pass, and the only seam between devices. Outputs come first, then inputs,
+/// weights and parameters. Unless a line says otherwise, outputs may not overlap inputs. Nothing allocates per
+/// call. Each output row depends on its own inputs alone and is reduced in a fixed order, so a row's bits are
+/// the same whatever the batch, the number of threads and the neighbours in the cache.
+///
+/// Shapes are preconditions (checked by the callers that build the views), not user input.
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  /// "reference", "scalar", "avx2", "avx512", ...
+  virtual std::string_view name() const = 0;
+  virtual int threads() const = 0;
+
+  /// out[r, :] = table[ids[r], :]                     out [tokens, dim], table [vocab, dim]
+  virtual void embed(Mat<float> out, std::span<const int32_t> ids, WeightView table) = 0;
+
+  /// out = in / sqrt(mean(in^2) + eps) * gain         out, in [tokens, dim] (may be the same), gain [dim]
+  virtual void rms_norm(Mat<float> out, Mat<const float> in, std::span<const float> gain, float eps) = 0;
+
+  /// out = in weight^T + bias                         out [tokens, n], in [tokens, k], weight [n, k], bias [n] or empty
+  virtual void linear(Mat<float> out, Mat<const float> in, WeightView weight, std::span<const float> bias) = 0;
+
+  /// Rotary embedding in place, halves convention: (x[i], x[i + d/2]) turned by angle i.
+  ///                                                  x [tokens, heads * head_dim], cos, sin [tokens, head_dim / 2]
+  virtual void rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin) = 0;
+
+  /// gate = silu(gate) * up                           gate, up [tokens, hidden]
+  virtual void silu_mul(Mat<float> gate, Mat<const float> up) = 0;
+
+  /// x += y                                           x, y [tokens, dim]
+  virtual void add(Mat<float> x, Mat<const float> y) = 0;
+
+  /// Writes each run's keys and values to its pages.  k, v [tokens, kv_heads * head_dim]
+  virtual void append_kv(KvPages kv, Mat<const float> k, Mat<const float> v, std::span<const RowRun> runs) = 0;
+
+  /// Causal attention of every row over its own sequence, the row's own position included; query head h reads
+  /// KV head h / (heads / kv_heads).                  out, q [tokens, heads * head_dim]
+  virtual void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
+                         float scale) = 0;
+
+  /// out[r] = log softmax(logits[r, :])[targets[r]]   logits [tokens, vocab]
+  virtual void token_logprobs(std::span<float> out, Mat<const float> logits, std::span<const int32_t> targets) = 0;
+};
+
+/// Names of the Ops this machine can run, best first.
+std::vector<std::string> available_ops();
+
+/// Makes the Ops called `name`; an empty name takes STAMP_FORCE_OPS, else the best available. `threads` <= 0
+/// means one per core this process may run on. Throws InputError naming the choices if the name is unknown or
+/// this machine cannot run it.
+std::unique_ptr<Ops> make_ops(std::string_view name = {}, int threads = 0);
+
+}  // namespace stamp
