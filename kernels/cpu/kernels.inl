@@ -1,0 +1,299 @@
+// Bodies of CpuKernels over the vector type V of the including file (vec_*.h). Included once per instruction
+// set, inside a namespace of its own.
+
+// ---- linear -----------------------------------------------------------------------------------------------
+
+struct F32Weights {
+  using T = float;
+  static V load(const T* p) { return isa::load(p); }
+  static V load_n(const T* p, int64_t n) { return isa::load_n(p, n); }
+};
+struct F16Weights {
+  using T = uint16_t;
+  static V load(const T* p) { return load_f16(p); }
+  static V load_n(const T* p, int64_t n) { return load_f16_n(p, n); }
+};
+struct Bf16Weights {
+  using T = uint16_t;
+  static V load(const T* p) { return load_bf16(p); }
+  static V load_n(const T* p, int64_t n) { return load_bf16_n(p, n); }
+};
+
+/// R x C dot products of length k, all accumulators in registers.
+template <class W, int R, int C>
+inline __attribute__((always_inline)) void dot_tile(float* out, int64_t ldo, const float* in, int64_t ldi,
+                                                    const typename W::T* w, int64_t ldw, int64_t k,
+                                                    const float* bias) {
+  V acc[R][C];
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) acc[r][c] = set1(0.0f);
+  const int64_t whole = k / kLanes * kLanes;
+  for (int64_t i = 0; i < whole; i += kLanes) {
+    V a[R];
+    for (int r = 0; r < R; ++r) a[r] = load(in + r * ldi + i);
+    for (int c = 0; c < C; ++c) {
+      // One row: the weights come from memory, so ask for the next tile's. Its rows follow this one's.
+      if (R == 1 && i % (64 / int64_t(sizeof(*w))) == 0) prefetch(w + (C + c) * ldw + i);
+      const V b = W::load(w + c * ldw + i);
+      for (int r = 0; r < R; ++r) acc[r][c] = fma(a[r], b, acc[r][c]);
+    }
+  }
+  if (whole < k) {
+    V a[R];
+    for (int r = 0; r < R; ++r) a[r] = load_n(in + r * ldi + whole, k - whole);
+    for (int c = 0; c < C; ++c) {
+      const V b = W::load_n(w + c * ldw + whole, k - whole);
+      for (int r = 0; r < R; ++r) acc[r][c] = fma(a[r], b, acc[r][c]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) out[r * ldo + c] = reduce_add(acc[r][c]) + (bias ? bias[c] : 0.0f);
+}
+
+template <class W, int R>
+void dot_rows(float* out, int64_t ldo, const float* in, int64_t ldi, const typename W::T* w, int64_t ldw,
+              int64_t cols, int64_t k, const float* bias) {
+  constexpr int C = R == 1 ? kColTileOneRow : kColTile;
+  int64_t c = 0;
+  for (; c + C <= cols; c += C) dot_tile<W, R, C>(out + c, ldo, in, ldi, w + c * ldw, ldw, k, bias ? bias + c : nullptr);
+  for (; c < cols; ++c) dot_tile<W, R, 1>(out + c, ldo, in, ldi, w + c * ldw, ldw, k, bias ? bias + c : nullptr);
+}
+
+/// A tile of rows stays in the first-level cache while the weights pass by.
+template <class W>
+void linear_of(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const void* weights, int64_t ldw,
+               int64_t cols, int64_t k, const float* bias) {
+  const auto* w = static_cast<const typename W::T*>(weights);
+  int64_t r = 0;
+  for (; r + kRowTile <= rows; r += kRowTile)
+    dot_rows<W, kRowTile>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
+  if (kRowTile > 3 && rows - r == 3)
+    dot_rows<W, 3>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
+  else if (kRowTile > 2 && rows - r == 2)
+    dot_rows<W, 2>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
+  else if (rows - r == 1)
+    dot_rows<W, 1>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
+}
+
+void linear(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const void* w, DType dtype,
+            int64_t ldw, int64_t cols, int64_t k, const float* bias) {
+  switch (dtype) {
+    case DType::kF32: return linear_of<F32Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
+    case DType::kF16: return linear_of<F16Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
+    case DType::kBF16: return linear_of<Bf16Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
+  }
+}
+
+template <class W>
+void widen_of(float* dst, const void* src, int64_t n) {
+  const auto* p = static_cast<const typename W::T*>(src);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(dst + i, W::load(p + i));
+  if (i < n) store_n(dst + i, W::load_n(p + i, n - i), n - i);
+}
+
+void widen(float* dst, const void* src, DType dtype, int64_t n) {
+  switch (dtype) {
+    case DType::kF32: return widen_of<F32Weights>(dst, src, n);
+    case DType::kF16: return widen_of<F16Weights>(dst, src, n);
+    case DType::kBF16: return widen_of<Bf16Weights>(dst, src, n);
+  }
+}
+
+// ---- elementwise ------------------------------------------------------------------------------------------
+
+/// body(i, n): n lanes are live at offset i; n == kLanes but for the last.
+template <class Body>
+inline void for_lanes(int64_t n, Body body) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) body(i, int64_t(kLanes));
+  if (i < n) body(i, n - i);
+}
+inline V load_some(const float* p, int64_t n) { return n == kLanes ? load(p) : load_n(p, n); }
+inline void store_some(float* p, V v, int64_t n) { n == kLanes ? store(p, v) : store_n(p, v, n); }
+
+/// exp(x) for x in [-87.3, 88], clamped outside; relative error below 2e-7. Cody-Waite reduction by ln 2 and a
+/// Taylor polynomial of degree 7 on [-ln2/2, ln2/2] (its remainder there is below 6e-9).
+inline V exp(V x) {
+  x = min(max(x, set1(-87.3f)), set1(88.0f));
+  const V n = round_nearest(mul(x, set1(1.44269504f)));
+  V r = fma(n, set1(-0.693359375f), x);
+  r = fma(n, set1(2.12194440e-4f), r);
+  V p = set1(1.0f / 5040);
+  p = fma(p, r, set1(1.0f / 720));
+  p = fma(p, r, set1(1.0f / 120));
+  p = fma(p, r, set1(1.0f / 24));
+  p = fma(p, r, set1(1.0f / 6));
+  p = fma(p, r, set1(0.5f));
+  p = fma(p, r, set1(1.0f));
+  p = fma(p, r, set1(1.0f));
+  return scale_by_power(p, n);
+}
+
+void rms_norm(float* out, const float* in, const float* gain, int64_t n, float eps) {
+  V sum = set1(0.0f);
+  for_lanes(n, [&](int64_t i, int64_t live) {
+    const V x = load_some(in + i, live);
+    sum = fma(x, x, sum);
+  });
+  const V inverse = set1(1.0f / __builtin_sqrtf(reduce_add(sum) / float(n) + eps));
+  for_lanes(n, [&](int64_t i, int64_t live) {
+    store_some(out + i, mul(mul(load_some(in + i, live), inverse), load_some(gain + i, live)), live);
+  });
+}
+
+void rope(float* x, int64_t heads, int64_t head_dim, const float* cos, const float* sin) {
+  const int64_t half = head_dim / 2;
+  for (int64_t h = 0; h < heads; ++h, x += head_dim) {
+    for_lanes(half, [&](int64_t i, int64_t live) {
+      const V a = load_some(x + i, live), b = load_some(x + half + i, live);
+      const V c = load_some(cos + i, live), s = load_some(sin + i, live);
+      store_some(x + i, sub(mul(a, c), mul(b, s)), live);
+      store_some(x + half + i, fma(a, s, mul(b, c)), live);
+    });
+  }
+}
+
+void silu_mul(float* gate, const float* up, int64_t n) {
+  for_lanes(n, [&](int64_t i, int64_t live) {
+    const V g = load_some(gate + i, live);
+    const V silu = div(g, add(set1(1.0f), exp(sub(set1(0.0f), g))));
+    store_some(gate + i, mul(silu, load_some(up + i, live)), live);
+  });
+}
+
+void add_to(float* x, const float* y, int64_t n) {
+  for_lanes(n, [&](int64_t i, int64_t live) {
+    store_some(x + i, add(load_some(x + i, live), load_some(y + i, live)), live);
+  });
+}
+
+double log_sum_exp(const float* x, int64_t n) {
+  V top = set1(x[0]);
+  for_lanes(n, [&](int64_t i, int64_t live) { top = max(top, keep_first(load_some(x + i, live), live, x[0])); });
+  const V peak = set1(reduce_max(top));
+  constexpr int64_t kChunk = 1024;  // float sums stay short; double carries the rest
+  double total = 0;
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    V sum = set1(0.0f);
+    for_lanes(n - begin < kChunk ? n - begin : kChunk, [&](int64_t i, int64_t live) {
+      sum = add(sum, keep_first(exp(sub(load_some(x + begin + i, live), peak)), live, 0.0f));
+    });
+    total += double(reduce_add(sum));
+  }
+  return double(reduce_max(peak)) + __builtin_log(total);
+}
+
+// ---- attention --------------------------------------------------------------------------------------------
+
+/// c [R, n] (+)= a [R, k] b [k, n]: each element is one chain over k.
+template <int R, int N>
+inline __attribute__((always_inline)) void multiply_tile(float* c, int64_t ldc, const float* a, int64_t lda,
+                                                         const float* b, int64_t ldb, int64_t k, bool accumulate) {
+  V acc[R][N];
+  for (int r = 0; r < R; ++r)
+    for (int j = 0; j < N; ++j) acc[r][j] = accumulate ? load(c + r * ldc + j * kLanes) : set1(0.0f);
+  for (int64_t i = 0; i < k; ++i) {
+    V row[N];
+    for (int j = 0; j < N; ++j) row[j] = load(b + i * ldb + j * kLanes);
+    for (int r = 0; r < R; ++r) {
+      const V x = set1(a[r * lda + i]);
+      for (int j = 0; j < N; ++j) acc[r][j] = fma(x, row[j], acc[r][j]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int j = 0; j < N; ++j) store(c + r * ldc + j * kLanes, acc[r][j]);
+}
+
+/// One vector column whose last lanes may be dead.
+inline void multiply_column(float* c, int64_t ldc, const float* a, int64_t lda, const float* b, int64_t ldb,
+                            int64_t rows, int64_t live, int64_t k, bool accumulate) {
+  for (int64_t r = 0; r < rows; ++r) {
+    V acc = accumulate ? load_some(c + r * ldc, live) : set1(0.0f);
+    for (int64_t i = 0; i < k; ++i) acc = fma(set1(a[r * lda + i]), load_some(b + i * ldb, live), acc);
+    store_some(c + r * ldc, acc, live);
+  }
+}
+
+/// c [rows, n] (+)= a [rows, k] b [k, n]
+void multiply(float* c, int64_t ldc, const float* a, int64_t lda, const float* b, int64_t ldb, int64_t rows, int64_t n,
+              int64_t k, bool accumulate) {
+  constexpr int64_t kWide = kMulVecs * kLanes;
+  int64_t j = 0;
+  for (; j + kWide <= n; j += kWide) {
+    int64_t r = 0;
+    for (; r + kMulRows <= rows; r += kMulRows)
+      multiply_tile<kMulRows, kMulVecs>(c + r * ldc + j, ldc, a + r * lda, lda, b + j, ldb, k, accumulate);
+    for (; r + 3 <= rows; r += 3)
+      multiply_tile<3, kMulVecs>(c + r * ldc + j, ldc, a + r * lda, lda, b + j, ldb, k, accumulate);
+    for (; r < rows; ++r)
+      multiply_tile<1, kMulVecs>(c + r * ldc + j, ldc, a + r * lda, lda, b + j, ldb, k, accumulate);
+  }
+  for (; j < n; j += kLanes)
+    multiply_column(c + j, ldc, a, lda, b + j, ldb, rows, n - j < kLanes ? n - j : kLanes, k, accumulate);
+}
+
+/// One row of online softmax over a page: s[0, kBlock) becomes probabilities relative to the running maximum,
+/// of which keys >= visible are zero; the row's output and sum are rescaled when the maximum moves.
+inline void softmax_page(float* s, int64_t visible, float* peak, float* sum, float* out, int64_t head_dim) {
+  const float lowest = -__builtin_inff();
+  V top = set1(lowest);
+  for (int64_t i = 0; i < kBlock; i += kLanes) top = max(top, keep_first(load(s + i), visible - i, lowest));
+  const float page_peak = reduce_max(top);
+  if (page_peak > *peak) {
+    const V shift = exp(set1(*peak - page_peak));  // the first page's peak is -inf: sum and out are still zero
+    *sum *= reduce_max(shift);
+    for_lanes(head_dim, [&](int64_t i, int64_t live) { store_some(out + i, mul(load_some(out + i, live), shift), live); });
+    *peak = page_peak;
+  }
+  const V base = set1(*peak);
+  V total = set1(0.0f);
+  for (int64_t i = 0; i < kBlock; i += kLanes) {
+    const V p = keep_first(exp(sub(load(s + i), base)), visible - i, 0.0f);
+    total = add(total, p);
+    store(s + i, p);
+  }
+  *sum += reduce_add(total);
+}
+
+void attend(const AttendTile& t) {
+  const int64_t rows = t.tokens * t.group, d = t.head_dim;
+  float* q = t.scratch;               // [rows, head_dim], scaled
+  float* out = q + rows * d;          // [rows, head_dim], not yet divided by the sum
+  float* scores = out + rows * d;     // [rows, kBlock]
+  float* peak = scores + rows * kBlock;
+  float* sum = peak + rows;
+  const V scale = set1(t.scale);
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* source = t.q + r / t.group * t.q_stride + r % t.group * d;
+    for_lanes(d, [&](int64_t i, int64_t live) {
+      store_some(q + r * d + i, mul(load_some(source + i, live), scale), live);
+      store_some(out + r * d + i, set1(0.0f), live);
+    });
+    peak[r] = -__builtin_inff();
+    sum[r] = 0.0f;
+  }
+  const int64_t last_page = (t.position + t.tokens - 1) / kBlock;
+  for (int64_t page = 0; page <= last_page; ++page) {
+    const float* base = t.page_base[t.pages[page]];
+    multiply(scores, kBlock, q, d, base + t.k_offset, kBlock, rows, kBlock, d, false);
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t visible = t.position + r / t.group + 1 - page * kBlock;
+      softmax_page(scores + r * kBlock, visible < kBlock ? visible : kBlock, peak + r, sum + r, out + r * d, d);
+    }
+    // Keys beyond the last position have probability zero; not reading them keeps stale values (NaN?) out.
+    const int64_t keys = t.position + t.tokens - page * kBlock;
+    multiply(out, d, scores, kBlock, base + t.v_offset, d, rows, d, keys < kBlock ? keys : kBlock, true);
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    float* target = t.out + r / t.group * t.out_stride + r % t.group * d;
+    const V inverse = set1(1.0f / sum[r]);
+    for_lanes(d, [&](int64_t i, int64_t live) {
+      store_some(target + i, mul(load_some(out + r * d + i, live), inverse), live);
+    });
+  }
+}
+
+// Directly read weights must widen in every tile of rows; from a few tiles on, widening a panel once is cheaper.
+const CpuKernels kKernels = {isa::kName, 2 * kRowTile, kColTile, widen,  linear, rms_norm,
+                             rope,       silu_mul,     add_to,   attend, log_sum_exp};

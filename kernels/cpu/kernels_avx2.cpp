@@ -1,0 +1,17 @@
+#if defined(__x86_64__)
+#include "kernels/cpu/kernels.h"
+
+#include <immintrin.h>
+
+namespace stamp {
+namespace isa_avx2 {
+namespace isa = isa_avx2;
+constexpr const char* kName = "avx2";
+#include "kernels/cpu/vec_avx2.h"
+#include "kernels/cpu/kernels.inl"
+}  // namespace isa_avx2
+
+const CpuKernels& avx2_kernels() { return isa_avx2::kKernels; }
+
+}  // namespace stamp
+#endif  // __x86_64__

@@ -1,0 +1,17 @@
+#if defined(__x86_64__)
+#include "kernels/cpu/kernels.h"
+
+#include <immintrin.h>
+
+namespace stamp {
+namespace isa_avx512 {
+namespace isa = isa_avx512;
+constexpr const char* kName = "avx512";
+#include "kernels/cpu/vec_avx512.h"
+#include "kernels/cpu/kernels.inl"
+}  // namespace isa_avx512
+
+const CpuKernels& avx512_kernels() { return isa_avx512::kKernels; }
+
+}  // namespace stamp
+#endif  // __x86_64__

@@ -1,0 +1,63 @@
+#include <cstdlib>
+
+#include "kernels/cpu/ops_cpu.h"
+#include "kernels/error.h"
+#include "kernels/ops.h"
+#include "kernels/reference/ops_reference.h"
+
+namespace stamp {
+namespace {
+
+std::unique_ptr<Ops> reference(int) { return make_reference_ops(); }
+std::unique_ptr<Ops> scalar(int threads) { return make_cpu_ops(scalar_kernels(), threads); }
+#if defined(__x86_64__)
+std::unique_ptr<Ops> avx2(int threads) { return make_cpu_ops(avx2_kernels(), threads); }
+std::unique_ptr<Ops> avx512(int threads) { return make_cpu_ops(avx512_kernels(), threads); }
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+bool always() { return true; }
+
+struct Entry {
+  std::string_view name;
+  std::unique_ptr<Ops> (*make)(int threads);
+  bool (*supported)();
+};
+
+/// Best first.
+constexpr Entry kEntries[] = {
+#if defined(__x86_64__)
+    {"avx512", avx512, has_avx512},
+    {"avx2", avx2, has_avx2},
+#endif
+    {"scalar", scalar, always},
+    {"reference", reference, always},
+};
+
+}  // namespace
+
+std::vector<std::string> available_ops() {
+  std::vector<std::string> names;
+  for (const Entry& entry : kEntries)
+    if (entry.supported()) names.emplace_back(entry.name);
+  return names;
+}
+
+std::unique_ptr<Ops> make_ops(std::string_view name, int threads) {
+  const char* forced = std::getenv("STAMP_FORCE_OPS");
+  const bool by_environment = name.empty() && forced != nullptr && *forced != '\0';
+  if (by_environment) name = forced;
+  for (const Entry& entry : kEntries)
+    if (entry.supported() && (name.empty() || name == entry.name)) return entry.make(threads);
+  std::string choices;
+  for (const std::string& choice : available_ops()) choices += (choices.empty() ? "" : ", ") + choice;
+  throw InputError((by_environment ? "STAMP_FORCE_OPS=" : "operations ") + std::string(name) +
+                   ": not available on this machine; choose one of " + choices);
+}
+
+}  // namespace stamp
