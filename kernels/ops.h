@@ -11,9 +11,9 @@
 namespace stamp {
 
 /// Every operation of the forward pass, and the only seam between devices. Outputs come first, then inputs,
-/// weights and parameters. Unless a line says otherwise, outputs may not overlap inputs. Nothing allocates per
-/// call. Each output row depends on its own inputs alone and is reduced in a fixed order, so a row's bits are
-/// the same whatever the batch, the number of threads and the neighbours in the cache.
+/// weights and parameters. Unless a line says otherwise, outputs may not overlap inputs. Nothing allocates
+/// per call. Each output row depends on its own inputs alone and is reduced in a fixed order, so a row's bits
+/// are the same whatever the batch, the number of threads and the neighbours in the cache.
 ///
 /// Shapes are preconditions (checked by the callers that build the views), not user input.
 class Ops {
@@ -30,11 +30,14 @@ class Ops {
   /// out = in / sqrt(mean(in^2) + eps) * gain         out, in [tokens, dim] (may be the same), gain [dim]
   virtual void rms_norm(Mat<float> out, Mat<const float> in, std::span<const float> gain, float eps) = 0;
 
-  /// out = in weight^T + bias                         out [tokens, n], in [tokens, k], weight [n, k], bias [n] or empty
-  virtual void linear(Mat<float> out, Mat<const float> in, WeightView weight, std::span<const float> bias) = 0;
+  /// out = in weight^T + bias                         out [tokens, n], in [tokens, k], weight [n, k], bias
+  /// [n] or empty
+  virtual void linear(Mat<float> out, Mat<const float> in, WeightView weight,
+                      std::span<const float> bias) = 0;
 
   /// Rotary embedding in place, halves convention: (x[i], x[i + d/2]) turned by angle i.
-  ///                                                  x [tokens, heads * head_dim], cos, sin [tokens, head_dim / 2]
+  ///                                                  x [tokens, heads * head_dim], cos, sin [tokens,
+  ///                                                  head_dim / 2]
   virtual void rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin) = 0;
 
   /// gate = silu(gate) * up                           gate, up [tokens, hidden]
@@ -44,7 +47,8 @@ class Ops {
   virtual void add(Mat<float> x, Mat<const float> y) = 0;
 
   /// Writes each run's keys and values to its pages.  k, v [tokens, kv_heads * head_dim]
-  virtual void append_kv(KvPages kv, Mat<const float> k, Mat<const float> v, std::span<const RowRun> runs) = 0;
+  virtual void append_kv(KvPages kv, Mat<const float> k, Mat<const float> v,
+                         std::span<const RowRun> runs) = 0;
 
   /// Causal attention of every row over its own sequence, the row's own position included; query head h reads
   /// KV head h / (heads / kv_heads).                  out, q [tokens, heads * head_dim]
@@ -52,7 +56,8 @@ class Ops {
                          float scale) = 0;
 
   /// out[r] = log softmax(logits[r, :])[targets[r]]   logits [tokens, vocab]
-  virtual void token_logprobs(std::span<float> out, Mat<const float> logits, std::span<const int32_t> targets) = 0;
+  virtual void token_logprobs(std::span<float> out, Mat<const float> logits,
+                              std::span<const int32_t> targets) = 0;
 };
 
 /// Names of the Ops this machine can run, best first.

@@ -55,7 +55,9 @@ struct KvPages {
   KvPages layer(int64_t index) const {
     return {pages, index * layer_floats(kv_heads, head_dim), kv_heads, head_dim};
   }
-  float* k(int32_t page, int64_t head) const { return pages[size_t(page)] + offset + head * head_dim * kBlock; }
+  float* k(int32_t page, int64_t head) const {
+    return pages[size_t(page)] + offset + head * head_dim * kBlock;
+  }
   float* v(int32_t page, int64_t head) const { return k(page, kv_heads + head); }
 };
 

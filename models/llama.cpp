@@ -39,14 +39,16 @@ void Llama::forward(const Batch& batch, const KvPages& kv, Mat<float> logits) {
   if (wanted > 0) ops_.linear(logits, normed_.mat(wanted, config_.hidden_size), weights_.lm_head, {});
 }
 
-void Llama::forward_layer(const LayerWeights& layer, const KvPages& kv, std::span<const RowRun> runs, int64_t rows) {
+void Llama::forward_layer(const LayerWeights& layer, const KvPages& kv, std::span<const RowRun> runs,
+                          int64_t rows) {
   const int64_t hidden = config_.hidden_size, d = config_.head_dim;
   const float eps = config_.rms_norm_eps, scale = 1.0f / std::sqrt(float(d));
   const Mat<float> x = residual_.mat(rows, hidden), normed = normed_.mat(rows, hidden);
   const Mat<float> projected = projected_.mat(rows, hidden);
   const Mat<float> q = q_.mat(rows, config_.heads * d), attended = attended_.mat(rows, config_.heads * d);
   const Mat<float> k = k_.mat(rows, config_.kv_heads * d), v = v_.mat(rows, config_.kv_heads * d);
-  const Mat<float> gate = gate_.mat(rows, config_.intermediate_size), up = up_.mat(rows, config_.intermediate_size);
+  const Mat<float> gate = gate_.mat(rows, config_.intermediate_size),
+                   up = up_.mat(rows, config_.intermediate_size);
   const Mat<float> cos = cos_.mat(rows, d / 2), sin = sin_.mat(rows, d / 2);
 
   // x += o(attention(rope(q), rope(k), v)),  q, k, v = linear(norm(x))

@@ -31,7 +31,8 @@ class Llama {
   int64_t max_rows() const { return max_rows_; }
 
  private:
-  void forward_layer(const LayerWeights& layer, const KvPages& kv, std::span<const RowRun> runs, int64_t rows);
+  void forward_layer(const LayerWeights& layer, const KvPages& kv, std::span<const RowRun> runs,
+                     int64_t rows);
 
   const ModelConfig& config_;
   const ModelWeights& weights_;

@@ -22,10 +22,12 @@ double llama3(double frequency, const RopeScaling& s) {
 /// YaRN (section 3.2): the pair index at which a frequency makes `turns` turns over the original context.
 double yarn_pair(double turns, const ModelConfig& config) {
   const double context = double(config.rope_scaling.original_max_position_embeddings);
-  return double(config.head_dim) * std::log(context / (turns * kTau)) / (2.0 * std::log(double(config.rope_theta)));
+  return double(config.head_dim) * std::log(context / (turns * kTau)) /
+         (2.0 * std::log(double(config.rope_theta)));
 }
 
-/// Pairs below the ramp keep their frequency (extrapolation), those above are divided by `factor` (interpolation).
+/// Pairs below the ramp keep their frequency (extrapolation), those above are divided by `factor`
+/// (interpolation).
 double yarn(double frequency, int64_t pair, const ModelConfig& config) {
   const RopeScaling& s = config.rope_scaling;
   double low = yarn_pair(s.beta_fast, config), high = yarn_pair(s.beta_slow, config);
@@ -44,10 +46,17 @@ Rope::Rope(const ModelConfig& config) : inverse_frequencies_(size_t(config.head_
   for (int64_t pair = 0; pair < config.head_dim / 2; ++pair) {
     double frequency = std::pow(double(config.rope_theta), -2.0 * double(pair) / double(config.head_dim));
     switch (s.kind) {
-      case RopeScaling::Kind::kNone: break;
-      case RopeScaling::Kind::kLinear: frequency /= s.factor; break;
-      case RopeScaling::Kind::kLlama3: frequency = llama3(frequency, s); break;
-      case RopeScaling::Kind::kYarn: frequency = yarn(frequency, pair, config); break;
+      case RopeScaling::Kind::kNone:
+        break;
+      case RopeScaling::Kind::kLinear:
+        frequency /= s.factor;
+        break;
+      case RopeScaling::Kind::kLlama3:
+        frequency = llama3(frequency, s);
+        break;
+      case RopeScaling::Kind::kYarn:
+        frequency = yarn(frequency, pair, config);
+        break;
     }
     inverse_frequencies_[size_t(pair)] = float(frequency);
   }

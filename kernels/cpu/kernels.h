@@ -8,8 +8,8 @@ namespace stamp {
 /// Attention of a tile of queries that share one KV head: rows = tokens * group, row t * group + g is query
 /// head g of the group at token t. Positions [position, position + tokens) lie in one page.
 struct AttendTile {
-  float* out;          // [tokens, group, head_dim], strides out_stride and head_dim
-  const float* q;      // the same shape
+  float* out;      // [tokens, group, head_dim], strides out_stride and head_dim
+  const float* q;  // the same shape
   int64_t out_stride, q_stride;
   int64_t tokens, group, head_dim, position;
   float* const* page_base;  // physical pages
@@ -33,10 +33,11 @@ struct CpuKernels {
 
   /// dst[0, n) = float(src[0, n))
   void (*widen)(float* dst, const void* src, DType dtype, int64_t n);
-  /// out[r, c] = sum_k in[r, k] w[c, k] + bias[c], w of `dtype` with rows of `ldw` elements; bias may be null.
-  /// Every element is one chain per SIMD lane over k, then a fixed tree: the same bits for any rows and cols.
-  void (*linear)(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const void* w, DType dtype,
-                 int64_t ldw, int64_t cols, int64_t k, const float* bias);
+  /// out[r, c] = sum_k in[r, k] w[c, k] + bias[c], w of `dtype` with rows of `ldw` elements; bias may be
+  /// null. Every element is one chain per SIMD lane over k, then a fixed tree: the same bits for any rows and
+  /// cols.
+  void (*linear)(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const void* w,
+                 DType dtype, int64_t ldw, int64_t cols, int64_t k, const float* bias);
   void (*rms_norm)(float* out, const float* in, const float* gain, int64_t n, float eps);
   /// x [heads, head_dim]; cos, sin [head_dim / 2]
   void (*rope)(float* x, int64_t heads, int64_t head_dim, const float* cos, const float* sin);

@@ -8,9 +8,10 @@
 namespace stamp {
 namespace {
 
-constexpr int64_t kPanelBytes = 384 << 10;  // of widened weights: stays in a second-level cache beside the rows
-constexpr int64_t kQueryTile = 16;          // tokens of an attention tile; divides kBlock
-constexpr int64_t kSerialFloats = 16384;    // elementwise work below this is done before a worker would wake
+constexpr int64_t kPanelBytes =
+    384 << 10;                            // of widened weights: stays in a second-level cache beside the rows
+constexpr int64_t kQueryTile = 16;        // tokens of an attention tile; divides kBlock
+constexpr int64_t kSerialFloats = 16384;  // elementwise work below this is done before a worker would wake
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -54,8 +55,8 @@ class CpuOps final : public Ops {
         kernels_.widen(widened, w, weight.dtype, cols * k);
         w = widened;
       }
-      kernels_.linear(out.row(row) + col, out.stride, in.row(row), in.stride, rows, w, DType::kF32, k, cols, k,
-                      bias.empty() ? nullptr : bias.data() + col);
+      kernels_.linear(out.row(row) + col, out.stride, in.row(row), in.stride, rows, w, DType::kF32, k, cols,
+                      k, bias.empty() ? nullptr : bias.data() + col);
     });
   }
 
@@ -66,7 +67,8 @@ class CpuOps final : public Ops {
   }
 
   void silu_mul(Mat<float> gate, Mat<const float> up) override {
-    for_rows(gate.rows, 4 * gate.cols, [&](int64_t r) { kernels_.silu_mul(gate.row(r), up.row(r), gate.cols); });
+    for_rows(gate.rows, 4 * gate.cols,
+             [&](int64_t r) { kernels_.silu_mul(gate.row(r), up.row(r), gate.cols); });
   }
 
   void add(Mat<float> x, Mat<const float> y) override {
@@ -89,7 +91,8 @@ class CpuOps final : public Ops {
     }
   }
 
-  void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs, float scale) override {
+  void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
+                 float scale) override {
     const int64_t d = kv.head_dim, group = q.cols / d / kv.kv_heads;
     for (auto& scratch : scratch_) reserve(scratch, attend_scratch_floats(kQueryTile * group, d));
     for (const RowRun& run : runs) {
@@ -120,7 +123,8 @@ class CpuOps final : public Ops {
     }
   }
 
-  void token_logprobs(std::span<float> out, Mat<const float> logits, std::span<const int32_t> targets) override {
+  void token_logprobs(std::span<float> out, Mat<const float> logits,
+                      std::span<const int32_t> targets) override {
     pool_.parallel_for(logits.rows, [&](int64_t r, int) {
       const float* row = logits.row(r);
       out[size_t(r)] = float(double(row[targets[size_t(r)]]) - kernels_.log_sum_exp(row, logits.cols));
@@ -143,8 +147,9 @@ class CpuOps final : public Ops {
     const int64_t span = std::max(tile, divide_up(wanted, tile) * tile);
     pool_.parallel_for(divide_up(weight.rows, span), [&](int64_t item, int) {
       const int64_t col = item * span, cols = std::min(span, weight.rows - col);
-      kernels_.linear(out.data + col, out.stride, in.data, in.stride, in.rows, weight_row(weight, col), weight.dtype,
-                      weight.cols, cols, weight.cols, bias.empty() ? nullptr : bias.data() + col);
+      kernels_.linear(out.data + col, out.stride, in.data, in.stride, in.rows, weight_row(weight, col),
+                      weight.dtype, weight.cols, cols, weight.cols,
+                      bias.empty() ? nullptr : bias.data() + col);
     });
   }
 

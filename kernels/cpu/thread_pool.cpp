@@ -64,7 +64,8 @@ void ThreadPool::run(int64_t items, Call call, const void* context) {
   generation_.store(generation, std::memory_order_release);
   generation_.notify_all();
   work(generation, 0);
-  for (uint32_t done; (done = done_.load(std::memory_order_acquire)) != uint32_t(items);) wait_for_change(done_, done);
+  for (uint32_t done; (done = done_.load(std::memory_order_acquire)) != uint32_t(items);)
+    wait_for_change(done_, done);
 }
 
 void ThreadPool::work(uint32_t generation, int thread) {

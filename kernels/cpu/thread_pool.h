@@ -23,11 +23,15 @@ class ThreadPool {
 
   int threads() const { return int(workers_.size()) + 1; }
 
-  /// Calls body(item, thread) once for each item in [0, items), thread in [0, threads()); returns when all are
-  /// done. Items are handed out in order, one at a time. `body` must not throw or call parallel_for.
+  /// Calls body(item, thread) once for each item in [0, items), thread in [0, threads()); returns when all
+  /// are done. Items are handed out in order, one at a time. `body` must not throw or call parallel_for.
   template <class Body>
   void parallel_for(int64_t items, const Body& body) {
-    run(items, [](const void* context, int64_t item, int thread) { (*static_cast<const Body*>(context))(item, thread); },
+    run(
+        items,
+        [](const void* context, int64_t item, int thread) {
+          (*static_cast<const Body*>(context))(item, thread);
+        },
         &body);
   }
 

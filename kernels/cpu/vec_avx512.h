@@ -4,14 +4,20 @@ constexpr int kLanes = 16;
 constexpr int kRowTile = 4, kColTile = 6, kColTileOneRow = 8;  // of linear
 constexpr int kMulRows = 6, kMulVecs = 4;                      // of multiply
 
-inline __mmask16 first_lanes(int64_t n) { return n >= 16 ? __mmask16(0xffff) : __mmask16((1u << (n > 0 ? n : 0)) - 1); }
+inline __mmask16 first_lanes(int64_t n) {
+  return n >= 16 ? __mmask16(0xffff) : __mmask16((1u << (n > 0 ? n : 0)) - 1);
+}
 inline V set1(float x) { return _mm512_set1_ps(x); }
 inline V load(const float* p) { return _mm512_loadu_ps(p); }
 inline void store(float* p, V v) { _mm512_storeu_ps(p, v); }
 inline V load_n(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
 inline void store_n(float* p, V v, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
-inline __m256i load_words(const uint16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-inline __m256i load_words_n(const uint16_t* p, int64_t n) { return _mm256_maskz_loadu_epi16(first_lanes(n), p); }
+inline __m256i load_words(const uint16_t* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+inline __m256i load_words_n(const uint16_t* p, int64_t n) {
+  return _mm256_maskz_loadu_epi16(first_lanes(n), p);
+}
 inline V from_bf16(__m256i words) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
 }

@@ -11,9 +11,12 @@ namespace {
 float weight_at(WeightView w, int64_t row, int64_t col) {
   const int64_t i = row * w.cols + col;
   switch (w.dtype) {
-    case DType::kF16: return f16_to_f32(static_cast<const uint16_t*>(w.data)[i]);
-    case DType::kBF16: return bf16_to_f32(static_cast<const uint16_t*>(w.data)[i]);
-    case DType::kF32: break;
+    case DType::kF16:
+      return f16_to_f32(static_cast<const uint16_t*>(w.data)[i]);
+    case DType::kBF16:
+      return bf16_to_f32(static_cast<const uint16_t*>(w.data)[i]);
+    case DType::kF32:
+      break;
   }
   return static_cast<const float*>(w.data)[i];
 }
@@ -33,7 +36,8 @@ class ReferenceOps final : public Ops {
       double squares = 0;
       for (float x : in.row_span(r)) squares += double(x) * double(x);
       const double inverse = 1.0 / std::sqrt(squares / double(in.cols) + double(eps));
-      for (int64_t c = 0; c < in.cols; ++c) out.row(r)[c] = float(double(in.row(r)[c]) * inverse * double(gain[size_t(c)]));
+      for (int64_t c = 0; c < in.cols; ++c)
+        out.row(r)[c] = float(double(in.row(r)[c]) * inverse * double(gain[size_t(c)]));
     }
   }
 
@@ -41,7 +45,8 @@ class ReferenceOps final : public Ops {
     for (int64_t r = 0; r < in.rows; ++r) {
       for (int64_t n = 0; n < weight.rows; ++n) {
         double sum = bias.empty() ? 0.0 : double(bias[size_t(n)]);
-        for (int64_t k = 0; k < weight.cols; ++k) sum += double(in.row(r)[k]) * double(weight_at(weight, n, k));
+        for (int64_t k = 0; k < weight.cols; ++k)
+          sum += double(in.row(r)[k]) * double(weight_at(weight, n, k));
         out.row(r)[n] = float(sum);
       }
     }
@@ -90,16 +95,18 @@ class ReferenceOps final : public Ops {
     }
   }
 
-  void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs, float scale) override {
+  void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
+                 float scale) override {
     const int64_t d = kv.head_dim, heads = q.cols / d;
     for (const RowRun& run : runs)
       for (int64_t i = 0; i < run.count; ++i)
         for (int64_t head = 0; head < heads; ++head)
-          attend(out.row(run.row + i) + head * d, q.row(run.row + i) + head * d, kv, head * kv.kv_heads / heads,
-                 run.pages, run.position + i + 1, scale);
+          attend(out.row(run.row + i) + head * d, q.row(run.row + i) + head * d, kv,
+                 head * kv.kv_heads / heads, run.pages, run.position + i + 1, scale);
   }
 
-  void token_logprobs(std::span<float> out, Mat<const float> logits, std::span<const int32_t> targets) override {
+  void token_logprobs(std::span<float> out, Mat<const float> logits,
+                      std::span<const int32_t> targets) override {
     for (int64_t r = 0; r < logits.rows; ++r) {
       const auto row = logits.row_span(r);
       const double top = *std::max_element(row.begin(), row.end());
@@ -111,8 +118,8 @@ class ReferenceOps final : public Ops {
 
  private:
   /// One query over `keys` positions of one KV head.
-  void attend(float* out, const float* q, const KvPages& kv, int64_t head, std::span<const int32_t> pages, int64_t keys,
-              float scale) {
+  void attend(float* out, const float* q, const KvPages& kv, int64_t head, std::span<const int32_t> pages,
+              int64_t keys, float scale) {
     const int64_t d = kv.head_dim;
     std::vector<double> p(static_cast<size_t>(keys));
     double top = -INFINITY, sum = 0;

@@ -1,0 +1,66 @@
+#include "kernels/cpu/thread_pool.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+namespace stamp {
+namespace {
+
+TEST(ThreadPool, RunsEveryItemOnceAndThreadsAreInRange) {
+  for (int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.threads(), threads);
+    for (int64_t items : {0, 1, 2, 3, 1000}) {
+      std::vector<std::atomic<int>> counts(static_cast<size_t>(items));
+      std::atomic<bool> in_range{true};
+      pool.parallel_for(items, [&](int64_t i, int thread) {
+        counts[size_t(i)].fetch_add(1);
+        if (thread < 0 || thread >= threads) in_range = false;
+      });
+      for (const auto& count : counts) EXPECT_EQ(count.load(), 1);
+      EXPECT_TRUE(in_range);
+    }
+  }
+}
+
+TEST(ThreadPool, ManyShortLoopsKeepTheirItemsApart) {
+  ThreadPool pool(4);
+  for (int64_t round = 0; round < 20000; ++round) {
+    std::atomic<int64_t> sum{0};
+    pool.parallel_for(5, [&](int64_t i, int) { sum.fetch_add(round * 10 + i); });
+    ASSERT_EQ(sum.load(), 5 * round * 10 + 10) << round;
+  }
+}
+
+TEST(ThreadPool, WhatItemsWriteIsVisibleAfterTheLoop) {
+  ThreadPool pool(3);
+  std::vector<int64_t> values(64);
+  for (int64_t round = 1; round <= 2000; ++round) {
+    pool.parallel_for(64, [&](int64_t i, int) { values[size_t(i)] += i; });
+    ASSERT_EQ(std::accumulate(values.begin(), values.end(), int64_t{0}), round * 63 * 32);
+  }
+}
+
+double cpu_seconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](timeval t) { return double(t.tv_sec) + 1e-6 * double(t.tv_usec); };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+TEST(ThreadPool, IdleThreadsSleep) {
+  ThreadPool pool(4);
+  pool.parallel_for(100, [](int64_t, int) {});
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  const double before = cpu_seconds();
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  EXPECT_LT(cpu_seconds() - before, 0.1);  // three spinning workers would have used 1.0 s on two cores
+}
+
+}  // namespace
+}  // namespace stamp
