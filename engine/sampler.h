@@ -1,0 +1,39 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace stamp {
+
+/// How the next token is drawn. The steps, in this order: logit bias; repetition penalty (divides positive and
+/// multiplies negative logits of every token in prompt or output, as Hugging Face); presence and frequency penalty
+/// (over the output alone, as OpenAI); temperature; top-k; top-p; min-p. Zero temperature is greedy.
+struct SamplingParams {
+  float temperature = 0.0f;         // >= 0
+  int32_t top_k = 0;                // 0: off
+  float top_p = 1.0f;               // (0, 1]
+  float min_p = 0.0f;               // [0, 1]: keep tokens with p >= min_p * max p
+  float repetition_penalty = 1.0f;  // > 0
+  float presence_penalty = 0.0f;    // [-2, 2]
+  float frequency_penalty = 0.0f;   // [-2, 2]
+  uint64_t seed = 0;
+  std::vector<std::pair<int32_t, float>> logit_bias;  // token id, added to its logit
+
+  /// Throws InputError naming the first parameter out of range.
+  void validate(int64_t vocab_size) const;
+};
+
+/// Draws the token that follows `context`, whose last `context.size() - prompt_size` tokens were generated. The draw
+/// is a function of the logits, the parameters, and the position context.size(): no state, so a repeated or
+/// rescheduled request draws the same. `logits` [vocab] is clobbered. Ties go to the lowest id.
+int32_t sample(std::span<float> logits, const SamplingParams& params, std::span<const int32_t> context,
+               size_t prompt_size);
+
+/// Index of the largest logit, the lowest on ties.
+int32_t argmax(std::span<const float> logits);
+
+/// A uniform number in [0, 1) that depends on the two arguments alone.
+double uniform(uint64_t seed, uint64_t position);
+
+}  // namespace stamp
