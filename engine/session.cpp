@@ -1,0 +1,84 @@
+#include "engine/session.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/error.h"
+
+namespace stamp {
+
+Session::Session(Engine& engine) : engine_(engine), pages_(engine.cache()), logits_(engine.config().vocab_size) {}
+
+void Session::truncate(int64_t count) {
+  tokens_.resize(size_t(std::min<int64_t>(count, int64_t(tokens_.size()))));
+  pages_.resize(int64_t(tokens_.size()));
+}
+
+int64_t Session::reuse(std::span<const int32_t> prompt) {
+  const size_t most = prompt.empty() ? 0 : std::min(tokens_.size(), prompt.size() - 1);
+  size_t common = 0;
+  while (common < most && tokens_[common] == prompt[common]) ++common;
+  truncate(int64_t(common));
+  return int64_t(common);
+}
+
+std::span<float> Session::advance(std::span<const int32_t> tokens, const Hooks& hooks) {
+  check_room(tokens);
+  const int64_t total = int64_t(tokens.size());
+  for (int64_t done = 0; done < total;) {
+    if (hooks.cancel != nullptr && hooks.cancel->load()) return {};
+    const int64_t rows = next_rows(total - done, engine_.llama().max_rows());
+    const int32_t last = int32_t(rows - 1);
+    const bool ends = done + rows == total;
+    forward(tokens.subspan(size_t(done), size_t(rows)), {&last, ends ? size_t{1} : size_t{0}},
+            logits_.mat(1, engine_.config().vocab_size));
+    done += rows;
+    if (hooks.progress) hooks.progress(done, total);
+  }
+  return logits_.span().first(size_t(engine_.config().vocab_size));
+}
+
+void Session::advance_all(std::span<const int32_t> tokens, int64_t first, int64_t max_rows, const Visit& visit) {
+  check_room(tokens);
+  const int64_t vocab = engine_.config().vocab_size, total = int64_t(tokens.size());
+  max_rows = std::min(max_rows, engine_.llama().max_rows());
+  if (logits_.size() < max_rows * vocab) logits_ = Buffer<float>(max_rows * vocab);
+  for (int64_t done = 0; done < total;) {
+    // Until the first wanted row, whole chunks; from there on no more rows than the logits have room for.
+    const int64_t rows = next_rows(total - done, done + engine_.llama().max_rows() <= first ? engine_.llama().max_rows() : max_rows);
+    const int64_t skip = std::clamp<int64_t>(first - done, 0, rows);
+    std::vector<int32_t> wanted(size_t(rows - skip));
+    std::iota(wanted.begin(), wanted.end(), int32_t(skip));
+    const Mat<float> logits = logits_.mat(rows - skip, vocab);
+    forward(tokens.subspan(size_t(done), size_t(rows)), wanted, logits);
+    if (logits.rows > 0) visit(done + skip, logits);
+    done += rows;
+  }
+}
+
+void Session::check_room(std::span<const int32_t> tokens) const {
+  const int64_t wanted = int64_t(tokens_.size() + tokens.size());
+  if (wanted > engine_.context())
+    throw InputError(std::to_string(wanted) + " tokens do not fit the context of " + std::to_string(engine_.context()) +
+                     "; shorten the text or raise --ctx");
+  for (int32_t id : tokens)
+    if (id < 0 || id >= engine_.config().vocab_size)
+      throw InputError("token id " + std::to_string(id) + " is not in the vocabulary of " +
+                       std::to_string(engine_.config().vocab_size));
+}
+
+int64_t Session::next_rows(int64_t remaining, int64_t max_rows) const {
+  const int64_t position = int64_t(tokens_.size());
+  const int64_t end = (position + max_rows) / kBlock * kBlock;
+  return std::min(remaining, end > position ? end - position : max_rows);
+}
+
+void Session::forward(std::span<const int32_t> tokens, std::span<const int32_t> logit_rows, Mat<float> logits) {
+  const int64_t position = int64_t(tokens_.size()), rows = int64_t(tokens.size());
+  pages_.resize(position + rows);
+  const RowRun run{.row = 0, .count = rows, .position = position, .pages = pages_.pages()};
+  engine_.llama().forward({.tokens = tokens, .runs = {&run, 1}, .logit_rows = logit_rows}, engine_.cache().view(), logits);
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+}
+
+}  // namespace stamp
