@@ -7,8 +7,9 @@ namespace stamp {
 namespace isa_avx2 {
 namespace isa = isa_avx2;
 constexpr const char* kName = "avx2";
-#include "kernels/cpu/kernels.inl"
 #include "kernels/cpu/vec_avx2.h"
+
+#include "kernels/cpu/kernels.inl"
 }  // namespace isa_avx2
 
 const CpuKernels& avx2_kernels() { return isa_avx2::kKernels; }

@@ -7,8 +7,9 @@ namespace stamp {
 namespace isa_avx512 {
 namespace isa = isa_avx512;
 constexpr const char* kName = "avx512";
-#include "kernels/cpu/kernels.inl"
 #include "kernels/cpu/vec_avx512.h"
+
+#include "kernels/cpu/kernels.inl"
 }  // namespace isa_avx512
 
 const CpuKernels& avx512_kernels() { return isa_avx512::kKernels; }
