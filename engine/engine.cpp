@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "kernels/cuda/device.h"
+#include "kernels/device.h"
 #include "kernels/error.h"
 
 namespace stamp {

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "kernels/cuda/device.h"
+#include "kernels/device.h"
 #include "kernels/error.h"
 
 namespace stamp {

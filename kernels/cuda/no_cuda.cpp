@@ -1,4 +1,4 @@
-#include "kernels/cuda/device.h"
+#include "kernels/device.h"
 #include "kernels/error.h"
 
 namespace stamp {
