@@ -59,7 +59,10 @@ class Metadata:
             if default is REQUIRED:
                 self.fail(f"metadata key {key} is missing")
             return default
-        value = self.fields[key].contents()
+        try:
+            value = self.fields[key].contents()
+        except UnicodeDecodeError:
+            self.fail(f"metadata key {key} is not UTF-8")
         if type(value) is not kind:
             self.fail(f"metadata key {key} is a {type(value).__name__}, expected {kind.__name__}")
         return value
@@ -69,6 +72,13 @@ class Metadata:
         if value <= 0:
             self.fail(f"metadata key {key} is {value}, must be positive")
         return value
+
+    def positive_float(self, key, default=REQUIRED):
+        """As the shortest decimal that is the same float32: 1e-05, not 9.999999747378752e-06."""
+        value = self.get(key, float, default)
+        if not (value > 0 and np.isfinite(value)):
+            self.fail(f"metadata key {key} is {value}, must be positive")
+        return float(str(np.float32(value)))
 
 
 def read_gguf(path):
@@ -89,11 +99,6 @@ def packaged_gguf():
     if len(files) != 1:
         raise InputError(f"the Python package {PACKAGE} has {len(files)} GGUF files, expected one; give --gguf FILE")
     return files[0]
-
-
-def short_float(value):
-    """The shortest decimal that is the same float32: 1e-05, not 9.999999747378752e-06."""
-    return float(str(np.float32(value)))
 
 
 def model_config(meta, tensors):
@@ -127,8 +132,8 @@ def model_config(meta, tensors):
         "num_key_value_heads": kv_heads,
         "head_dim": head_dim,
         "max_position_embeddings": meta.size("llama.context_length"),
-        "rms_norm_eps": short_float(meta.get("llama.attention.layer_norm_rms_epsilon", float)),
-        "rope_theta": short_float(meta.get("llama.rope.freq_base", float, 10000.0)),
+        "rms_norm_eps": meta.positive_float("llama.attention.layer_norm_rms_epsilon"),
+        "rope_theta": meta.positive_float("llama.rope.freq_base", 10000.0),
         "tie_word_embeddings": "output.weight" not in tensors,
         "torch_dtype": "float16",
         "vocab_size": len(meta.get("tokenizer.ggml.tokens", list)),
@@ -322,11 +327,11 @@ def write_directory(out, files, weights):
         raise
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description="Turns a Llama GGUF file into a Hugging Face model directory.")
     parser.add_argument("--gguf", type=Path, help=f"the file; default: the one in the Python package {PACKAGE}")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="must not exist yet")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     out = arguments.out.absolute()
     try:
         if out.exists():

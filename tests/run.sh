@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Installs what is missing on a bare Debian 12, builds, and runs every test: formatting, the optimised build, then
+# the unit tests and fuzz replays under AddressSanitizer with UndefinedBehaviorSanitizer and under ThreadSanitizer.
+#
+#   bash tests/run.sh            all, under 30 minutes on 2 cores
+#   bash tests/run.sh quick      formatting and the optimised build only
+#
+# STAMP_EVAL_TEXT names the raw test split of WikiText-2 for the tests against published perplexities; without it
+# ../shared/data/wikitext-2-test.raw is taken if it exists.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source tools/setup.sh
+
+[[ $# -eq 0 || ($# -eq 1 && $1 == quick) ]] || { echo "usage: bash tests/run.sh [quick]" >&2; exit 2; }
+readonly MODE=${1:-all}
+JOBS=$(nproc)
+readonly JOBS
+readonly TEST_DATA=$PWD/build/test-data
+failures=()
+
+# stage NAME COMMAND...: runs the command; a failure is reported at the end, the other stages still run.
+stage() {
+  local name=$1 start=$SECONDS
+  shift
+  say "$name"
+  if "$@"; then
+    say "$name: passed in $((SECONDS - start)) s"
+  else
+    say "$name: FAILED"
+    failures+=("$name")
+  fi
+}
+
+check_format() {
+  git ls-files -z -- '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' | xargs -0 clang-format-14 --dry-run -Werror
+}
+
+# configure PRESET
+configure() {
+  local options=(-DSTAMP_TEST_DATA_DIR="$TEST_DATA" -DSTAMP_SMOLLM2_DIR="$PWD/$SMOLLM2_DIR"
+    -DSTAMP_EVAL_TEXT="$eval_text" -DSTAMP_PYTHON="$PWD/$PYTHON")
+  if command -v ccache >/dev/null; then options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
+  cmake --preset "$1" --log-level=WARNING "${options[@]}"
+}
+
+test_optimised() {
+  configure test && cmake --build --preset test -j "$JOBS" && ctest --preset test -j "$JOBS"
+}
+
+# test_sanitized PRESET NAME_REGEX TARGET...: builds the targets and runs the tests whose names match.
+test_sanitized() {
+  local preset=$1 regex=$2
+  shift 2
+  configure "$preset" && cmake --build --preset "$preset" -j "$JOBS" --target "$@" &&
+    ctest --preset "$preset" -j "$JOBS" -R "$regex"
+}
+
+install_debian_packages "${BUILD_PACKAGES[@]}" clang-format-14 git libbenchmark-dev libgmock-dev libgtest-dev
+install_python_packages tools/requirements.txt
+install_python_packages tests/requirements.txt
+make_smollm2
+eval_text=${STAMP_EVAL_TEXT:-../shared/data/wikitext-2-test.raw}
+if [[ -f $eval_text ]]; then
+  eval_text=$(realpath -- "$eval_text")
+elif [[ -n ${STAMP_EVAL_TEXT:-} ]]; then
+  fail "STAMP_EVAL_TEXT=$STAMP_EVAL_TEXT: no such file"
+else
+  say "NOTICE: no evaluation text (WikiText-2 raw test split); set STAMP_EVAL_TEXT to run the tests that need it"
+  eval_text=
+fi
+say "writing tiny models into build/test-data"
+"$PYTHON" tests/prepare_data.py "$TEST_DATA"
+
+stage "formatting" check_format
+stage "optimised build" test_optimised
+if [[ $MODE == all ]]; then
+  fuzzers=(tests/fuzz/*_fuzz.cpp)
+  fuzzers=("${fuzzers[@]##*/}")
+  stage "AddressSanitizer and UndefinedBehaviorSanitizer" test_sanitized asan '^(kernels|models|engine|fuzz)\.' \
+    kernels_tests models_tests engine_tests "${fuzzers[@]%.cpp}"
+  stage "ThreadSanitizer" test_sanitized tsan '^(kernels|engine)\.' kernels_tests engine_tests
+fi
+
+if ((${#failures[@]})); then
+  say "FAILED: ${failures[*]}"
+  exit 1
+fi
+say "all passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"
