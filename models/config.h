@@ -13,11 +13,11 @@ struct RopeScaling {
   enum class Kind { kNone, kLinear, kLlama3, kYarn };
   Kind kind = Kind::kNone;
   double factor = 1.0;
-  double low_freq_factor = 1.0, high_freq_factor = 4.0;   // llama3
-  int64_t original_max_position_embeddings = 0;            // llama3, yarn
-  double beta_fast = 32.0, beta_slow = 1.0;                // yarn
-  double attention_factor = 1.0;                           // yarn: multiplies cos and sin
-  bool truncate = true;                                    // yarn: whole pair indices at the ends of the ramp
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
+  int64_t original_max_position_embeddings = 0;          // llama3, yarn
+  double beta_fast = 32.0, beta_slow = 1.0;              // yarn
+  double attention_factor = 1.0;                         // yarn: multiplies cos and sin
+  bool truncate = true;                                  // yarn: whole pair indices at the ends of the ramp
 };
 
 /// config.json of a Llama-family model: all that the forward pass needs.
@@ -34,8 +34,8 @@ struct ModelConfig {
   std::vector<int32_t> eos_token_ids;
 
   /// Reads DIR/config.json. Throws InputError naming file and field for anything missing, out of range or
-  /// contradictory, for architectures that are not Llama's, and for fields that change the mathematics in a way
-  /// this engine does not know.
+  /// contradictory, for architectures that are not Llama's, and for fields that change the mathematics in a
+  /// way this engine does not know.
   static ModelConfig load(const std::filesystem::path& directory);
   static ModelConfig parse(std::string_view text, const std::string& file_name);
 };
@@ -48,6 +48,8 @@ struct GenerationConfig {
   std::vector<int32_t> eos_token_ids;  // those of config.json if the file names none
 
   static GenerationConfig load(const std::filesystem::path& directory, const ModelConfig& config);
+  static GenerationConfig parse(std::string_view text, const std::string& file_name,
+                                const ModelConfig& config);
 };
 
 }  // namespace stamp

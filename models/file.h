@@ -6,6 +6,10 @@
 
 namespace stamp {
 
+/// Whether there is an entry of this name, be it a dangling link: what is there is read, and an error if it
+/// cannot be.
+bool is_present(const std::filesystem::path& file);
+
 /// A file mapped read-only. Move-only.
 class MappedFile {
  public:

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <set>
 
 #include "kernels/error.h"
 
@@ -38,7 +37,8 @@ class Builder {
   bool end_array() { return close(); }
   bool key(string_t& name) {
     key_ = std::move(name);
-    if (open_.back()->contains(key_)) throw InputError(file_name_ + ": duplicate key \"" + key_ + "\"");
+    if (open_.back()->contains(key_))
+      throw InputError(file_name_ + ": duplicate key \"" + printable(key_) + "\"");
     return true;
   }
   bool parse_error(size_t position, const std::string&, const Json::exception&) {
@@ -105,13 +105,29 @@ Json read_json_file(const std::filesystem::path& file, uint64_t max_bytes) {
   return parse_json(read_file(file, max_bytes), file.string());
 }
 
+std::string printable(std::string_view text) {
+  std::string clean;
+  for (const unsigned char c : text) {
+    if (c >= 0x20 && c != 0x7f) {
+      clean += char(c);
+      continue;
+    }
+    clean += "\\u00";
+    clean += "0123456789abcdef"[c >> 4];
+    clean += "0123456789abcdef"[c & 15];
+  }
+  return clean;
+}
+
 JsonFields::JsonFields(const Json& object, std::string file, std::string prefix)
     : object_(object), file_(std::move(file)), prefix_(std::move(prefix)) {
-  if (!object.is_object()) throw InputError(file_ + ": " + (prefix_.empty() ? "the file" : prefix_) + " is not a JSON object");
+  if (!object.is_object())
+    throw InputError(file_ + ": " + (prefix_.empty() ? "the file" : prefix_.substr(0, prefix_.size() - 1)) +
+                     " is not a JSON object");
 }
 
 void JsonFields::fail(const std::string& field, const std::string& message) const {
-  throw InputError(file_ + ": " + prefix_ + field + " " + message);
+  throw InputError(file_ + ": " + prefix_ + printable(field + " " + message));
 }
 
 const Json* JsonFields::find(const char* field) const {
@@ -122,11 +138,13 @@ const Json* JsonFields::find(const char* field) const {
 std::optional<int64_t> JsonFields::integer(const char* field, int64_t low, int64_t high) const {
   const Json* value = find(field);
   if (value == nullptr) return std::nullopt;
-  const bool fits = value->is_number_unsigned() ? value->get<uint64_t>() <= uint64_t(INT64_MAX) : value->is_number_integer();
+  const bool fits = value->is_number_unsigned() ? value->get<uint64_t>() <= uint64_t(INT64_MAX)
+                                                : value->is_number_integer();
   if (!fits) fail(field, "must be a whole number");
   const int64_t x = value->get<int64_t>();
   if (x < low || x > high)
-    fail(field, "is " + std::to_string(x) + ", must be between " + std::to_string(low) + " and " + std::to_string(high));
+    fail(field, "is " + std::to_string(x) + ", must be between " + std::to_string(low) + " and " +
+                    std::to_string(high));
   return x;
 }
 
@@ -176,8 +194,7 @@ std::vector<int32_t> JsonFields::ids(const char* field, int64_t high) const {
   };
   if (value->is_array())
     for (const Json& x : *value) add(x);
-  else
-    add(*value);
+  else add(*value);
   return ids;
 }
 

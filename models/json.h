@@ -9,22 +9,27 @@
 
 namespace stamp {
 
-/// Parses one JSON value. Throws InputError "<file_name>: ..." on a syntax error, a duplicate key, nesting deeper than
-/// 64, bytes that are not UTF-8, or text after the value.
+/// Parses one JSON value. Throws InputError "<file_name>: ..." on a syntax error, a duplicate key, nesting
+/// deeper than 64, bytes that are not UTF-8, or text after the value.
 nlohmann::json parse_json(std::string_view text, const std::string& file_name);
 
 /// The same for a file of at most `max_bytes`.
 nlohmann::json read_json_file(const std::filesystem::path& file, uint64_t max_bytes = uint64_t{64} << 20);
 
-/// A file's bytes. Throws InputError naming the file if it is missing, not a regular file, or larger than `max_bytes`.
+/// A file's bytes. Throws InputError naming the file if it is missing, not a regular file, or larger than
+/// `max_bytes`.
 std::string read_file(const std::filesystem::path& file, uint64_t max_bytes);
 
-/// Typed access to the fields of a JSON object. Every error is an InputError "<file>: <field> ...". A null counts as
-/// absent.
+/// The text with control characters written as \u00XX: names out of files must not break a message's one
+/// line.
+std::string printable(std::string_view text);
+
+/// Typed access to the fields of a JSON object. Every error is an InputError "<file>: <field> ...". A null
+/// counts as absent.
 class JsonFields {
  public:
-  /// Throws if `object` is not an object. Both arguments must outlive this; `prefix` ("rope_scaling.") begins field
-  /// names in messages.
+  /// Throws if `object` is not an object. Both arguments must outlive this; `prefix` ("rope_scaling.") begins
+  /// field names in messages.
   JsonFields(const nlohmann::json& object, std::string file, std::string prefix = {});
 
   bool has(const char* field) const { return find(field) != nullptr; }
@@ -41,6 +46,7 @@ class JsonFields {
   [[noreturn]] void fail(const std::string& field, const std::string& message) const;
   const nlohmann::json& object() const { return object_; }
   const std::string& file() const { return file_; }
+  const std::string& prefix() const { return prefix_; }
 
  private:
   const nlohmann::json& object_;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,8 +26,13 @@ struct TensorInfo {
   DType weight_dtype() const;
 };
 
-/// The tensors of a model directory: model.safetensors, or the shards that model.safetensors.index.json names.
-/// Everything in the headers is checked before use; the data is mapped, not read.
+/// The tensors of one file's bytes, as views into them in the order of their data. `bytes` begins on an
+/// 8-byte boundary. Throws InputError "<file>: ..." for a header that is not valid, and for tensors that do
+/// not tile the data.
+std::vector<TensorInfo> parse_safetensors(std::span<const std::byte> bytes, const std::string& file);
+
+/// The tensors of a model directory: model.safetensors, or the shards that model.safetensors.index.json
+/// names. Everything in the headers is checked before use; the data is mapped, not read.
 class Safetensors {
  public:
   Safetensors() = default;

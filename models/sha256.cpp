@@ -14,7 +14,8 @@ namespace {
 class Digest {
  public:
   Digest() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
-    if (!context_ || EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) != 1) throw Error("SHA-256 is not available");
+    if (!context_ || EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) != 1)
+      throw Error("SHA-256 is not available");
   }
   void update(const void* data, size_t bytes) { EVP_DigestUpdate(context_.get(), data, bytes); }
   std::string hex() {
@@ -43,11 +44,12 @@ std::string sha256_hex(std::string_view bytes) {
 
 std::string sha256_file(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
-  if (!in || std::filesystem::is_directory(file)) throw InputError(file.string() + ": cannot be read");
+  if (!in) throw InputError(file.string() + ": cannot be read");
   Digest digest;
   std::vector<char> buffer(1 << 20);
   while (in.read(buffer.data(), std::streamsize(buffer.size())), in.gcount() > 0)
     digest.update(buffer.data(), size_t(in.gcount()));
+  if (in.bad()) throw InputError(file.string() + ": cannot be read to its end");
   return digest.hex();
 }
 

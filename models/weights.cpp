@@ -4,6 +4,7 @@
 
 #include "kernels/error.h"
 #include "kernels/half.h"
+#include "models/json.h"
 
 namespace stamp {
 namespace {
@@ -37,9 +38,15 @@ class WeightLoader {
     const DType dtype = tensor.weight_dtype();
     for (size_t i = 0; i < values.size(); ++i) {
       switch (dtype) {
-        case DType::kF32: values[i] = reinterpret_cast<const float*>(tensor.data)[i]; break;
-        case DType::kF16: values[i] = f16_to_f32(reinterpret_cast<const uint16_t*>(tensor.data)[i]); break;
-        case DType::kBF16: values[i] = bf16_to_f32(reinterpret_cast<const uint16_t*>(tensor.data)[i]); break;
+        case DType::kF32:
+          values[i] = reinterpret_cast<const float*>(tensor.data)[i];
+          break;
+        case DType::kF16:
+          values[i] = f16_to_f32(reinterpret_cast<const uint16_t*>(tensor.data)[i]);
+          break;
+        case DType::kBF16:
+          values[i] = bf16_to_f32(reinterpret_cast<const uint16_t*>(tensor.data)[i]);
+          break;
       }
     }
     return values;
@@ -52,7 +59,8 @@ class WeightLoader {
   void refuse_unused() const {
     for (const auto& [name, tensor] : weights_.files_.tensors())
       if (!used_.contains(name) && !is_harmless(name, config_))
-        throw InputError(tensor.file + ": tensor \"" + name + "\" has no place in the model that config.json describes");
+        throw InputError(tensor.file + ": tensor \"" + printable(name) +
+                         "\" has no place in the model that config.json describes");
   }
 
  private:
@@ -78,7 +86,8 @@ ModelWeights ModelWeights::load(const std::filesystem::path& directory, const Mo
   const int64_t hidden = config.hidden_size, mlp = config.intermediate_size;
   const int64_t q_size = config.heads * config.head_dim, kv_size = config.kv_heads * config.head_dim;
   w.embedding = loader.matrix("model.embed_tokens.weight", config.vocab_size, hidden);
-  w.lm_head = config.tie_word_embeddings ? w.embedding : loader.matrix("lm_head.weight", config.vocab_size, hidden);
+  w.lm_head =
+      config.tie_word_embeddings ? w.embedding : loader.matrix("lm_head.weight", config.vocab_size, hidden);
   w.norm = loader.vector("model.norm.weight", hidden);
   for (int64_t i = 0; i < config.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
