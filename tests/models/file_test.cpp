@@ -1,0 +1,80 @@
+#include "models/file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <string>
+
+#include "kernels/error.h"
+#include "tests/temp_dir.h"
+
+namespace stamp {
+namespace {
+
+using testing::HasSubstr;
+
+std::string text_of(const MappedFile& file) {
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+std::string refusal(const std::filesystem::path& file) {
+  try {
+    MappedFile{file};
+  } catch (const InputError& e) {
+    return e.what();
+  }
+  return "was mapped";
+}
+
+TEST(MappedFile, HoldsTheBytesOfTheFile) {
+  const TempDir dir;
+  const std::string bytes = std::string("first\0", 6) + std::string(100'000, '\xfe') + "last";
+  write_file(dir / "x", bytes);
+  const MappedFile file(dir / "x");
+  EXPECT_EQ(text_of(file), bytes);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(file.bytes().data()) % 64, 0u);
+}
+
+TEST(MappedFile, MovesItsMappingAndOutlivesTheName) {
+  const TempDir dir;
+  write_file(dir / "x", "one");
+  write_file(dir / "y", "two");
+  MappedFile a(dir / "x"), b(dir / "y");
+  const std::byte* const data = a.bytes().data();
+  std::filesystem::remove(dir / "x");
+  MappedFile c(std::move(a));
+  EXPECT_EQ(c.bytes().data(), data);
+  EXPECT_TRUE(a.bytes().empty());  // NOLINT: moved-from is empty
+  b = std::move(c);
+  EXPECT_EQ(text_of(b), "one");
+  EXPECT_TRUE(MappedFile().bytes().empty());
+}
+
+TEST(MappedFile, RefusesWhatCannotBeMapped) {
+  const TempDir dir;
+  write_file(dir / "empty", "");
+  mkfifo((dir / "pipe").c_str(), 0600);
+  std::filesystem::create_symlink("nowhere", dir / "dangling");
+  EXPECT_THAT(refusal(dir / "absent"),
+              HasSubstr((dir / "absent").string() + ": cannot be opened: No such file"));
+  EXPECT_THAT(refusal(dir / "dangling"), HasSubstr((dir / "dangling").string() + ": cannot be opened"));
+  EXPECT_THAT(refusal(dir.path()), HasSubstr(dir.path().string() + ": not a regular file"));
+  EXPECT_THAT(refusal(dir / "pipe"),
+              HasSubstr("pipe: not a regular file"));  // and does not wait for a writer
+  EXPECT_THAT(refusal("/dev/zero"), HasSubstr("/dev/zero: not a regular file"));
+  EXPECT_THAT(refusal(dir / "empty"), HasSubstr((dir / "empty").string() + ": is empty"));
+}
+
+TEST(IsPresent, CountsEveryKindOfEntry) {
+  const TempDir dir;
+  write_file(dir / "file", "");
+  std::filesystem::create_symlink("nowhere", dir / "dangling");
+  for (const auto& there : {dir / "file", dir / "dangling", dir.path()})
+    EXPECT_TRUE(is_present(there)) << there;
+  for (const auto& not_there : {dir / "absent", dir / "file/below", dir / std::string(5000, 'x')})
+    EXPECT_FALSE(is_present(not_there)) << not_there;
+}
+
+}  // namespace
+}  // namespace stamp
