@@ -27,7 +27,16 @@ class Tokenizer {
   virtual std::vector<int32_t> encode(std::string_view text, EncodeOptions options) const = 0;
 
   /// Ids outside the vocabulary are skipped.
-  virtual std::string decode(std::span<const int32_t> ids, bool skip_special) const = 0;
+  std::string decode(std::span<const int32_t> ids, bool skip_special) const;
+
+  /// Decodes ids one at a time; see StreamDecoder. Must not outlive the tokenizer.
+  class Stream {
+   public:
+    virtual ~Stream() = default;
+    virtual std::string push(int32_t id) = 0;
+    virtual std::string finish() = 0;
+  };
+  virtual std::unique_ptr<Stream> open_stream(bool skip_special) const = 0;
 
   virtual int64_t vocab_size() const = 0;  // 1 + the highest id, added tokens included
   virtual std::optional<int32_t> token_to_id(std::string_view token) const = 0;
@@ -43,16 +52,12 @@ std::filesystem::path tokenizer_file(const std::filesystem::path& directory);
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true)
-      : tokenizer_(tokenizer), skip_special_(skip_special) {}
-  std::string push(int32_t id);
-  std::string finish();
+      : stream_(tokenizer.open_stream(skip_special)) {}
+  std::string push(int32_t id) { return stream_->push(id); }
+  std::string finish() { return stream_->finish(); }
 
  private:
-  std::string take();
-  const Tokenizer& tokenizer_;
-  bool skip_special_;
-  std::vector<int32_t> window_;  // ids already emitted that the next ones are decoded after, then the pending ones
-  size_t emitted_ = 0;           // how many of them are emitted
+  std::unique_ptr<Tokenizer::Stream> stream_;
 };
 
 }  // namespace stamp

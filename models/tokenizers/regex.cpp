@@ -3,8 +3,6 @@
 
 #include <pcre2.h>
 
-#include <cctype>
-
 #include "kernels/error.h"
 
 namespace stamp {
@@ -12,7 +10,8 @@ namespace {
 
 /// Where PCRE2 and Oniguruma differ: \s is White_Space there, while PCRE2 also counts U+180E.
 std::string translate(const std::string& pattern) {
-  constexpr std::string_view kSpaces = R"(\t-\r \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
+  constexpr std::string_view kSpaces =
+      R"(\t-\r \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
   std::string out;
   int depth = 0;  // of character classes
   for (size_t i = 0; i < pattern.size(); ++i) {
@@ -35,9 +34,10 @@ std::string translate(const std::string& pattern) {
   return out;
 }
 
+/// What a search needs, one per thread: only the range of the whole match is ever asked for.
 struct MatchData {
-  explicit MatchData(const pcre2_code* code)
-      : data(pcre2_match_data_create_from_pattern(code, nullptr)),
+  MatchData()
+      : data(pcre2_match_data_create(1, nullptr)),
         context(pcre2_match_context_create(nullptr)),
         stack(pcre2_jit_stack_create(32 << 10, 16 << 20, nullptr)) {
     pcre2_jit_stack_assign(context, nullptr, stack);
@@ -67,13 +67,13 @@ Regex::Regex(const std::string& pattern, const std::string& file) : code_(std::m
   int error = 0;
   PCRE2_SIZE offset = 0;
   code_->pattern = pattern;
-  code_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), PCRE2_UTF | PCRE2_UCP,
-                              &error, &offset, nullptr);
+  code_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                              PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr);
   if (code_->code == nullptr) {
     PCRE2_UCHAR message[256];
     pcre2_get_error_message(error, message, sizeof(message));
-    throw InputError(file + ": the regular expression " + pattern + " cannot be used: " +
-                     reinterpret_cast<const char*>(message));
+    throw InputError(file + ": the regular expression " + pattern +
+                     " cannot be used: " + reinterpret_cast<const char*>(message));
   }
   pcre2_jit_compile(code_->code, PCRE2_JIT_COMPLETE);  // where there is no JIT, matching is interpreted
 }
@@ -82,32 +82,17 @@ Regex::~Regex() = default;
 Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;
 
-void Regex::for_each_match(std::string_view text, const std::function<void(size_t, size_t)>& visit) const {
-  const MatchData match(code_->code);
-  const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-  uint32_t options = PCRE2_NO_UTF_CHECK;
-  for (size_t at = 0; at <= text.size();) {
-    const int result = pcre2_match(code_->code, subject, text.size(), at, options, match.data, match.context);
-    if (result == PCRE2_ERROR_NOMATCH) return;
-    if (result < 0) throw Error("the tokenizer's regular expression " + code_->pattern + " is too complex for this text");
-    const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match.data);
-    visit(range[0], range[1]);
-    if (range[1] > range[0]) {
-      at = range[1];
-    } else {  // an empty match: go on after the next character
-      at = range[1] + 1;
-      while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80) ++at;
-    }
-  }
-}
-
-std::string Regex::quote(std::string_view text) {
-  std::string pattern;
-  for (char c : text) {
-    if (static_cast<unsigned char>(c) < 0x80 && !std::isalnum(static_cast<unsigned char>(c)) && c != '_') pattern += '\\';
-    pattern += c;
-  }
-  return pattern;
+bool Regex::find(std::string_view text, size_t at, size_t& begin, size_t& end) const {
+  static thread_local const MatchData match;
+  const int result = pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
+                                 PCRE2_NO_UTF_CHECK, match.data, match.context);
+  if (result == PCRE2_ERROR_NOMATCH) return false;
+  if (result < 0)
+    throw Error("the tokenizer's regular expression " + code_->pattern + " is too complex for this text");
+  const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match.data);
+  begin = range[0];
+  end = range[1];
+  return true;
 }
 
 }  // namespace stamp
