@@ -16,17 +16,18 @@
 namespace stamp {
 
 struct EngineOptions {
-  std::filesystem::path model;   // an HF directory
-  std::string recipe = "f32";    // how weights, activations and cache are represented
-  std::string device = "auto";   // auto, cpu or cuda
-  int threads = 0;               // <= 0: one per available core
-  int64_t context = 0;           // tokens the cache can hold; 0: what the model was trained for
-  int64_t prefill_chunk = 256;   // rows of a forward pass; a multiple of kBlock
-  std::string ops;               // operations by name; empty: STAMP_FORCE_OPS or the best
-  uint64_t page_shuffle = 0;     // see KvCache
+  std::filesystem::path model{};  // an HF directory
+  std::string recipe = "f32";     // how weights, activations and cache are represented
+  std::string device = "auto";    // auto, cpu or cuda
+  int threads = 0;                // <= 0: one per available core
+  int64_t context = 0;            // tokens the cache can hold; 0: what the model was trained for
+  int64_t prefill_chunk = 256;    // rows of a forward pass; a multiple of kBlock
+  std::string ops{};              // operations by name; empty: STAMP_FORCE_OPS or the best
+  uint64_t page_shuffle = 0;      // see KvCache
 };
 
-/// One loaded model: its files, its operations and its cache. Not thread-safe: one session advances at a time.
+/// One loaded model: its files, its operations and its cache. Not thread-safe: one session advances at a
+/// time.
 class Engine {
  public:
   /// Throws InputError for anything wrong with the options or the files.

@@ -12,16 +12,16 @@
 namespace stamp {
 
 struct GenerateRequest {
-  std::vector<int32_t> prompt;     // not empty
+  std::vector<int32_t> prompt{};  // not empty
   int64_t max_tokens = 128;
-  SamplingParams sampling;
-  std::vector<std::string> stops;  // the text ends before the first of these
-  bool ignore_eos = false;         // go on after an end-of-sequence token
+  SamplingParams sampling{};
+  std::vector<std::string> stops{};  // the text ends before the first of these
+  bool ignore_eos = false;           // go on after an end-of-sequence token
 };
 
 struct GenerateHooks {
-  std::function<void(std::string_view piece)> text;           // whole characters, as soon as they are certain
-  std::function<void(int64_t done, int64_t total)> prefill;   // progress
+  std::function<void(std::string_view piece)> text{};  // whole characters, as soon as they are certain
+  std::function<void(int64_t done, int64_t total)> prefill{};  // progress
   const std::atomic<bool>* cancel = nullptr;
 };
 
@@ -37,8 +37,9 @@ struct GenerateResult {
 
 const char* finish_name(GenerateResult::Finish finish);  // "stop", "length", "cancelled"
 
-/// Makes the session hold the prompt (reusing what it already has), then decodes. Throws InputError for an empty
-/// prompt, parameters out of range, or a prompt that does not fit; ends with kLength when the context is full.
+/// Makes the session hold the prompt (reusing what it already has), then decodes. Throws InputError for an
+/// empty prompt, parameters out of range, or a prompt that does not fit; ends with kLength when the context
+/// is full.
 GenerateResult generate(Session& session, const GenerateRequest& request, const GenerateHooks& hooks);
 
 }  // namespace stamp

@@ -9,17 +9,19 @@
 
 namespace stamp {
 
-/// The pages of every sequence's keys and values. A page holds kBlock tokens of all layers; it is allocated when
-/// a sequence first needs it and kept for reuse afterwards, so memory follows the tokens in use.
+/// The pages of every sequence's keys and values. A page holds kBlock tokens of all layers; it is allocated
+/// when a sequence first needs it and kept for reuse afterwards, so memory follows the tokens in use.
 class KvCache {
  public:
-  /// At most `max_tokens`, rounded up to whole pages. A non-zero `shuffle_seed` hands pages out in a scrambled
-  /// order: tests use it to show that the layout does not change a bit of the logits.
+  /// At most `max_tokens`, rounded up to whole pages. A non-zero `shuffle_seed` hands pages out in a
+  /// scrambled order: tests use it to show that the layout does not change a bit of the logits.
   KvCache(const ModelConfig& config, int64_t max_tokens, uint64_t shuffle_seed = 0);
 
   KvPages view() const { return {bases_, 0, kv_heads_, head_dim_}; }
   int64_t bytes_per_token() const { return page_floats_ * int64_t{sizeof(float)} / kBlock; }
-  int64_t bytes_allocated() const { return int64_t(pages_.size() - unbacked_) * page_floats_ * int64_t{sizeof(float)}; }
+  int64_t bytes_allocated() const {
+    return int64_t(pages_.size() - unbacked_) * page_floats_ * int64_t{sizeof(float)};
+  }
   int64_t max_tokens() const { return int64_t(bases_.size()) * kBlock; }
   int64_t free_pages() const { return int64_t(free_.size()); }
 

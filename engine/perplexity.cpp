@@ -7,6 +7,7 @@
 
 #include "kernels/error.h"
 #include "models/json.h"
+#include "models/safetensors.h"
 #include "models/sha256.h"
 
 namespace stamp {
@@ -18,14 +19,19 @@ constexpr std::pair<Protocol, const char*> kNames[] = {{Protocol::kGptq, "gptq"}
                                                        {Protocol::kDocument, "document"}};
 constexpr int64_t kLogitRows = 128;  // rows of logits alive at once
 
-bool adds_specials(Protocol protocol) { return protocol == Protocol::kLlamaCpp || protocol == Protocol::kDocument; }
+bool adds_specials(Protocol protocol) {
+  return protocol == Protocol::kLlamaCpp || protocol == Protocol::kDocument;
+}
 
-int64_t stride_of(const PerplexityOptions& options) { return options.stride > 0 ? options.stride : options.context / 2; }
+int64_t stride_of(const PerplexityOptions& options) {
+  return options.stride > 0 ? options.stride : options.context / 2;
+}
 
 /// The state file: one JSON object, replaced as a whole after each window.
 class ResumeState {
  public:
-  ResumeState(std::filesystem::path path, nlohmann::json run) : path_(std::move(path)), run_(std::move(run)) {}
+  ResumeState(std::filesystem::path path, nlohmann::json run)
+      : path_(std::move(path)), run_(std::move(run)) {}
 
   std::vector<PerplexityResult::Chunk> load() const {
     std::vector<PerplexityResult::Chunk> chunks;
@@ -33,9 +39,11 @@ class ResumeState {
     const nlohmann::json state = read_json_file(path_);
     try {
       if (state.at("run") != run_)
-        throw InputError(path_.string() + ": belongs to another run (model, text, recipe or protocol differ); " +
+        throw InputError(path_.string() +
+                         ": belongs to another run (model, text, recipe or protocol differ); " +
                          "delete it to start over");
-      for (const auto& c : state.at("chunks")) chunks.push_back({c.at("nll"), c.at("nll_square"), c.at("tokens")});
+      for (const auto& c : state.at("chunks"))
+        chunks.push_back({c.at("nll"), c.at("nll_square"), c.at("tokens")});
     } catch (const nlohmann::json::exception&) {
       throw InputError(path_.string() + ": not a state file of stamp perplexity; delete it to start over");
     }
@@ -61,20 +69,34 @@ class ResumeState {
   nlohmann::json run_;
 };
 
+/// Tells models of equal configuration apart without reading them whole: names and first bytes of all
+/// tensors.
+std::string weights_fingerprint(const std::filesystem::path& model) {
+  const Safetensors files = Safetensors::open(model);
+  std::string text;
+  for (const auto& [name, tensor] : files.tensors()) {
+    text += name + ' ' + tensor.dtype + ' ';
+    text.append(reinterpret_cast<const char*>(tensor.data), std::min<uint64_t>(tensor.bytes, 4096));
+  }
+  return sha256_hex(text);
+}
+
 PerplexityResult::Chunk score(Session& session, std::span<const int32_t> tokens, int64_t first_scored) {
   PerplexityResult::Chunk chunk;
   session.truncate(0);
   std::vector<float> logprobs;
   // Row i predicts token i + 1; the last row predicts nothing.
-  session.advance_all(tokens.first(tokens.size() - 1), first_scored - 1, kLogitRows, [&](int64_t index, Mat<float> logits) {
-    logprobs.resize(size_t(logits.rows));
-    session.engine().ops().token_logprobs(logprobs, logits, tokens.subspan(size_t(index + 1), size_t(logits.rows)));
-    for (float logprob : logprobs) {
-      chunk.nll -= double(logprob);
-      chunk.nll_square += double(logprob) * double(logprob);
-    }
-    chunk.tokens += logits.rows;
-  });
+  session.advance_all(tokens.first(tokens.size() - 1), first_scored - 1, kLogitRows,
+                      [&](int64_t index, Mat<float> logits) {
+                        logprobs.resize(size_t(logits.rows));
+                        session.engine().ops().token_logprobs(
+                            logprobs, logits, tokens.subspan(size_t(index + 1), size_t(logits.rows)));
+                        for (float logprob : logprobs) {
+                          chunk.nll -= double(logprob);
+                          chunk.nll_square += double(logprob) * double(logprob);
+                        }
+                        chunk.tokens += logits.rows;
+                      });
   return chunk;
 }
 
@@ -100,7 +122,8 @@ void summarise(PerplexityResult& result, int64_t bytes) {
 Protocol parse_protocol(std::string_view name) {
   for (const auto& [protocol, known] : kNames)
     if (name == known) return protocol;
-  throw InputError("protocol " + std::string(name) + ": unknown; choose gptq, strided, llama.cpp or document");
+  throw InputError("protocol " + std::string(name) +
+                   ": unknown; choose gptq, strided, llama.cpp or document");
 }
 
 const char* protocol_name(Protocol protocol) {
@@ -111,7 +134,9 @@ const char* protocol_name(Protocol protocol) {
 
 std::vector<Window> plan_windows(const PerplexityOptions& options, int64_t tokens) {
   const int64_t context = options.context, stride = stride_of(options);
-  if (context < 2) throw InputError("context " + std::to_string(context) + ": must be at least 2");
+  const int64_t least = options.protocol == Protocol::kLlamaCpp ? 3 : 2;  // or no token of a window is scored
+  if (context < least)
+    throw InputError("context " + std::to_string(context) + ": must be at least " + std::to_string(least));
   if (options.stride < 0 || stride < 1 || stride > context)
     throw InputError("stride " + std::to_string(options.stride) + ": must be between 1 and the context");
   std::vector<Window> windows;
@@ -124,7 +149,8 @@ std::vector<Window> plan_windows(const PerplexityOptions& options, int64_t token
     case Protocol::kStrided:
       for (int64_t begin = 0, scored = 1; scored < tokens; begin += stride) {
         const int64_t end = std::min(begin + context, tokens);
-        if (end > scored) windows.push_back({begin, end - begin, std::max<int64_t>(1, scored - begin)});
+        const int64_t first = std::max<int64_t>(1, scored - begin);
+        if (begin + first < end) windows.push_back({begin, end - begin, first});
         scored = std::max(scored, end);
       }
       break;
@@ -136,7 +162,8 @@ std::vector<Window> plan_windows(const PerplexityOptions& options, int64_t token
   if (windows.empty())
     throw InputError("the text has " + std::to_string(tokens) + " tokens, too few for a window of " +
                      std::to_string(context) + "; lower --context");
-  if (options.max_chunks >= 0 && options.max_chunks < int64_t(windows.size())) windows.resize(size_t(options.max_chunks));
+  if (options.max_chunks >= 0 && options.max_chunks < int64_t(windows.size()))
+    windows.resize(size_t(options.max_chunks));
   return windows;
 }
 
@@ -152,17 +179,22 @@ PerplexityResult perplexity(Engine& engine, std::string_view text, const Perplex
   result.tokenizer_sha256 = sha256_file(tokenizer_file(engine.options().model));
   const std::vector<Window> windows = plan_windows(options, int64_t(tokens.size()));
 
-  const ResumeState state(options.resume, {{"model", sha256_file(engine.options().model / "config.json")},
-                                           {"weight_bytes", engine.weight_bytes()},
-                                           {"recipe", engine.options().recipe},
-                                           {"ops", engine.ops().name()},
-                                           {"protocol", protocol_name(options.protocol)},
-                                           {"context", options.context},
-                                           {"stride", stride_of(options)},
-                                           {"text_sha256", result.text_sha256},
-                                           {"tokenizer_sha256", result.tokenizer_sha256}});
+  const ResumeState state(
+      options.resume, {{"model", sha256_file(engine.options().model / "config.json")},
+                       {"weights", options.resume.empty() ? "" : weights_fingerprint(engine.options().model)},
+                       {"recipe", engine.options().recipe},
+                       {"ops", engine.ops().name()},
+                       {"protocol", protocol_name(options.protocol)},
+                       {"context", options.context},
+                       {"stride", stride_of(options)},
+                       {"text_sha256", result.text_sha256},
+                       {"tokenizer_sha256", result.tokenizer_sha256}});
   result.chunks = state.load();
   if (result.chunks.size() > windows.size()) result.chunks.resize(windows.size());
+  for (size_t i = 0; i < result.chunks.size(); ++i)
+    if (result.chunks[i].tokens != windows[i].length - windows[i].first_scored)
+      throw InputError(options.resume.string() +
+                       ": its windows are not those of this run; delete it to start over");
 
   const auto start = std::chrono::steady_clock::now();
   Session session(engine);

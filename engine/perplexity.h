@@ -11,13 +11,17 @@
 namespace stamp {
 
 /// How a text is cut into windows and which of their tokens are scored.
-///   gptq       the whole text tokenised once without added specials; windows of `context` tokens that do not overlap,
+///   gptq       the whole text tokenised once without added specials; windows of `context` tokens that do not
+///   overlap,
 ///              a last partial one dropped; every token but a window's first is scored.
-///   strided    as Hugging Face's sliding window: windows of `context` tokens that begin `stride` apart, the last one
+///   strided    as Hugging Face's sliding window: windows of `context` tokens that begin `stride` apart, the
+///   last one
 ///              partial; a window scores the tokens after the previous window's end.
-///   llama.cpp  as llama.cpp's perplexity tool: tokenised with specials; windows as gptq, each first token replaced by
+///   llama.cpp  as llama.cpp's perplexity tool: tokenised with specials; windows as gptq, each first token
+///   replaced by
 ///              BOS if the model adds one; scored are the tokens after position context / 2.
-///   document   tokenised with specials; windows as gptq but the last partial one kept; each window after the first
+///   document   tokenised with specials; windows as gptq but the last partial one kept; each window after the
+///   first
 ///              begins with the token before it, so that every token but the text's first is scored once.
 enum class Protocol { kGptq, kStrided, kLlamaCpp, kDocument };
 
@@ -28,13 +32,13 @@ const char* protocol_name(Protocol protocol);
 struct PerplexityOptions {
   Protocol protocol = Protocol::kGptq;
   int64_t context = 2048;
-  int64_t stride = 0;       // strided alone; 0: half the context
-  int64_t max_chunks = -1;  // -1: all
-  std::filesystem::path resume;  // state file: continued if it exists, written after each window
+  int64_t stride = 0;              // strided alone; 0: half the context
+  int64_t max_chunks = -1;         // -1: all
+  std::filesystem::path resume{};  // state file: continued if it exists, written after each window
 };
 
-/// One window: tokens [begin, begin + length) of the text, of which those from index `first_scored` on are scored,
-/// each predicted from the tokens before it in the window. first_scored >= 1.
+/// One window: tokens [begin, begin + length) of the text, of which those from index `first_scored` on are
+/// scored, each predicted from the tokens before it in the window. first_scored >= 1.
 struct Window {
   int64_t begin = 0, length = 0, first_scored = 1;
   bool operator==(const Window&) const = default;
@@ -51,13 +55,13 @@ struct PerplexityResult {
   };
   std::vector<Chunk> chunks;
   int64_t tokens_scored = 0;
-  double nll = 0;            // mean per token, nats
-  double ppl = 0;            // exp(nll)
-  double ppl_stderr = 0;     // ppl * standard error of nll (delta method)
-  double bits_per_byte = 0;  // total nll in bits over the bytes of the scored tokens' text
-  double seconds = 0;        // of this run, resumed windows not counted
+  double nll = 0;                // mean per token, nats
+  double ppl = 0;                // exp(nll)
+  double ppl_stderr = 0;         // ppl * standard error of nll (delta method)
+  double bits_per_byte = 0;      // total nll in bits over the bytes of the scored tokens' text
+  double seconds = 0;            // of this run, resumed windows not counted
   int64_t tokens_evaluated = 0;  // in this run
-  bool bos = false;          // windows begin with BOS
+  bool bos = false;              // windows begin with BOS
   std::string text_sha256, tokenizer_sha256;
 };
 

@@ -1,6 +1,7 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -24,6 +25,13 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
+/// By exponents, so that the loop is a plain maximum over integers.
+bool all_finite(std::span<const float> values) {
+  uint32_t largest = 0;
+  for (float x : values) largest = std::max(largest, std::bit_cast<uint32_t>(x) & 0x7fffffffu);
+  return largest < 0x7f800000u;
+}
+
 void penalise(std::span<float> logits, const SamplingParams& params, std::span<const int32_t> context,
               size_t prompt_size) {
   const auto in_vocab = [&](int32_t id) { return id >= 0 && size_t(id) < logits.size(); };
@@ -41,7 +49,8 @@ void penalise(std::span<float> logits, const SamplingParams& params, std::span<c
     std::unordered_map<int32_t, int> counts;
     for (int32_t id : context.subspan(prompt_size)) ++counts[id];
     for (const auto& [id, count] : counts)
-      if (in_vocab(id)) logits[size_t(id)] -= params.presence_penalty + params.frequency_penalty * float(count);
+      if (in_vocab(id))
+        logits[size_t(id)] -= params.presence_penalty + params.frequency_penalty * float(count);
   }
 }
 
@@ -54,14 +63,16 @@ struct Candidate {
   }
 };
 
-/// Number of leading candidates whose probability reaches top_p; at least one. `candidates` is sorted as far as that.
+/// Number of leading candidates whose probability reaches top_p; at least one. `candidates` is sorted as far
+/// as that.
 size_t nucleus(std::vector<Candidate>& candidates, float top_p, double total, float peak, float temperature) {
   double cumulative = 0;
   size_t sorted = 0;
   for (size_t i = 0; i < candidates.size(); ++i) {
     if (i == sorted) {  // sort in growing pieces: the nucleus is short as a rule
       sorted = std::min(candidates.size(), std::max<size_t>(64, 2 * sorted));
-      std::partial_sort(candidates.begin() + ptrdiff_t(i), candidates.begin() + ptrdiff_t(sorted), candidates.end());
+      std::partial_sort(candidates.begin() + ptrdiff_t(i), candidates.begin() + ptrdiff_t(sorted),
+                        candidates.end());
     }
     cumulative += std::exp(double(candidates[i].logit - peak) / double(temperature));
     if (cumulative >= double(top_p) * total) return i + 1;
@@ -85,11 +96,13 @@ void SamplingParams::validate(int64_t vocab_size) const {
   require(min_p >= 0 && min_p <= 1, "min_p must be in [0, 1], got " + number(min_p));
   require(std::isfinite(repetition_penalty) && repetition_penalty > 0,
           "repetition penalty must be > 0, got " + number(repetition_penalty));
-  require(std::fabs(presence_penalty) <= 2, "presence penalty must be in [-2, 2], got " + number(presence_penalty));
-  require(std::fabs(frequency_penalty) <= 2, "frequency penalty must be in [-2, 2], got " + number(frequency_penalty));
+  require(std::fabs(presence_penalty) <= 2,
+          "presence penalty must be in [-2, 2], got " + number(presence_penalty));
+  require(std::fabs(frequency_penalty) <= 2,
+          "frequency penalty must be in [-2, 2], got " + number(frequency_penalty));
   for (const auto& [id, bias] : logit_bias) {
-    require(id >= 0 && id < vocab_size,
-            "logit bias names token " + std::to_string(id) + ", the vocabulary has " + std::to_string(vocab_size));
+    require(id >= 0 && id < vocab_size, "logit bias names token " + std::to_string(id) +
+                                            ", the vocabulary has " + std::to_string(vocab_size));
     require(std::fabs(bias) <= 100, "logit bias must be in [-100, 100], got " + number(bias));
   }
 }
@@ -100,12 +113,16 @@ int32_t argmax(std::span<const float> logits) {
 
 int32_t sample(std::span<float> logits, const SamplingParams& params, std::span<const int32_t> context,
                size_t prompt_size) {
+  // Anything else would upset the order that selection relies on.
+  if (!all_finite(logits)) throw Error("the model's logits are not finite numbers; its weights are damaged");
   for (const auto& [id, bias] : params.logit_bias) logits[size_t(id)] += bias;
   penalise(logits, params, context, prompt_size);
   if (params.temperature == 0.0f) return argmax(logits);
 
   const float peak = logits[size_t(argmax(logits))];
-  const auto weight = [&](float logit) { return std::exp(double(logit - peak) / double(params.temperature)); };
+  const auto weight = [&](float logit) {
+    return std::exp(double(logit - peak) / double(params.temperature));
+  };
   std::vector<Candidate> candidates;
   candidates.reserve(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) candidates.push_back({logits[i], int32_t(i)});
@@ -124,7 +141,8 @@ int32_t sample(std::span<float> logits, const SamplingParams& params, std::span<
     std::erase_if(candidates, [&](const Candidate& c) { return weight(c.logit) < double(params.min_p); });
 
   // Inverse of the cumulative distribution, in order of ids so that it does not hang on a selection's order.
-  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  std::sort(candidates.begin(), candidates.end(),
+            [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
   const double target = uniform(params.seed, context.size()) * total_weight();
   double cumulative = 0;
   for (const Candidate& c : candidates) {

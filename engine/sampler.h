@@ -6,9 +6,10 @@
 
 namespace stamp {
 
-/// How the next token is drawn. The steps, in this order: logit bias; repetition penalty (divides positive and
-/// multiplies negative logits of every token in prompt or output, as Hugging Face); presence and frequency penalty
-/// (over the output alone, as OpenAI); temperature; top-k; top-p; min-p. Zero temperature is greedy.
+/// How the next token is drawn. The steps, in this order: logit bias; repetition penalty (divides positive
+/// and multiplies negative logits of every token in prompt or output, as Hugging Face); presence and
+/// frequency penalty (over the output alone, as OpenAI); temperature; top-k; top-p; min-p. Zero temperature
+/// is greedy.
 struct SamplingParams {
   float temperature = 0.0f;         // >= 0
   int32_t top_k = 0;                // 0: off
@@ -18,15 +19,16 @@ struct SamplingParams {
   float presence_penalty = 0.0f;    // [-2, 2]
   float frequency_penalty = 0.0f;   // [-2, 2]
   uint64_t seed = 0;
-  std::vector<std::pair<int32_t, float>> logit_bias;  // token id, added to its logit
+  std::vector<std::pair<int32_t, float>> logit_bias{};  // token id, added to its logit
 
   /// Throws InputError naming the first parameter out of range.
   void validate(int64_t vocab_size) const;
 };
 
-/// Draws the token that follows `context`, whose last `context.size() - prompt_size` tokens were generated. The draw
-/// is a function of the logits, the parameters, and the position context.size(): no state, so a repeated or
-/// rescheduled request draws the same. `logits` [vocab] is clobbered. Ties go to the lowest id.
+/// Draws the token that follows `context`, whose last `context.size() - prompt_size` tokens were generated.
+/// The draw is a function of the logits, the parameters, and the position context.size(): no state, so a
+/// repeated or rescheduled request draws the same. `logits` [vocab] is clobbered. Ties go to the lowest id.
+/// Throws Error if a logit is not a finite number.
 int32_t sample(std::span<float> logits, const SamplingParams& params, std::span<const int32_t> context,
                size_t prompt_size);
 

@@ -17,21 +17,23 @@ class Session {
   std::span<const int32_t> tokens() const { return tokens_; }
   /// Forgets all but the first `count` tokens.
   void truncate(int64_t count);
-  /// Keeps the longest common prefix with `prompt`, at most all but its last token, whose logits will be wanted;
-  /// returns its length.
+  /// Keeps the longest common prefix with `prompt`, at most all but its last token, whose logits will be
+  /// wanted; returns its length.
   int64_t reuse(std::span<const int32_t> prompt);
 
   struct Hooks {
-    std::function<void(int64_t done, int64_t total)> progress;  // after each chunk
-    const std::atomic<bool>* cancel = nullptr;                   // looked at between chunks
+    std::function<void(int64_t done, int64_t total)> progress{};  // after each chunk
+    const std::atomic<bool>* cancel = nullptr;                    // looked at between chunks
   };
-  /// Appends tokens and returns the logits [vocab] of the last one, valid until the next call. Empty if cancelled.
-  /// Throws InputError, before any work, if an id is not in the vocabulary or the context would overflow.
+  /// Appends tokens and returns the logits [vocab] of the last one, valid until the next call. Empty if
+  /// cancelled. Throws InputError, before any work, if an id is not in the vocabulary or the context would
+  /// overflow.
   std::span<float> advance(std::span<const int32_t> tokens, const Hooks& hooks);
   std::span<float> advance(std::span<const int32_t> tokens) { return advance(tokens, {}); }
 
-  /// Appends tokens and hands each row's logits [rows, vocab], at most `max_rows` at a time, to `visit` together
-  /// with the index in `tokens` of the first of them. Only the rows from index `first` on are computed.
+  /// Appends tokens and hands each row's logits [rows, vocab], at most `max_rows` at a time, to `visit`
+  /// together with the index in `tokens` of the first of them. Only the rows from index `first` on are
+  /// computed.
   using Visit = std::function<void(int64_t index, Mat<float> logits)>;
   void advance_all(std::span<const int32_t> tokens, int64_t first, int64_t max_rows, const Visit& visit);
 
@@ -39,7 +41,8 @@ class Session {
 
  private:
   void check_room(std::span<const int32_t> tokens) const;
-  /// Rows of the next forward pass: up to the chunk size, ending at a multiple of kBlock or at the last token.
+  /// Rows of the next forward pass: up to the chunk size, ending at a multiple of kBlock or at the last
+  /// token.
   int64_t next_rows(int64_t remaining, int64_t max_rows) const;
   void forward(std::span<const int32_t> tokens, std::span<const int32_t> logit_rows, Mat<float> logits);
 

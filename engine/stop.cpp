@@ -15,11 +15,16 @@ StopMatcher::StopMatcher(std::vector<std::string> stops) : stops_(std::move(stop
 std::string StopMatcher::push(std::string_view piece) {
   if (stopped_) return {};
   held_ += piece;
-  size_t match = std::string::npos;
-  for (const std::string& stop : stops_) match = std::min(match, held_.find(stop));
-  if (match != std::string::npos) {
+  size_t end = std::string::npos, begin = 0;
+  for (const std::string& stop : stops_) {
+    const size_t at = held_.find(stop);
+    if (at == std::string::npos || at + stop.size() > end) continue;
+    begin = at + stop.size() < end ? at : std::min(begin, at);  // the longest of those that end here
+    end = at + stop.size();
+  }
+  if (end != std::string::npos) {
     stopped_ = true;
-    std::string safe = held_.substr(0, match);
+    std::string safe = held_.substr(0, begin);
     held_.clear();
     return safe;
   }
