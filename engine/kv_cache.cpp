@@ -50,7 +50,13 @@ void PageTable::resize(int64_t tokens) {
     cache_->give_back(pages_.back());
     pages_.pop_back();
   }
-  while (pages_.size() < wanted) pages_.push_back(cache_->take());
+  const size_t had = pages_.size();
+  try {
+    while (pages_.size() < wanted) pages_.push_back(cache_->take());
+  } catch (...) {  // all or none: what was taken must not stay out of other sequences' reach
+    resize(int64_t(had) * kBlock);
+    throw;
+  }
 }
 
 }  // namespace stamp

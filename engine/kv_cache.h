@@ -45,7 +45,7 @@ class PageTable {
   PageTable(const PageTable&) = delete;
   PageTable& operator=(const PageTable&) = delete;
 
-  /// Holds exactly the pages that `tokens` tokens need.
+  /// Holds exactly the pages that `tokens` tokens need; the same as before if the cache has not enough.
   void resize(int64_t tokens);
   std::span<const int32_t> pages() const { return pages_; }
 

@@ -209,19 +209,20 @@ inline TinyModel random_model(uint32_t seed = 1, int64_t hidden = 16) {
   return model;
 }
 
-/// Counts: after each byte comes the next one, after 'z' the end of the sequence, after '9' again '0', and
-/// '0' after ' '. Attention and MLP add nothing; the embedding is one-hot and the head moves it on, so what
-/// the model says is known by heart while everything around the weights is the real thing.
-inline TinyModel counting_model() {
+/// Counts: after each byte comes the next one, after 'z' the end of the sequence, after ' ' and '9' the '0';
+/// `next` names exceptions. Attention and MLP add nothing; the embedding is one-hot and the head moves it on,
+/// so what the model says is known by heart while everything around the weights is the real thing.
+inline TinyModel counting_model(const std::map<int, int>& next = {}) {
   constexpr int64_t kHidden = TinyModel::kVocab;
   TinyModel model{tiny::config(kHidden), nullptr, tiny::tokenizer(), tiny::tokenizer_config(), {}};
   model.tensors = tiny::tensors(
       model.config, [](const std::string& name) { return name.ends_with("norm.weight") ? 1.0f : 0.0f; });
   std::vector<float> embedding(kHidden * kHidden), head(kHidden * kHidden);
-  for (int64_t id = 0; id < kHidden; ++id) {
-    const int64_t next = id == 'z' ? TinyModel::kEos : id == '9' || id == ' ' ? '0' : id < 255 ? id + 1 : 'a';
+  for (int id = 0; id < kHidden; ++id) {
+    const int usual = id == 'z' ? TinyModel::kEos : id == '9' || id == ' ' ? '0' : id < 255 ? id + 1 : 'a';
+    const int64_t to = next.contains(id) ? next.at(id) : usual;
     embedding[size_t(id * kHidden + id)] = 1.0f;
-    head[size_t(next * kHidden + id)] = 4.0f;
+    head[size_t(to * kHidden + id)] = 4.0f;
   }
   model.tensors["model.embed_tokens.weight"] = f32_tensor({kHidden, kHidden}, embedding);
   model.tensors["lm_head.weight"] = f32_tensor({kHidden, kHidden}, head);

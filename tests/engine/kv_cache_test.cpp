@@ -137,6 +137,8 @@ TEST(PageTable, LosesNothingWhenTheCacheIsFull) {
   PageTable first(cache), second(cache);
   first.resize(128);
   EXPECT_THROW(second.resize(128), Error);
+  EXPECT_TRUE(second.pages().empty());
+  EXPECT_EQ(cache.free_pages(), 1);
   first.resize(0);
   second.resize(128);  // room now
   EXPECT_EQ(second.pages().size(), 2u);

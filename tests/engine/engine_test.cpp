@@ -1,0 +1,77 @@
+#include "engine/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "kernels/error.h"
+#include "tests/engine/tiny_engine.h"
+
+namespace stamp {
+namespace {
+
+using testing::HasSubstr;
+
+std::string refusal(const EngineOptions& options) {
+  try {
+    Engine{options};
+  } catch (const InputError& e) {
+    return e.what();
+  }
+  return "was accepted";
+}
+
+TEST(Engine, HoldsTheModelAndItsSizes) {
+  TinyEngine tiny(random_model(), {.threads = 2, .context = 100, .ops = "scalar"});
+  EXPECT_EQ(tiny->config().hidden_size, 16);
+  EXPECT_EQ(tiny->context(), 100);
+  EXPECT_EQ(tiny->cache().max_tokens(), 128);
+  EXPECT_EQ(tiny->ops().name(), "scalar");
+  EXPECT_EQ(tiny->ops().threads(), 2);
+  EXPECT_EQ(tiny->weight_bits(), 32);
+  EXPECT_EQ(tiny->weight_bytes(), int64_t(std::filesystem::file_size(tiny.directory / "model.safetensors")));
+  EXPECT_NE(tiny->chat_template(), nullptr);
+  EXPECT_EQ(tiny->tokenizer().token_to_id("</s>"), TinyModel::kEos);
+  EXPECT_EQ(tiny->generation_config().eos_token_ids, std::vector<int32_t>{TinyModel::kEos});
+  EXPECT_GT(tiny->load_seconds(), 0);
+}
+
+TEST(Engine, ContextDefaultsToWhatTheModelWasTrainedFor) {
+  TinyEngine tiny(random_model());
+  EXPECT_EQ(tiny->context(), 512);
+  EXPECT_EQ(tiny->cache().bytes_allocated(), 0);  // memory follows the tokens in use
+}
+
+TEST(Engine, RefusesOptionsByName) {
+  const TempDir dir;
+  random_model().write(dir.path());
+  EXPECT_THAT(refusal({.model = dir / "absent"}), HasSubstr("absent: no such directory"));
+  EXPECT_THAT(refusal({.model = dir / "config.json"}), HasSubstr("config.json: no such directory"));
+  EXPECT_THAT(refusal({.model = dir.path(), .recipe = "w2a2"}), HasSubstr("recipe w2a2"));
+  EXPECT_THAT(refusal({.model = dir.path(), .device = "tpu"}), HasSubstr("device tpu: unknown"));
+  EXPECT_THAT(refusal({.model = dir.path(), .context = -1}), HasSubstr("context -1"));
+  EXPECT_THAT(refusal({.model = dir.path(), .ops = "sse9"}), HasSubstr("sse9: not available"));
+  for (int64_t chunk : {-64, 0, 1, 63, 100})
+    EXPECT_THAT(refusal({.model = dir.path(), .prefill_chunk = chunk}),
+                HasSubstr("prefill chunk " + std::to_string(chunk)));
+}
+
+TEST(Engine, RefusesATokenizerOfAnotherModel) {
+  const TempDir dir;
+  TinyModel model = random_model();
+  model.config["vocab_size"] = 260;
+  for (const char* name : {"lm_head.weight", "model.embed_tokens.weight"})
+    model.tensors[name] = f32_tensor({260, 16}, std::vector<float>(260 * 16));
+  model.write(dir.path());
+  EXPECT_THAT(refusal({.model = dir.path()}),
+              HasSubstr("vocab_size is 260 but the tokenizer has 261 tokens"));
+}
+
+TEST(Engine, AModelWithoutATemplateStillLoads) {
+  TinyModel model = random_model();
+  model.tokenizer_config.erase("chat_template");
+  TinyEngine tiny(model);
+  EXPECT_EQ(tiny->chat_template(), nullptr);
+}
+
+}  // namespace
+}  // namespace stamp
