@@ -1,0 +1,170 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <numeric>
+
+#include "engine/session.h"
+#include "kernels/error.h"
+#include "tools/cli.h"
+#include "tools/terminal.h"
+
+namespace stamp {
+namespace {
+
+constexpr const char* kFooter = R"(Tests:
+  pp512        prefill of 512 tokens in tokens per second, the last one's logits included
+  tg128        decode of 128 tokens, one by one
+  tg128@2048   the same with 2048 tokens already in the cache
+
+Each round runs every test once, so that a slow spell of the machine touches all of them; the median counts.
+
+Examples:
+  stamp bench -m DIR
+  stamp bench -m DIR --prefill 512,2048 --decode 128 --depth 0,2048 --repeat 9 --json bench.json)";
+
+struct BenchFlags {
+  EngineOptions engine;
+  std::vector<int64_t> prefill{512, 2048}, decode{128}, depth{0, 2048};
+  int64_t repeat = 5;
+  std::string json;
+};
+
+/// Reproducible ids that stay clear of the special tokens at the vocabulary's low end.
+std::vector<int32_t> some_tokens(int64_t count, int64_t vocab) {
+  std::vector<int32_t> tokens;
+  tokens.reserve(size_t(count));
+  for (int64_t i = 0; i < count; ++i)
+    tokens.push_back(int32_t(vocab / 4 + (i * 7919 + 104729) % (vocab / 2 + 1)));
+  return tokens;
+}
+
+/// One row of the result: how fast `count` tokens pass after `depth` others.
+class Test {
+ public:
+  Test(Engine& engine, bool decodes, int64_t count, int64_t depth)
+      : session_(engine),
+        decodes_(decodes),
+        depth_(depth),
+        tokens_(some_tokens(depth + count, engine.config().vocab_size)) {}
+
+  std::string name() const {
+    return fmt::format("{}{}{}", decodes_ ? "tg" : "pp", count(),
+                       depth_ > 0 ? fmt::format("@{}", depth_) : "");
+  }
+  int64_t count() const { return int64_t(tokens_.size()) - depth_; }
+  const std::vector<double>& samples() const { return samples_; }
+  double median() const {
+    std::vector<double> sorted = samples_;
+    std::sort(sorted.begin(), sorted.end());
+    const size_t n = sorted.size();
+    return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
+  }
+
+  /// Tokens per second of one run.
+  double run() {
+    session_.truncate(depth_);
+    const std::span<const int32_t> tokens(tokens_);
+    if (session_.tokens().size() < size_t(depth_)) session_.advance(tokens.first(size_t(depth_)));
+    const auto rest = tokens.subspan(size_t(depth_));
+    const auto start = std::chrono::steady_clock::now();
+    if (decodes_) {
+      for (const int32_t& token : rest) session_.advance({&token, 1});
+    } else {
+      session_.advance(rest);
+    }
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    return double(rest.size()) / seconds.count();
+  }
+  void record(double rate) { samples_.push_back(rate); }
+
+ private:
+  Session session_;
+  bool decodes_;
+  int64_t depth_;
+  std::vector<int32_t> tokens_;
+  std::vector<double> samples_;
+};
+
+/// Every session keeps its pages, so the cache must hold all of them, each rounded up to whole pages.
+int64_t tokens_of_all(const BenchFlags& flags) {
+  int64_t total = 0;
+  const auto add = [&total](int64_t tokens) { total += (tokens + kBlock - 1) / kBlock * kBlock; };
+  for (int64_t n : flags.prefill) add(n);
+  for (int64_t depth : flags.depth)
+    for (int64_t n : flags.decode) add(depth + n);
+  return total;
+}
+
+nlohmann::ordered_json to_json(Engine& engine, const std::vector<std::unique_ptr<Test>>& tests) {
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const auto& test : tests)
+    rows.push_back({{"name", test->name()}, {"samples", test->samples()}, {"median", test->median()}});
+  return {{"tests", rows},
+          {"load_s", engine.load_seconds()},
+          {"peak_rss_bytes", peak_rss_bytes()},
+          {"weight_bytes", engine.weight_bytes()},
+          {"kv_bytes_per_token", engine.cache().bytes_per_token()},
+          {"recipe", engine.options().recipe},
+          {"isa", engine.ops().name()},
+          {"threads", engine.ops().threads()}};
+}
+
+int run(BenchFlags flags) {
+  flags.engine.context = tokens_of_all(flags);
+  if (flags.engine.context == 0) throw InputError("nothing to measure: give --prefill or --decode");
+  Engine engine(flags.engine);
+  std::vector<std::unique_ptr<Test>> tests;
+  for (int64_t n : flags.prefill) tests.push_back(std::make_unique<Test>(engine, false, n, 0));
+  for (int64_t depth : flags.depth)
+    for (int64_t n : flags.decode) tests.push_back(std::make_unique<Test>(engine, true, n, depth));
+  {
+    Progress progress("bench");
+    const int64_t runs = (flags.repeat + 1) * int64_t(tests.size());
+    for (int64_t done = 0; done < runs; ++done) {
+      Test& test = *tests[size_t(done) % tests.size()];
+      const double rate = test.run();
+      if (done >= int64_t(tests.size())) test.record(rate);  // the first round warms caches and clocks
+      progress.update(done + 1, runs, test.name());
+    }
+  }
+  print(fmt::format("| test | tok/s, median | min | max |\n|---|---:|---:|---:|\n"));
+  for (const auto& test : tests) {
+    const auto [low, high] = std::minmax_element(test->samples().begin(), test->samples().end());
+    print(fmt::format("| {} | {:.1f} | {:.1f} | {:.1f} |\n", test->name(), test->median(), *low, *high));
+  }
+  fmt::print(
+      stderr,
+      "load {:.2f} s | weights {:.1f} MiB | cache {} bytes a token | peak memory {:.0f} MiB | {} x{}\n",
+      engine.load_seconds(), double(engine.weight_bytes()) / 1048576.0, engine.cache().bytes_per_token(),
+      double(peak_rss_bytes()) / 1048576.0, engine.ops().name(), engine.ops().threads());
+  write_json(flags.json, to_json(engine, tests));
+  return 0;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, int& exit_code) {
+  auto flags = std::make_shared<BenchFlags>();
+  CLI::App* command = app.add_subcommand("bench", "Measure prefill and decode speed");
+  command->footer(kFooter);
+  add_model_flags(*command, flags->engine);
+  const auto list = [&](const std::string& name, std::vector<int64_t>& values, int64_t low,
+                        const std::string& help) {
+    add_flag_with_mirror(*command, name, values, help)
+        ->delimiter(',')
+        ->check(CLI::Range(low, int64_t{1} << 20))
+        ->capture_default_str();
+  };
+  list("--prefill", flags->prefill, 1, "Prompt lengths");
+  list("--decode", flags->decode, 1, "Numbers of tokens to decode");
+  list("--depth", flags->depth, 0, "Tokens already in the cache when decoding begins");
+  add_flag_with_mirror(*command, "--repeat", flags->repeat, "Rounds counted, after one that is not")
+      ->check(CLI::Range(int64_t{1}, int64_t{1000}))
+      ->capture_default_str();
+  add_flag_with_mirror(*command, "--json", flags->json, "Write samples and medians to this file");
+  command->callback([flags, &exit_code] { exit_code = run(*flags); });
+}
+
+}  // namespace stamp
