@@ -24,6 +24,6 @@ say "building build/release/stamp"
 cmake --preset release --log-level=WARNING >&2 || fail "cmake could not configure; see above"
 cmake --build --preset release --target stamp >&2 || fail "the build failed; see above"
 
-prompt=${PROMPT:-"In two sentences, why does the moon have phases?"}
+prompt=${PROMPT:-"What is gravity?"}
 say "stamp generate --model $model --chat -p \"$prompt\""
 build/release/stamp generate --model "$model" --chat -p "$prompt" -n 256 --stats </dev/null
