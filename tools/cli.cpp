@@ -36,7 +36,8 @@ int fail(int code, const std::string& message) {
 
 }  // namespace
 
-CLI::Option* add_switch_with_mirror(CLI::App& command, const std::string& names, bool& value, const std::string& help) {
+CLI::Option* add_switch_with_mirror(CLI::App& command, const std::string& names, bool& value,
+                                    const std::string& help) {
   CLI::Option* option = command.add_flag(names, value, help);
   std::string variable = "STAMP_" + option->get_lnames().front();
   for (char& c : variable) c = c == '-' ? '_' : char(std::toupper(static_cast<unsigned char>(c)));
@@ -44,17 +45,21 @@ CLI::Option* add_switch_with_mirror(CLI::App& command, const std::string& names,
 }
 
 void add_model_flags(CLI::App& command, EngineOptions& options) {
-  add_flag_with_mirror(command, "-m,--model", options.model, "Directory of a Hugging Face Llama-family model")->required();
-  add_flag_with_mirror(command, "--recipe", options.recipe, "How weights, activations and cache are represented")
+  add_flag_with_mirror(command, "-m,--model", options.model, "Directory of a Hugging Face Llama-family model")
+      ->required();
+  add_flag_with_mirror(command, "--recipe", options.recipe,
+                       "How weights, activations and cache are represented")
       ->capture_default_str();
   add_flag_with_mirror(command, "--device", options.device, "auto, cpu or cuda")->capture_default_str();
-  add_flag_with_mirror(command, "-t,--threads", options.threads, "Threads; 0 is one per core this process may use")
+  add_flag_with_mirror(command, "-t,--threads", options.threads,
+                       "Threads; 0 is one per core this process may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
 }
 
 void add_context_flag(CLI::App& command, EngineOptions& options) {
-  add_flag_with_mirror(command, "-c,--ctx", options.context, "Most tokens of prompt and answer; 0 is the model's own limit")
+  add_flag_with_mirror(command, "-c,--ctx", options.context,
+                       "Most tokens of prompt and answer; 0 is the model's own limit")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
 }
@@ -72,7 +77,9 @@ void SamplingFlags::add(CLI::App& command) {
   flag("--presence-penalty", presence_penalty_, "Subtracted once from the logit of a generated token");
   flag("--frequency-penalty", frequency_penalty_, "Subtracted for every time a token was generated");
   flag("--logit-bias", logit_bias_, "ID=VALUE added to a token's logit; repeatable")->allow_extra_args(false);
-  flag("--seed", seed_, "Seed of the draws: the same seed gives the same text")->capture_default_str();
+  flag("--seed", seed_, "Seed of the draws: the same seed gives the same text")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   flag("--stop", stops_, "End before this text; repeatable")->allow_extra_args(false);
 }
 
@@ -99,7 +106,8 @@ SamplingParams SamplingFlags::resolve(const GenerationConfig& config) const {
 
 const ChatTemplate& require_chat_template(const Engine& engine) {
   if (engine.chat_template() == nullptr)
-    throw InputError(engine.options().model.string() + ": has no chat template; use stamp generate without --chat");
+    throw InputError(engine.options().model.string() +
+                     ": has no chat template; use stamp generate without --chat");
   return *engine.chat_template();
 }
 
@@ -121,7 +129,9 @@ int run_stamp(int argc, char** argv) {
   } catch (const CLI::Success& e) {
     return app.exit(e);  // --help and --version
   } catch (const CLI::ParseError& e) {
-    return fail(2, std::string(e.what()) + " (see stamp --help)");
+    const bool no_command = app.get_subcommands().empty() && !app.remaining().empty();
+    const std::string what = no_command ? app.remaining().front() + ": no such command or flag" : e.what();
+    return fail(2, what + " (see stamp --help)");
   } catch (const InputError& e) {
     return fail(2, e.what());
   } catch (const std::bad_alloc&) {

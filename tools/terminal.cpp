@@ -43,7 +43,8 @@ std::string format_duration(double seconds) {
 void Progress::update(int64_t done, int64_t total, std::string_view note) {
   const auto now = Clock::now();
   const double elapsed = std::chrono::duration<double>(now - start_).count();
-  const double since_last = last_ == Clock::time_point{} ? 1e9 : std::chrono::duration<double>(now - last_).count();
+  const double since_last =
+      last_ == Clock::time_point{} ? 1e9 : std::chrono::duration<double>(now - last_).count();
   if (elapsed < 2.0 || total <= 0 || since_last < (stderr_is_terminal() ? 0.1 : 10.0)) return;
   last_ = now;
   const double fraction = double(done) / double(total);
@@ -55,7 +56,8 @@ void Progress::update(int64_t done, int64_t total, std::string_view note) {
   const std::string tail = fmt::format(" {:3.0f} %  {}  {}", 100 * fraction, left, note);
   const int room = terminal_width() - int(label_.size() + tail.size()) - 4;
   const int width = std::clamp(room, 0, 40), filled = int(fraction * width);
-  fmt::print(stderr, "\r\033[K{} [{}{}]{}", label_, std::string(size_t(filled), '#'), std::string(size_t(width - filled), '.'),
+  fmt::print(stderr, "\r\033[K{} [{}{}]{}", label_, std::string(size_t(filled), '#'),
+             std::string(size_t(width - filled), '.'),
              tail.substr(0, size_t(std::max(0, terminal_width() - int(label_.size()) - width - 4))));
   std::fflush(stderr);
   drawn_ = true;
@@ -89,7 +91,7 @@ std::string read_stdin() {
   while (true) {
     const ssize_t n = read(STDIN_FILENO, buffer, sizeof(buffer));
     if (n > 0) text.append(buffer, size_t(n));
-    else if (n == 0) return text;
+    else if (n == 0 || errno == EBADF) return text;  // closed counts as empty
     else if (errno == EINTR && !interrupted()) continue;
     else throw Error(std::string("cannot read stdin: ") + std::strerror(errno));
   }
