@@ -3,6 +3,7 @@
 #include "kernels/error.h"
 #include "models/json.h"
 #include "models/tokenizers/json_tokenizer.h"
+#include "models/tokenizers/sentencepiece.h"
 
 namespace stamp {
 namespace {
@@ -20,7 +21,7 @@ std::filesystem::path tokenizer_file(const std::filesystem::path& directory) {
 std::unique_ptr<Tokenizer> Tokenizer::load(const std::filesystem::path& directory) {
   const std::filesystem::path file = tokenizer_file(directory);
   if (file.extension() == ".json") return parse_json_tokenizer(read_file(file, kMaxFileBytes), file.string());
-  throw InputError(file.string() + ": not supported yet");
+  return load_sentencepiece(file);
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {

@@ -1,7 +1,9 @@
 #include "models/tokenizers/added_tokens.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "kernels/error.h"
 #include "models/tokenizers/components.h"
 #include "models/tokenizers/unicode.h"
 #include "models/utf8.h"
@@ -55,9 +57,23 @@ AddedTokens::AddedTokens(const JsonFields& fields, const Bpe& model, const Norma
     if (t.special) special_.insert(t.content);
     by_id_[id] = std::move(t);
   });
+  index(fields.file());
+}
+
+AddedTokens::AddedTokens(std::map<int32_t, AddedToken> tokens, const std::string& file)
+    : by_id_(std::move(tokens)) {
+  for (const auto& [id, token] : by_id_) {
+    ids_[token.content] = id;
+    if (token.special) special_.insert(token.content);
+  }
+  index(file);
+}
+
+void AddedTokens::index(const std::string& file) {
   for (const auto& [id, token] : by_id_)
     if (!(token.normalized ? normalized_ : raw_).add(token.normalized ? decoded(id) : token.content, id))
-      fields.fail("added_tokens", "has two tokens that are the same in the text: \"" + token.content + "\"");
+      throw InputError(file + ": has two added tokens that are the same in the text: \"" + token.content +
+                       "\"");
 }
 
 const std::string& AddedTokens::decoded(int32_t id) const {

@@ -28,6 +28,9 @@ struct AddedToken {
 /// longest.
 class AddedTokens {
  public:
+  AddedTokens() = default;
+  /// Tokens with the ids that they are given; `file` is for errors.
+  AddedTokens(std::map<int32_t, AddedToken> tokens, const std::string& file);
   /// Reads "added_tokens" of a tokenizer.json. As in `tokenizers`, a token that the model knows keeps the
   /// model's id, and the others are numbered on from the vocabulary's size. `normalizer` may be null.
   AddedTokens(const JsonFields& fields, const Bpe& model, const Normalizer* normalizer);
@@ -64,6 +67,7 @@ class AddedTokens {
     std::vector<uint32_t> first_ = std::vector<uint32_t>(256);  // the root's children
   };
 
+  void index(const std::string& file);
   void cut(const Matcher& matcher, Pieces& pieces, bool parse_special) const;
   void cut_piece(const Matcher& matcher, const Pieces& pieces, const Piece& piece, bool parse_special,
                  std::vector<Piece>& out) const;

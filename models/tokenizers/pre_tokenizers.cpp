@@ -159,16 +159,6 @@ class WhitespaceSplit : public PreTokenizer {
   }
 };
 
-class Punctuation : public PreTokenizer {
- public:
-  explicit Punctuation(const JsonFields& fields)
-      : behavior_(parse_behavior(fields, fields.string("behavior").value_or("Isolated"))) {}
-  void apply(Pieces& pieces) const override { split_at_characters(pieces, behavior_, is_punctuation); }
-
- private:
-  SplitBehavior behavior_;
-};
-
 }  // namespace
 
 std::unique_ptr<PreTokenizer> PreTokenizer::parse(const JsonFields& fields) {
@@ -180,11 +170,10 @@ std::unique_ptr<PreTokenizer> PreTokenizer::parse(const JsonFields& fields) {
   if (type == "Metaspace") return std::make_unique<MetaspaceSplit>(fields);
   if (type == "Whitespace") return std::make_unique<Whitespace>();
   if (type == "WhitespaceSplit") return std::make_unique<WhitespaceSplit>();
-  if (type == "Punctuation") return std::make_unique<Punctuation>(fields);
   fields.fail("type",
               "is " + type +
-                  "; supported pre-tokenisers are Sequence, ByteLevel, Digits, Split, Metaspace, Whitespace, "
-                  "WhitespaceSplit and Punctuation");
+                  "; supported pre-tokenisers are Sequence, ByteLevel, Digits, Split, Metaspace, Whitespace "
+                  "and WhitespaceSplit");
 }
 
 }  // namespace stamp

@@ -12,8 +12,8 @@ class PreTokenizer {
   virtual ~PreTokenizer() = default;
   virtual void apply(Pieces& pieces) const = 0;
 
-  /// Reads a pre-tokeniser of a tokenizer.json: Sequence, ByteLevel, Digits, Split, Metaspace, Whitespace,
-  /// WhitespaceSplit or Punctuation. Throws InputError naming the file and an unknown type.
+  /// Reads a pre-tokeniser of a tokenizer.json: Sequence, ByteLevel, Digits, Split, Metaspace, Whitespace or
+  /// WhitespaceSplit. Throws InputError naming the file and an unknown type.
   static std::unique_ptr<PreTokenizer> parse(const JsonFields& fields);
 };
 

@@ -4,35 +4,10 @@
 #include <pcre2.h>
 
 #include "kernels/error.h"
+#include "models/tokenizers/oniguruma.h"
 
 namespace stamp {
 namespace {
-
-/// Where PCRE2 and Oniguruma differ: \s is White_Space there, while PCRE2 also counts U+180E.
-std::string translate(const std::string& pattern) {
-  constexpr std::string_view kSpaces =
-      R"(\t-\r \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
-  std::string out;
-  int depth = 0;  // of character classes
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    const char c = pattern[i];
-    if (c == '\\' && i + 1 < pattern.size()) {
-      const char escaped = pattern[++i];
-      if (escaped == 's') {
-        out += depth > 0 ? std::string(kSpaces) : "[" + std::string(kSpaces) + "]";
-      } else if (escaped == 'S' && depth == 0) {
-        out += "[^" + std::string(kSpaces) + "]";
-      } else {
-        out += {c, escaped};
-      }
-      continue;
-    }
-    if (c == '[' && depth == 0) depth = 1;
-    else if (c == ']' && depth > 0) depth = 0;
-    out += c;
-  }
-  return out;
-}
 
 /// What a search needs, one per thread: only the range of the whole match is ever asked for.
 struct MatchData {
@@ -63,12 +38,12 @@ struct Regex::Code {
 };
 
 Regex::Regex(const std::string& pattern, const std::string& file) : code_(std::make_unique<Code>()) {
-  const std::string translated = translate(pattern);
+  const std::string translated = to_pcre2(pattern, file);
   int error = 0;
   PCRE2_SIZE offset = 0;
   code_->pattern = pattern;
   code_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                              PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr);
+                              PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &error, &offset, nullptr);
   if (code_->code == nullptr) {
     PCRE2_UCHAR message[256];
     pcre2_get_error_message(error, message, sizeof(message));

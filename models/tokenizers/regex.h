@@ -3,6 +3,8 @@
 #include <string>
 #include <string_view>
 
+#include "models/tokenizers/unicode_versions.h"
+
 namespace stamp {
 
 /// A regular expression of a tokenizer.json (Oniguruma's dialect) on PCRE2 with its JIT compiler and Unicode
@@ -20,6 +22,8 @@ class Regex {
   /// pathological pattern.
   template <class Visit>
   void for_each_match(std::string_view text, Visit&& visit) const {
+    std::string buffer;
+    text = familiar_text(text, buffer);
     size_t begin = 0, end = 0, last_end = std::string_view::npos;
     for (size_t at = 0; at <= text.size() && find(text, at, begin, end);) {
       if (begin == end && end == last_end) {

@@ -13,8 +13,7 @@ std::string normalize_unicode(std::string_view text, NormalForm form);
 /// Each character's own lower case, whatever stands around it.
 std::string lowercase(std::string_view text);
 
-bool is_numeric(char32_t c);      // general category N
-bool is_punctuation(char32_t c);  // general category P, or punctuation or a symbol in ASCII
-bool is_word(char32_t c);         // \w of Unicode's regular expressions (UTS 18, annex C)
+bool is_numeric(char32_t c);  // general category N
+bool is_word(char32_t c);     // \w of Unicode's regular expressions (UTS 18, annex C)
 
 }  // namespace stamp

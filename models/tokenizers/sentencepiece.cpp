@@ -1,0 +1,270 @@
+#include "models/tokenizers/sentencepiece.h"
+
+#include <sentencepiece_processor.h>
+
+#include <charconv>
+#include <map>
+#include <utility>
+
+#include "kernels/error.h"
+#include "models/json.h"
+#include "models/tokenizers/added_tokens.h"
+#include "models/tokenizers/model_proto.h"
+#include "models/utf8.h"
+
+namespace stamp {
+namespace {
+
+using sentencepiece::SentencePieceProcessor;
+
+constexpr uint64_t kMaxFileBytes = uint64_t{256} << 20;
+constexpr std::string_view kSpace = "\xe2\x96\x81";  // U+2581 stands for a space
+
+/// What tokenizer_config.json says.
+struct TokenizerConfig {
+  bool add_bos = true, add_eos = false;
+  bool legacy = false, add_prefix_space = true;
+  std::optional<std::string> bos, eos, unk;
+  std::map<int32_t, AddedToken> added;
+};
+
+/// A field that is a token's text, or an object with it; null is no token.
+void read_token(const JsonFields& fields, const char* name, std::optional<std::string>& token) {
+  const auto it = fields.object().find(name);
+  if (it == fields.object().end()) return;
+  if (it->is_null()) return token.reset();
+  token = it->is_object() ? JsonFields(*it, fields.file(), std::string(name) + ".").string("content")
+                          : fields.string(name);
+  if (!token) fields.fail(name, "has no content");
+}
+
+/// Where the file is silent, `c` stays as it is.
+TokenizerConfig read_config(const std::filesystem::path& directory, TokenizerConfig c) {
+  const std::filesystem::path file = directory / "tokenizer_config.json";
+  if (!std::filesystem::exists(file)) return c;
+  const nlohmann::json object = read_json_file(file);
+  const JsonFields fields(object, file.string());
+  const std::string kind = fields.string("tokenizer_class").value_or("LlamaTokenizer");
+  if (kind != "LlamaTokenizer" && kind != "LlamaTokenizerFast")
+    fields.fail("tokenizer_class", "is " + kind + "; with a tokenizer.model LlamaTokenizer is supported");
+  c.add_bos = fields.boolean("add_bos_token").value_or(true);
+  c.add_eos = fields.boolean("add_eos_token").value_or(false);
+  c.legacy = fields.boolean("legacy").value_or(false);
+  c.add_prefix_space = fields.boolean("add_prefix_space").value_or(true);
+  read_token(fields, "bos_token", c.bos);
+  read_token(fields, "eos_token", c.eos);
+  read_token(fields, "unk_token", c.unk);
+  const nlohmann::json* added = fields.find("added_tokens_decoder");
+  if (added == nullptr) return c;
+  if (!added->is_object()) fields.fail("added_tokens_decoder", "must be an object of ids and their tokens");
+  for (const auto& [key, value] : added->items()) {
+    const JsonFields token(value, file.string(), "added_tokens_decoder." + key + ".");
+    int32_t id = -1;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (error != std::errc() || end != key.data() + key.size() || id < 0 || id > Bpe::kMaxId)
+      fields.fail("added_tokens_decoder", "has the key \"" + key + "\", which is no id");
+    const auto content = token.string("content");
+    if (!content || content->empty()) token.fail("content", "is missing");
+    c.added[id] = {.content = *content,
+                   .single_word = token.boolean("single_word").value_or(false),
+                   .lstrip = token.boolean("lstrip").value_or(false),
+                   .rstrip = token.boolean("rstrip").value_or(false),
+                   .normalized = false,
+                   .special = token.boolean("special").value_or(false)};
+  }
+  return c;
+}
+
+class SentencePieceTokenizer : public Tokenizer {
+ public:
+  SentencePieceTokenizer(std::string_view model, const std::filesystem::path& file);
+
+  std::vector<int32_t> encode(std::string_view text, EncodeOptions options) const override;
+  std::unique_ptr<Stream> open_stream(bool skip_special) const override;
+  int64_t vocab_size() const override;
+  std::optional<int32_t> token_to_id(std::string_view token) const override;
+  std::string id_to_token(int32_t id) const override;
+  bool is_special(int32_t id) const override;
+
+ private:
+  class DecodeStream;
+
+  const AddedToken* added(int32_t id) const {
+    const auto it = added_.by_id().find(id);
+    return it == added_.by_id().end() ? nullptr : &it->second;
+  }
+  bool is_piece(int32_t id) const { return id >= 0 && id < processor_.GetPieceSize(); }
+
+  ModelProto proto_;
+  SentencePieceProcessor processor_;
+  SentencePieceProcessor inner_;  // the same without a space before the text: for text behind an added token
+  AddedTokens added_;
+  std::optional<int32_t> bos_, eos_;  // what is put around the text
+  bool prefix_first_ = true, prefix_others_ = false;
+};
+
+void load_processor(SentencePieceProcessor& processor, std::string_view model,
+                    const std::filesystem::path& file) {
+  const auto status = processor.LoadFromSerializedProto({model.data(), model.size()});
+  if (!status.ok())
+    throw InputError(file.string() + ": not a usable SentencePiece model: " + status.error_message());
+}
+
+SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model, const std::filesystem::path& file)
+    : proto_(ModelProto::parse(model, file.string())) {
+  load_processor(processor_, model, file);
+  // Of a field that is there twice the last counts: normalizer_spec { add_dummy_prefix: false }.
+  load_processor(inner_, std::string(model) + std::string("\x1a\x02\x18\x00", 4), file);
+  const auto piece_of = [this](int id) {
+    return is_piece(id) ? std::optional(processor_.IdToPiece(id)) : std::nullopt;
+  };
+  TokenizerConfig config = read_config(file.parent_path(), {.bos = piece_of(processor_.bos_id()),
+                                                            .eos = piece_of(processor_.eos_id()),
+                                                            .unk = piece_of(processor_.unk_id()),
+                                                            .added = {}});
+  prefix_first_ = config.add_prefix_space;
+  prefix_others_ = config.legacy;
+  int32_t next_id = processor_.GetPieceSize();
+  for (const auto& [id, token] : config.added) next_id = std::max(next_id, id + 1);
+  // The three named tokens are found in the text, too.
+  const auto named = [&](const std::optional<std::string>& content) -> std::optional<int32_t> {
+    if (!content) return std::nullopt;
+    for (const auto& [id, token] : config.added)
+      if (token.content == *content) return id;
+    const int32_t piece = processor_.PieceToId(*content);
+    const int32_t id = processor_.IdToPiece(piece) == *content ? piece : next_id++;
+    config.added[id] = {.content = *content, .special = true};
+    return id;
+  };
+  named(config.unk);
+  const auto bos = named(config.bos), eos = named(config.eos);
+  if (config.add_bos) bos_ = bos;
+  if (config.add_eos) eos_ = eos;
+  added_ = AddedTokens(std::move(config.added), file.string());
+}
+
+std::vector<int32_t> SentencePieceTokenizer::encode(std::string_view text, EncodeOptions options) const {
+  Pieces pieces;
+  pieces.text = to_valid_utf8(text);
+  if (!pieces.text.empty()) pieces.list.push_back({0, pieces.text.size(), kNoToken, true});
+  added_.cut_raw(pieces, options.parse_special);
+  std::vector<int32_t> ids;
+  if (options.add_special && bos_) ids.push_back(*bos_);
+  for (const Piece& piece : pieces.list) {
+    if (piece.token != kNoToken) {
+      ids.push_back(piece.token);
+      continue;
+    }
+    const std::string_view part = pieces.text_of(piece);
+    const bool prefix = piece.at_start ? prefix_first_ : prefix_others_;
+    std::vector<int> part_ids;
+    const auto status = (prefix ? processor_ : inner_).Encode({part.data(), part.size()}, &part_ids);
+    if (!status.ok()) throw Error(std::string("SentencePiece: ") + status.error_message());
+    ids.insert(ids.end(), part_ids.begin(), part_ids.end());
+  }
+  if (options.add_special && eos_) ids.push_back(*eos_);
+  return ids;
+}
+
+/// Decodes as the library does, but one id at a time.
+class SentencePieceTokenizer::DecodeStream : public Tokenizer::Stream {
+ public:
+  DecodeStream(const SentencePieceTokenizer& tokenizer, bool skip_special)
+      : tokenizer_(tokenizer), skip_special_(skip_special) {}
+
+  std::string push(int32_t id) override {
+    const SentencePieceProcessor& processor = tokenizer_.processor_;
+    std::string out;
+    const AddedToken* added = tokenizer_.added(id);
+    if (tokenizer_.is_piece(id) && processor.IsByte(id)) {
+      bytes_ += char(std::stoi(processor.IdToPiece(id).substr(3, 2), nullptr, 16));
+      take_bytes(incomplete_tail(bytes_), out);
+    } else if (added != nullptr && id != processor.unk_id()) {
+      take_bytes(bytes_.size(), out);
+      if (!added->special || !skip_special_) out += added->content;
+    } else if (tokenizer_.is_piece(id)) {
+      take_bytes(bytes_.size(), out);
+      out += surface(id);
+    }
+    started_ = started_ || !out.empty() || !bytes_.empty();
+    return out;
+  }
+
+  std::string finish() override {
+    std::string out;
+    take_bytes(bytes_.size(), out);
+    return out;
+  }
+
+ private:
+  std::string surface(int32_t id) {
+    const SentencePieceProcessor& processor = tokenizer_.processor_;
+    if (processor.IsControl(id)) return {};
+    if (processor.IsUnknown(id)) return tokenizer_.proto_.unk_surface;
+    std::string_view piece = processor.IdToPiece(id);
+    // The space that encoding put before the text, or all that it would have removed there.
+    if (!started_ && (tokenizer_.proto_.add_dummy_prefix || tokenizer_.proto_.remove_extra_whitespaces) &&
+        piece.starts_with(kSpace)) {
+      piece.remove_prefix(kSpace.size());
+      started_ = !tokenizer_.proto_.remove_extra_whitespaces;
+    }
+    std::string text;
+    for (size_t at = 0; at < piece.size();) {
+      const bool space = piece.substr(at).starts_with(kSpace);
+      text += space ? ' ' : piece[at];
+      at += space ? kSpace.size() : 1;
+    }
+    return text;
+  }
+
+  /// Appends the text of the first `size` bytes. Each byte that is part of no character becomes U+FFFD.
+  void take_bytes(size_t size, std::string& out) {
+    const std::string bytes = bytes_.substr(0, size);
+    for (size_t at = 0; at < bytes.size();) {
+      const size_t length = utf8_length(static_cast<unsigned char>(bytes[at]));
+      const std::string_view character = std::string_view(bytes).substr(at, length);
+      const bool valid = character.size() == length && is_valid_utf8(character);
+      out += valid ? character : kReplacementCharacter;
+      at += valid ? length : 1;
+    }
+    bytes_.erase(0, size);
+  }
+
+  const SentencePieceTokenizer& tokenizer_;
+  bool skip_special_;
+  bool started_ = false;  // there is text already, or the space before it is dropped
+  std::string bytes_;     // of a character that is not complete
+};
+
+std::unique_ptr<Tokenizer::Stream> SentencePieceTokenizer::open_stream(bool skip_special) const {
+  return std::make_unique<DecodeStream>(*this, skip_special);
+}
+
+int64_t SentencePieceTokenizer::vocab_size() const {
+  const int64_t pieces = processor_.GetPieceSize();
+  return added_.by_id().empty() ? pieces : std::max(pieces, int64_t(added_.by_id().rbegin()->first) + 1);
+}
+
+std::optional<int32_t> SentencePieceTokenizer::token_to_id(std::string_view token) const {
+  if (const int32_t id = added_.find(token); id != kNoToken) return id;
+  const int32_t id = processor_.PieceToId({token.data(), token.size()});
+  return processor_.IdToPiece(id) == token ? std::optional(id) : std::nullopt;
+}
+
+std::string SentencePieceTokenizer::id_to_token(int32_t id) const {
+  if (const AddedToken* token = added(id)) return token->content;
+  return is_piece(id) ? processor_.IdToPiece(id) : "";
+}
+
+bool SentencePieceTokenizer::is_special(int32_t id) const {
+  const AddedToken* token = added(id);
+  return token != nullptr ? token->special : is_piece(id) && processor_.IsControl(id);
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::filesystem::path& file) {
+  return std::make_unique<SentencePieceTokenizer>(read_file(file, kMaxFileBytes), file);
+}
+
+}  // namespace stamp
