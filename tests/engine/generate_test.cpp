@@ -15,6 +15,13 @@ using Finish = GenerateResult::Finish;
 
 constexpr const char* kAfterA = "bcdefghijklmnopqrstuvwxyz";
 
+GenerateRequest with_stops(std::string_view prompt, std::vector<std::string> stops) {
+  GenerateRequest request;
+  request.prompt = bytes_of(prompt);
+  request.stops = std::move(stops);
+  return request;
+}
+
 /// The counting model behind one session.
 struct Counting {
   explicit Counting(EngineOptions options = {}, const std::map<int, int>& next = {})
@@ -81,7 +88,7 @@ TEST(Generate, EndsAfterTheAskedNumberOfTokens) {
 
 TEST(Generate, StopsBeforeAStopStringThatSpansTokens) {
   Counting model;
-  const GenerateResult result = model.run({.prompt = bytes_of("a"), .stops = {"nothing", "mno", "fgx"}});
+  const GenerateResult result = model.run(with_stops("a", {"nothing", "mno", "fgx"}));
   EXPECT_EQ(result.text, "bcdefghijkl");
   EXPECT_EQ(result.finish, Finish::kStop);
   EXPECT_EQ(result.tokens.back(), 'o');
@@ -90,10 +97,12 @@ TEST(Generate, StopsBeforeAStopStringThatSpansTokens) {
 
 TEST(Generate, TextHeldBackForAStopStringComesAtTheEnd) {
   Counting model;
-  GenerateResult result = model.run({.prompt = bytes_of("a"), .stops = {"yz!"}});
+  GenerateResult result = model.run(with_stops("a", {"yz!"}));
   EXPECT_EQ(result.text, kAfterA);
   EXPECT_EQ(model.streamed(), kAfterA);
-  result = model.run({.prompt = bytes_of("a"), .max_tokens = 3, .stops = {"dx"}});
+  GenerateRequest request = with_stops("a", {"dx"});
+  request.max_tokens = 3;
+  result = model.run(request);
   EXPECT_EQ(result.text, "bcd");
   EXPECT_EQ(model.pieces, (std::vector<std::string>{"b", "c", "d"}));
 }
@@ -235,7 +244,7 @@ TEST(Generate, RefusesBadRequestsBeforeAnyWork) {
   EXPECT_THAT(refusal({.prompt = {1}, .sampling = {.top_p = 2}}), HasSubstr("top_p"));
   EXPECT_THAT(refusal({.prompt = {1}, .sampling = {.logit_bias = {{TinyModel::kVocab, 1}}}}),
               HasSubstr("logit bias"));
-  EXPECT_THAT(refusal({.prompt = {1}, .stops = {""}}), HasSubstr("stop string"));
+  EXPECT_THAT(refusal(with_stops("a", {""})), HasSubstr("stop string"));
   EXPECT_THAT(refusal({.prompt = {1, TinyModel::kVocab}}), HasSubstr("token id 264"));
   EXPECT_TRUE(model.session.tokens().empty());
 }
