@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 import unittest
 
 from program import AFTER_A, STAMP, ProgramTest, environment, stamp
@@ -367,13 +368,12 @@ class Perplexity(ProgramTest):
         with subprocess.Popen([STAMP, *command, "--resume", state], env=environment(), stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL) as process:
             while not state.exists() and process.poll() is None:
-                pass
+                time.sleep(0.001)
             process.kill()
         done = len(json.loads(state.read_text())["chunks"])
         self.assertGreater(done, 0)
         self.assertLess(done, 2000)
         file, truth = self.dir / "a.json", self.dir / "b.json"
-        self.assertEqual(stamp(*command, "--chunks", str(done + 2), "--resume", state, "--json", file).returncode, 2)
         command[-1] = str(done + 2)
         self.assertEqual(stamp(*command, "--resume", state, "--json", file).returncode, 0)
         self.assertEqual(stamp(*command, "--json", truth).returncode, 0)
