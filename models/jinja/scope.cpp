@@ -263,9 +263,9 @@ class Binder {
 
   void bind_for(const Symbols& symbols, Stmt& stmt, Place place) {
     Symbols body(&symbols), other(&symbols), test(&symbols);
+    collect(body, *stmt.target, true);  // first, so that the target has the same slots in the test's scope
     if (stmt.recursive || Undeclared({"loop"}).in(stmt.bodies[0]).contains("loop"))
       stmt.loop = body.parameter("loop");
-    collect(body, *stmt.target, true);
     collect(body, stmt.bodies[0]);
     collect(other, stmt.bodies[1]);
     collect(test, *stmt.target, true);
