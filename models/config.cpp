@@ -85,6 +85,10 @@ void refuse_unknown_mathematics(const JsonFields& fields) {
     fields.fail("partial_rotary_factor", "other than 1 is not supported");
   if (fields.has("sliding_window") && !is_off(object["sliding_window"]))
     fields.fail("sliding_window", "is not supported; set it to null only if the model was trained without");
+  if (fields.string("model_type").value_or("llama") == "mistral" && !object.contains("sliding_window"))
+    fields.fail(
+        "sliding_window",
+        "is missing, which means 4096 for mistral; set it to null only if the model was trained without");
   if (fields.boolean("rope_interleaved").value_or(false)) fields.fail("rope_interleaved", "is not supported");
   for (const auto& [name, value] : object.items()) {
     if (std::find(std::begin(kHarmless), std::end(kHarmless), name) != std::end(kHarmless) || is_off(value))

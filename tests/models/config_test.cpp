@@ -22,7 +22,7 @@ constexpr const char* kLeast =
 
 ModelConfig with(const char* patch) {
   auto json = nlohmann::json::parse(kLeast);
-  json.merge_patch(nlohmann::json::parse(patch));
+  json.update(nlohmann::json::parse(patch));  // not merge_patch(), which would drop a null
   return ModelConfig::parse(json.dump(), "config.json");
 }
 
@@ -44,14 +44,16 @@ TEST(Config, LeastOneHasTransformersDefaults) {
   EXPECT_EQ(c.bos_token_id, std::nullopt);
   EXPECT_THAT(c.eos_token_ids, IsEmpty());
   // MistralConfig's default is 8 KV heads.
-  EXPECT_EQ(with(R"({"model_type": "mistral", "num_attention_heads": 16})").kv_heads, 8);
+  EXPECT_EQ(with(R"({"model_type": "mistral", "num_attention_heads": 16, "sliding_window": null})").kv_heads,
+            8);
 }
 
 TEST(Config, EveryFieldIsRead) {
   const ModelConfig c =
       with(R"({"model_type": "mistral", "architectures": ["MistralForCausalLM"], "num_key_value_heads": 2,
       "head_dim": 20, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 1000000.0,
-      "attention_bias": true, "mlp_bias": true, "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": [2, 99]})");
+      "attention_bias": true, "mlp_bias": true, "tie_word_embeddings": true, "sliding_window": null, "bos_token_id": 1,
+      "eos_token_id": [2, 99]})");
   EXPECT_EQ(c.model_type, "mistral");
   EXPECT_EQ(c.kv_heads, 2);
   EXPECT_EQ(c.head_dim, 20);

@@ -117,6 +117,8 @@ inline std::vector<Case> config_cases() {
       config("TensorParallel", R"({"pretraining_tp": 2})", "pretraining_tp"),
       config("PartialRotary", R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor"),
       config("SlidingWindow", R"({"sliding_window": 4096})", "sliding_window"),
+      config("MistralWithoutWindow", R"({"model_type": "mistral", "architectures": ["MistralForCausalLM"]})",
+             "sliding_window is missing"),
       config("InterleavedRope", R"({"rope_interleaved": true})", "rope_interleaved"),
       config("Quantised", R"({"quantization_config": {"bits": 4}})", "quantization_config"),
       config("UnknownMultiplier", R"({"attention_multiplier": 0.0078125})", "attention_multiplier"),
