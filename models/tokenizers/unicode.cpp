@@ -113,9 +113,8 @@ bool is_word(char32_t c) {
   if ((c >= 0x24b6 && c <= 0x24e9) || (c >= 0x1f130 && c <= 0x1f149) || (c >= 0x1f150 && c <= 0x1f169) ||
       (c >= 0x1f170 && c <= 0x1f189))
     return true;
-  const utf8proc_category_t category = utf8proc_category(utf8proc_int32_t(c));
-  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) ||
-         category == UTF8PROC_CATEGORY_PC;
+  const utf8proc_category_t kind = category(c);
+  return (kind >= UTF8PROC_CATEGORY_LU && kind <= UTF8PROC_CATEGORY_NL) || kind == UTF8PROC_CATEGORY_PC;
 }
 
 }  // namespace stamp
