@@ -37,8 +37,6 @@ AddedTokens::AddedTokens(const JsonFields& fields, const Bpe& model, const Norma
                  .normalized = required_boolean(token, "normalized"),
                  .special = required_boolean(token, "special")};
     if (t.content.empty()) return;
-    if (t.content.size() > kMaxBytes)
-      token.fail("content", "is longer than " + std::to_string(kMaxBytes) + " bytes");
     int32_t id = find(t.content);
     if (id == kNoToken) id = model.token_to_id(t.content).value_or(kNoToken);
     if (id == kNoToken) {
@@ -47,10 +45,8 @@ AddedTokens::AddedTokens(const JsonFields& fields, const Bpe& model, const Norma
     }
     if (t.normalized && normalizer != nullptr) {
       std::string text = t.content;
-      normalizer->normalize(text);
+      normalizer->normalize(text, length_limit(text));
       if (text.empty()) token.fail("content", "is nothing once it is normalised");
-      if (text.size() > kMaxBytes)
-        token.fail("content", "is longer than " + std::to_string(kMaxBytes) + " bytes");
       if (text != t.content) normalized_content_[id] = std::move(text);
     }
     ids_[t.content] = id;
@@ -70,10 +66,13 @@ AddedTokens::AddedTokens(std::map<int32_t, AddedToken> tokens, const std::string
 }
 
 void AddedTokens::index(const std::string& file) {
-  for (const auto& [id, token] : by_id_)
+  for (const auto& [id, token] : by_id_) {
+    if (std::max(token.content.size(), decoded(id).size()) > kMaxBytes)
+      throw InputError(file + ": an added token is longer than " + std::to_string(kMaxBytes) + " bytes");
     if (!(token.normalized ? normalized_ : raw_).add(token.normalized ? decoded(id) : token.content, id))
-      throw InputError(file + ": has two added tokens that are the same in the text: \"" + token.content +
-                       "\"");
+      throw InputError(file + ": has two added tokens that are the same in the text: \"" +
+                       printable(token.content) + "\"");
+  }
 }
 
 const std::string& AddedTokens::decoded(int32_t id) const {

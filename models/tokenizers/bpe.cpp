@@ -87,6 +87,13 @@ class Bpe::Workspace {
   WordCache cache;
   std::vector<Symbol> symbols;
   std::vector<uint64_t> queue;  // min-heap of rank << 32 | index of the left symbol
+
+  /// Gives back what an unusually long word took.
+  void shrink() {
+    constexpr size_t kKept = 1 << 16;
+    if (symbols.capacity() > kKept) symbols = {};
+    if (queue.capacity() > kKept) queue = {};
+  }
 };
 
 Bpe::WorkspacePtr Bpe::make_workspace() { return WorkspacePtr(new Workspace); }
@@ -110,11 +117,17 @@ void Bpe::read_vocabulary(const JsonFields& model) {
   if (vocab == nullptr) model.fail("vocab", "is missing");
   if (!vocab->is_object()) model.fail("vocab", "must be an object of tokens and their ids");
   vocabulary_.reserve(vocab->size());
+  std::vector<bool> taken;
   for (const auto& [token, id] : vocab->items()) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() > uint64_t(kMaxId))
       model.fail("vocab", "gives \"" + token + "\" the id " + id.dump() +
                               "; ids are whole numbers from 0 to " + std::to_string(kMaxId));
-    vocabulary_.emplace(token, id.get<int32_t>());
+    const auto value = id.get<int32_t>();
+    if (size_t(value) >= taken.size()) taken.resize(size_t(value) + 1);
+    if (taken[size_t(value)])
+      model.fail("vocab", "gives the id " + id.dump() + " twice, to \"" + token + "\", too");
+    taken[size_t(value)] = true;
+    vocabulary_.emplace(token, value);
   }
   std::string token;
   for (char32_t c = 0; c < kDirectCharacters; ++c) {
@@ -216,6 +229,7 @@ void Bpe::encode(std::string_view piece, Workspace& workspace, std::vector<int32
       if (symbol.id != kNone) ids.push_back(symbol.id);
   }
   if (cached) workspace.cache.insert(piece, hash, std::span(ids).subspan(begin));
+  else workspace.shrink();
 }
 
 void Bpe::split_into_symbols(std::string_view piece, Workspace& workspace) const {
@@ -252,7 +266,7 @@ void Bpe::split_into_symbols(std::string_view piece, Workspace& workspace) const
       for (const char b : text) add(bytes_[static_cast<unsigned char>(b)]);
     } else if (unk_token_) {
       if (unk_id_ == kNone)
-        throw InputError(file_ + ": model.unk_token " + *unk_token_ +
+        throw InputError(file_ + ": model.unk_token " + printable(*unk_token_) +
                          " is not in the vocabulary, and the text needs it");
       if (unknown && !fuse_unk_) add(unk_id_);
       unknown = true;

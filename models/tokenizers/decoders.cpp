@@ -204,9 +204,12 @@ class ReplaceStream : public WholeTokens {
  public:
   ReplaceStream(StreamPtr next, const Pattern& pattern, const std::string& content)
       : WholeTokens(std::move(next)), pattern_(pattern), content_(content) {}
-  void token(std::string_view token) override { next_->push(pattern_.replace(token, content_), true, true); }
+  void token(std::string_view token) override {
+    next_->push(pattern_.replace(token, content_, kMaxBytes), true, true);
+  }
 
  private:
+  static constexpr size_t kMaxBytes = size_t{64} << 20;
   const Pattern& pattern_;
   const std::string& content_;
 };

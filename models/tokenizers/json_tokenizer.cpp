@@ -138,12 +138,13 @@ void JsonTokenizer::give_back(Bpe::WorkspacePtr workspace) const {
 std::vector<int32_t> JsonTokenizer::encode(std::string_view text, EncodeOptions options) const {
   Pieces pieces;
   pieces.text = to_valid_utf8(text);
+  pieces.limit = length_limit(pieces.text);
   if (!pieces.text.empty()) pieces.list.push_back({0, pieces.text.size(), kNoToken, true});
   added_.cut_raw(pieces, options.parse_special);
   if (normalizer_ != nullptr) {
-    rewrite_pieces(pieces, [this](std::string_view piece, bool, std::string& out) {
+    rewrite_pieces(pieces, [this, &pieces](std::string_view piece, bool, std::string& out) {
       std::string normal(piece);
-      normalizer_->normalize(normal);
+      normalizer_->normalize(normal, pieces.limit);
       out += normal;
     });
     drop_empty_pieces(pieces);

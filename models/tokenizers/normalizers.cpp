@@ -5,6 +5,7 @@
 #include "models/tokenizers/byte_level.h"
 #include "models/tokenizers/components.h"
 #include "models/tokenizers/pattern.h"
+#include "models/tokenizers/pieces.h"
 #include "models/tokenizers/unicode.h"
 #include "models/utf8.h"
 
@@ -14,8 +15,11 @@ namespace {
 class Sequence : public Normalizer {
  public:
   explicit Sequence(const JsonFields& fields) : steps_(parse_sequence<Normalizer>(fields, "normalizers")) {}
-  void normalize(std::string& text) const override {
-    for (const auto& step : steps_) step->normalize(text);
+  void normalize(std::string& text, size_t limit) const override {
+    for (const auto& step : steps_) {
+      step->normalize(text, limit);
+      check_length(text.size(), limit);
+    }
   }
 
  private:
@@ -25,7 +29,7 @@ class Sequence : public Normalizer {
 class UnicodeForm : public Normalizer {
  public:
   explicit UnicodeForm(NormalForm form) : form_(form) {}
-  void normalize(std::string& text) const override { text = normalize_unicode(text, form_); }
+  void normalize(std::string& text, size_t) const override { text = normalize_unicode(text, form_); }
 
  private:
   NormalForm form_;
@@ -33,12 +37,12 @@ class UnicodeForm : public Normalizer {
 
 class Lowercase : public Normalizer {
  public:
-  void normalize(std::string& text) const override { text = lowercase(text); }
+  void normalize(std::string& text, size_t) const override { text = lowercase(text); }
 };
 
 class ByteLevel : public Normalizer {
  public:
-  void normalize(std::string& text) const override {
+  void normalize(std::string& text, size_t) const override {
     std::string out;
     append_byte_level(text, out);
     text = std::move(out);
@@ -49,7 +53,7 @@ class Strip : public Normalizer {
  public:
   explicit Strip(const JsonFields& fields)
       : left_(required_boolean(fields, "strip_left")), right_(required_boolean(fields, "strip_right")) {}
-  void normalize(std::string& text) const override {
+  void normalize(std::string& text, size_t) const override {
     if (right_) text.resize(trim_end(text, text.size()));
     if (left_) text.erase(0, skip_white_space(text, 0));
   }
@@ -62,7 +66,9 @@ class Replace : public Normalizer {
  public:
   explicit Replace(const JsonFields& fields)
       : pattern_(fields), content_(required_string(fields, "content")) {}
-  void normalize(std::string& text) const override { text = pattern_.replace(text, content_); }
+  void normalize(std::string& text, size_t limit) const override {
+    text = pattern_.replace(text, content_, limit);
+  }
 
  private:
   Pattern pattern_;
@@ -72,7 +78,7 @@ class Replace : public Normalizer {
 class Prepend : public Normalizer {
  public:
   explicit Prepend(const JsonFields& fields) : text_(required_string(fields, "prepend")) {}
-  void normalize(std::string& text) const override {
+  void normalize(std::string& text, size_t) const override {
     if (!text.empty()) text.insert(0, text_);
   }
 

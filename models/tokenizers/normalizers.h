@@ -10,7 +10,8 @@ namespace stamp {
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
-  virtual void normalize(std::string& text) const = 0;
+  /// Throws InputError if a step makes the text longer than `limit`.
+  virtual void normalize(std::string& text, size_t limit) const = 0;
 
   /// Reads a normaliser of a tokenizer.json: Sequence, NFC, NFD, NFKC, NFKD, Lowercase, Strip, Replace,
   /// Prepend or ByteLevel. Throws InputError naming the file and an unknown type.

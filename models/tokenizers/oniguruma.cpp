@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "kernels/error.h"
+#include "models/json.h"
 
 namespace stamp {
 namespace {
@@ -46,7 +47,7 @@ class Translator {
   char peek(size_t ahead = 0) const { return at_ + ahead < in_.size() ? in_[at_ + ahead] : '\0'; }
 
   [[noreturn]] void refuse(const std::string& what) const {
-    throw InputError(file_ + ": the regular expression " + std::string(in_) + " has " + what +
+    throw InputError(file_ + ": the regular expression " + printable(in_) + " has " + printable(what) +
                      ", which is not supported");
   }
 

@@ -1,5 +1,7 @@
 #include "models/tokenizers/pattern.h"
 
+#include "models/tokenizers/pieces.h"
+
 namespace stamp {
 
 Pattern::Pattern(const JsonFields& fields) {
@@ -15,13 +17,14 @@ Pattern::Pattern(const JsonFields& fields) {
   else literal_ = text;
 }
 
-std::string Pattern::replace(std::string_view text, std::string_view content) const {
+std::string Pattern::replace(std::string_view text, std::string_view content, size_t limit) const {
   std::string out;
   out.reserve(text.size());
   size_t rest = 0;
   for_each_match(text, [&](size_t begin, size_t end) {
     out.append(text, rest, begin - rest).append(content);
     rest = end;
+    check_length(out.size(), limit);
   });
   return out.append(text, rest, text.size() - rest);
 }

@@ -24,8 +24,8 @@ class Pattern {
       visit(at, at + literal_.size());
   }
 
-  /// `text` with `content` in place of every match.
-  std::string replace(std::string_view text, std::string_view content) const;
+  /// `text` with `content` in place of every match. Throws InputError if that is longer than `limit`.
+  std::string replace(std::string_view text, std::string_view content, size_t limit) const;
 
  private:
   std::string literal_;

@@ -1,6 +1,13 @@
 #include "models/tokenizers/pieces.h"
 
+#include "kernels/error.h"
+
 namespace stamp {
+
+void check_length(size_t size, size_t limit) {
+  if (size > limit)
+    throw InputError("the tokenizer's normaliser or pre-tokeniser makes the text absurdly long");
+}
 
 void split_piece(const Piece& piece, const std::vector<Span>& spans, SplitBehavior behavior,
                  std::vector<Piece>& out) {

@@ -11,6 +11,12 @@ namespace stamp {
 
 inline constexpr int32_t kNoToken = -1;
 
+/// How long a text may become on its way: no sensible component makes it more than a few times longer, while
+/// a few hostile ones in a row would fill the memory.
+inline size_t length_limit(std::string_view text) { return 64 * text.size() + (size_t{1} << 16); }
+/// Throws InputError if `size` is above `limit`.
+void check_length(size_t size, size_t limit);
+
 /// A part of the text on its way to the model: a range of Pieces::text that is still to be merged, or an
 /// added token.
 struct Piece {
@@ -23,6 +29,7 @@ struct Piece {
 struct Pieces {
   std::string text;
   std::vector<Piece> list;
+  size_t limit = 0;  // of the text's length
 
   std::string_view text_of(const Piece& piece) const {
     return std::string_view(text).substr(piece.begin, piece.end - piece.begin);
@@ -70,6 +77,7 @@ void rewrite_pieces(Pieces& pieces, Rewrite&& rewrite) {
   for (Piece& piece : pieces.list) {
     const size_t begin = out.size();
     if (piece.token == kNoToken) rewrite(pieces.text_of(piece), piece.at_start, out);
+    check_length(out.size(), pieces.limit);
     piece.begin = begin;
     piece.end = out.size();
   }

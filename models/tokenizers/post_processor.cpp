@@ -35,6 +35,8 @@ void PostProcessor::read_template(const JsonFields& fields) {
       const JsonFields sequence = inner("Sequence");
       if (const std::string id = required_string(sequence, "id"); id != "A")
         sequence.fail("id", "is " + id + "; a single text is A");
+      for (const Part& part : parts_)
+        if (part.text) sequence.fail("id", "is A a second time");
       parts_.push_back({.text = true, .ids = {}});
       return;
     }

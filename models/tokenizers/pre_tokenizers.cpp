@@ -60,10 +60,7 @@ class ByteLevel : public PreTokenizer {
  public:
   explicit ByteLevel(const JsonFields& fields)
       : add_prefix_space_(required_boolean(fields, "add_prefix_space")),
-        use_regex_(fields.boolean("use_regex").value_or(true)),
-        // GPT-2's words: contractions, letters, numbers, others, each with a space before, and white space.
-        words_(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
-               fields.file()) {}
+        use_regex_(fields.boolean("use_regex").value_or(true)) {}
 
   void apply(Pieces& pieces) const override {
     if (add_prefix_space_)
@@ -71,14 +68,20 @@ class ByteLevel : public PreTokenizer {
         if (!text.starts_with(' ') && !text.empty()) out += ' ';
         out += text;
       });
-    if (use_regex_) split_at_matches(pieces, SplitBehavior::kIsolated, false, words_);
+    if (use_regex_) split_at_matches(pieces, SplitBehavior::kIsolated, false, gpt2_words());
     rewrite_pieces(pieces,
                    [](std::string_view text, bool, std::string& out) { append_byte_level(text, out); });
   }
 
  private:
+  /// Contractions, letters, numbers and others, each with a space before it, and white space.
+  static const Regex& gpt2_words() {
+    static const Regex words(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
+                             "ByteLevel");
+    return words;
+  }
+
   bool add_prefix_space_, use_regex_;
-  Regex words_;
 };
 
 class Digits : public PreTokenizer {

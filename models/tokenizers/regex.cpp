@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include "kernels/error.h"
+#include "models/json.h"
 #include "models/tokenizers/oniguruma.h"
 
 namespace stamp {
@@ -47,7 +48,7 @@ Regex::Regex(const std::string& pattern, const std::string& file) : code_(std::m
   if (code_->code == nullptr) {
     PCRE2_UCHAR message[256];
     pcre2_get_error_message(error, message, sizeof(message));
-    throw InputError(file + ": the regular expression " + pattern +
+    throw InputError(file + ": the regular expression " + printable(pattern) +
                      " cannot be used: " + reinterpret_cast<const char*>(message));
   }
   pcre2_jit_compile(code_->code, PCRE2_JIT_COMPLETE);  // where there is no JIT, matching is interpreted
@@ -63,7 +64,8 @@ bool Regex::find(std::string_view text, size_t at, size_t& begin, size_t& end) c
                                  PCRE2_NO_UTF_CHECK, match.data, match.context);
   if (result == PCRE2_ERROR_NOMATCH) return false;
   if (result < 0)
-    throw Error("the tokenizer's regular expression " + code_->pattern + " is too complex for this text");
+    throw Error("the tokenizer's regular expression " + printable(code_->pattern) +
+                " is too complex for this text");
   const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match.data);
   begin = range[0];
   end = range[1];

@@ -2,14 +2,15 @@
 
 #include <sentencepiece_processor.h>
 
-#include <charconv>
-#include <map>
+#include <algorithm>
+#include <set>
 #include <utility>
 
 #include "kernels/error.h"
 #include "models/json.h"
 #include "models/tokenizers/added_tokens.h"
 #include "models/tokenizers/model_proto.h"
+#include "models/tokenizers/tokenizer_config.h"
 #include "models/utf8.h"
 
 namespace stamp {
@@ -19,61 +20,6 @@ using sentencepiece::SentencePieceProcessor;
 
 constexpr uint64_t kMaxFileBytes = uint64_t{256} << 20;
 constexpr std::string_view kSpace = "\xe2\x96\x81";  // U+2581 stands for a space
-
-/// What tokenizer_config.json says.
-struct TokenizerConfig {
-  bool add_bos = true, add_eos = false;
-  bool legacy = false, add_prefix_space = true;
-  std::optional<std::string> bos, eos, unk;
-  std::map<int32_t, AddedToken> added;
-};
-
-/// A field that is a token's text, or an object with it; null is no token.
-void read_token(const JsonFields& fields, const char* name, std::optional<std::string>& token) {
-  const auto it = fields.object().find(name);
-  if (it == fields.object().end()) return;
-  if (it->is_null()) return token.reset();
-  token = it->is_object() ? JsonFields(*it, fields.file(), std::string(name) + ".").string("content")
-                          : fields.string(name);
-  if (!token) fields.fail(name, "has no content");
-}
-
-/// Where the file is silent, `c` stays as it is.
-TokenizerConfig read_config(const std::filesystem::path& directory, TokenizerConfig c) {
-  const std::filesystem::path file = directory / "tokenizer_config.json";
-  if (!std::filesystem::exists(file)) return c;
-  const nlohmann::json object = read_json_file(file);
-  const JsonFields fields(object, file.string());
-  const std::string kind = fields.string("tokenizer_class").value_or("LlamaTokenizer");
-  if (kind != "LlamaTokenizer" && kind != "LlamaTokenizerFast")
-    fields.fail("tokenizer_class", "is " + kind + "; with a tokenizer.model LlamaTokenizer is supported");
-  c.add_bos = fields.boolean("add_bos_token").value_or(true);
-  c.add_eos = fields.boolean("add_eos_token").value_or(false);
-  c.legacy = fields.boolean("legacy").value_or(false);
-  c.add_prefix_space = fields.boolean("add_prefix_space").value_or(true);
-  read_token(fields, "bos_token", c.bos);
-  read_token(fields, "eos_token", c.eos);
-  read_token(fields, "unk_token", c.unk);
-  const nlohmann::json* added = fields.find("added_tokens_decoder");
-  if (added == nullptr) return c;
-  if (!added->is_object()) fields.fail("added_tokens_decoder", "must be an object of ids and their tokens");
-  for (const auto& [key, value] : added->items()) {
-    const JsonFields token(value, file.string(), "added_tokens_decoder." + key + ".");
-    int32_t id = -1;
-    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-    if (error != std::errc() || end != key.data() + key.size() || id < 0 || id > Bpe::kMaxId)
-      fields.fail("added_tokens_decoder", "has the key \"" + key + "\", which is no id");
-    const auto content = token.string("content");
-    if (!content || content->empty()) token.fail("content", "is missing");
-    c.added[id] = {.content = *content,
-                   .single_word = token.boolean("single_word").value_or(false),
-                   .lstrip = token.boolean("lstrip").value_or(false),
-                   .rstrip = token.boolean("rstrip").value_or(false),
-                   .normalized = false,
-                   .special = token.boolean("special").value_or(false)};
-  }
-  return c;
-}
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
@@ -94,6 +40,10 @@ class SentencePieceTokenizer : public Tokenizer {
     return it == added_.by_id().end() ? nullptr : &it->second;
   }
   bool is_piece(int32_t id) const { return id >= 0 && id < processor_.GetPieceSize(); }
+  int32_t find_piece(std::string_view piece) const {
+    const int32_t id = processor_.PieceToId({piece.data(), piece.size()});  // <unk> where it does not know
+    return is_piece(id) && processor_.IdToPiece(id) == piece ? id : kNoToken;
+  }
 
   ModelProto proto_;
   SentencePieceProcessor processor_;
@@ -101,13 +51,15 @@ class SentencePieceTokenizer : public Tokenizer {
   AddedTokens added_;
   std::optional<int32_t> bos_, eos_;  // what is put around the text
   bool prefix_first_ = true, prefix_others_ = false;
+  std::set<std::string> named_;
 };
 
 void load_processor(SentencePieceProcessor& processor, std::string_view model,
                     const std::filesystem::path& file) {
   const auto status = processor.LoadFromSerializedProto({model.data(), model.size()});
   if (!status.ok())
-    throw InputError(file.string() + ": not a usable SentencePiece model: " + status.error_message());
+    throw InputError(file.string() +
+                     ": not a usable SentencePiece model: " + printable(status.error_message()));
 }
 
 SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model, const std::filesystem::path& file)
@@ -118,10 +70,11 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model, const std
   const auto piece_of = [this](int id) {
     return is_piece(id) ? std::optional(processor_.IdToPiece(id)) : std::nullopt;
   };
-  TokenizerConfig config = read_config(file.parent_path(), {.bos = piece_of(processor_.bos_id()),
-                                                            .eos = piece_of(processor_.eos_id()),
-                                                            .unk = piece_of(processor_.unk_id()),
-                                                            .added = {}});
+  TokenizerConfig config;
+  config.bos = piece_of(processor_.bos_id());
+  config.eos = piece_of(processor_.eos_id());
+  config.unk = piece_of(processor_.unk_id());
+  config.read(file.parent_path());
   prefix_first_ = config.add_prefix_space;
   prefix_others_ = config.legacy;
   int32_t next_id = processor_.GetPieceSize();
@@ -131,13 +84,16 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model, const std
     if (!content) return std::nullopt;
     for (const auto& [id, token] : config.added)
       if (token.content == *content) return id;
-    const int32_t piece = processor_.PieceToId(*content);
-    const int32_t id = processor_.IdToPiece(piece) == *content ? piece : next_id++;
+    const int32_t piece = find_piece(*content);
+    const int32_t id = piece != kNoToken ? piece : next_id++;
     config.added[id] = {.content = *content, .special = true};
     return id;
   };
   named(config.unk);
   const auto bos = named(config.bos), eos = named(config.eos);
+  named_ = std::move(config.named);
+  for (const auto& token : {config.bos, config.eos, config.unk})
+    if (token) named_.insert(*token);
   if (config.add_bos) bos_ = bos;
   if (config.add_eos) eos_ = eos;
   added_ = AddedTokens(std::move(config.added), file.string());
@@ -149,18 +105,25 @@ std::vector<int32_t> SentencePieceTokenizer::encode(std::string_view text, Encod
   if (!pieces.text.empty()) pieces.list.push_back({0, pieces.text.size(), kNoToken, true});
   added_.cut_raw(pieces, options.parse_special);
   std::vector<int32_t> ids;
+  const auto encode_part = [&ids](const SentencePieceProcessor& processor, std::string_view part) {
+    std::vector<int> part_ids;
+    const auto status = processor.Encode({part.data(), part.size()}, &part_ids);
+    if (!status.ok()) throw Error(std::string("SentencePiece: ") + status.error_message());
+    ids.insert(ids.end(), part_ids.begin(), part_ids.end());
+  };
   if (options.add_special && bos_) ids.push_back(*bos_);
+  // LlamaTokenizer writes the space in front of the text before it looks for tokens, and takes it back only
+  // if one with a name of its own follows.
+  if (const int32_t first = pieces.list.empty() ? kNoToken : pieces.list.front().token;
+      first != kNoToken && prefix_first_ && !prefix_others_ && !named_.contains(added(first)->content))
+    encode_part(inner_, kSpace);
   for (const Piece& piece : pieces.list) {
     if (piece.token != kNoToken) {
       ids.push_back(piece.token);
       continue;
     }
-    const std::string_view part = pieces.text_of(piece);
-    const bool prefix = piece.at_start ? prefix_first_ : prefix_others_;
-    std::vector<int> part_ids;
-    const auto status = (prefix ? processor_ : inner_).Encode({part.data(), part.size()}, &part_ids);
-    if (!status.ok()) throw Error(std::string("SentencePiece: ") + status.error_message());
-    ids.insert(ids.end(), part_ids.begin(), part_ids.end());
+    encode_part((piece.at_start ? prefix_first_ : prefix_others_) ? processor_ : inner_,
+                pieces.text_of(piece));
   }
   if (options.add_special && eos_) ids.push_back(*eos_);
   return ids;
@@ -247,8 +210,8 @@ int64_t SentencePieceTokenizer::vocab_size() const {
 
 std::optional<int32_t> SentencePieceTokenizer::token_to_id(std::string_view token) const {
   if (const int32_t id = added_.find(token); id != kNoToken) return id;
-  const int32_t id = processor_.PieceToId({token.data(), token.size()});
-  return processor_.IdToPiece(id) == token ? std::optional(id) : std::nullopt;
+  const int32_t id = find_piece(token);
+  return id == kNoToken ? std::nullopt : std::optional(id);
 }
 
 std::string SentencePieceTokenizer::id_to_token(int32_t id) const {
