@@ -38,6 +38,8 @@ Value get_attribute(Interpreter& in, const Value& object, std::string_view name)
 Value get_item(Interpreter& in, const Value& object, const Value& key);
 /// a[start:stop:step]; bounds are None where they are left out.
 Value slice(Interpreter& in, const Value& object, const Value& start, const Value& stop, const Value& step);
+/// Whether iter(value) is possible.
+bool is_iterable(const Value& value);
 /// len(value); nothing if the type has none.
 std::optional<int64_t> length_of(const Value& value);
 

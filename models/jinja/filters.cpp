@@ -134,7 +134,7 @@ Value indent(Interpreter& in, const Value& value, CallArguments& args) {
   return in.text(out, value.is_markup());
 }
 Value shorten(Interpreter& in, const Value& value, CallArguments& args) {
-  const Parameters parameters("truncate", args, {"s", "killwords", "end", "leeway"});
+  const Parameters parameters("truncate", args, {"length", "killwords", "end", "leeway"});
   const std::string_view end = parameters.string(2, "...");
   const int64_t length = parameters.integer(0, 255),
                 leeway = parameters.has(3) && parameters.at(3).is_none() ? 5 : parameters.integer(3, 5);
@@ -190,7 +190,7 @@ std::string url_quoted(Interpreter& in, const Value& value, bool for_query) {
 }
 Value url_encode(Interpreter& in, const Value& value, CallArguments& args) {
   const Parameters none("urlencode", args, {});
-  if (value.is_string() || value.is_number() || value.is_none()) return in.text(url_quoted(in, value, false));
+  if (value.is_string() || !is_iterable(value)) return in.text(url_quoted(in, value, false));
   const Value source =
       value.is(Kind::kDict)
           ? Value::object(Kind::kView, in.heap().make<View>(&value.as<Dict>(), View::Part::kItems))
@@ -288,7 +288,8 @@ Value round(Interpreter&, const Value& value, CallArguments& args) {
   }
   const double scale = std::pow(10.0, double(precision)), scaled = value.real() * scale;
   if (!std::isfinite(scaled)) throw Failure("cannot convert float " + repr_float(scaled) + " to integer");
-  return Value::real((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
+  // Python goes over an integer, which has no negative zero.
+  return Value::real(((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) + 0.0) / scale);
 }
 
 // Sequences

@@ -18,6 +18,7 @@ struct Spec {
   std::string fill = " ";
   char align = 0;   // < > = ^; 0: by type
   char sign = '-';  // - + or space
+  bool has_sign = false;
   bool alternate = false;
   int64_t width = 0, precision = -1;
   char grouping = 0;  // , or _
@@ -212,6 +213,10 @@ class PercentFormatter {
   }
 
   void field() {
+    if (at_ < format_.size() && format_[at_] == '%') {
+      ++at_;
+      return append(in_, out_, "%");
+    }
     std::optional<Value> named;
     if (at_ < format_.size() && format_[at_] == '(') {
       ++at_;
@@ -245,7 +250,6 @@ class PercentFormatter {
       c = take();
     }
     if (c == 'h' || c == 'l' || c == 'L') c = take();
-    if (c == '%') return append(in_, out_, "%");
     const Value value = named ? *named : next_argument();
     spec.align = left ? '<' : '>';
     append(in_, out_, converted(value, c, spec, zero && !left));
@@ -342,7 +346,8 @@ Spec parse_spec(std::string_view s) {
     spec.align = s[at++];
   }
   const auto skip = [&](char c) { return at < s.size() && s[at] == c && (++at, true); };
-  if (at < s.size() && std::string_view("+- ").find(s[at]) != std::string_view::npos) spec.sign = s[at++];
+  spec.has_sign = at < s.size() && std::string_view("+- ").find(s[at]) != std::string_view::npos;
+  if (spec.has_sign) spec.sign = s[at++];
   spec.alternate = skip('#');
   if (!filled && skip('0')) {
     spec.fill.assign(1, '0');
@@ -375,9 +380,7 @@ std::string format_value(Interpreter& in, const Value& value, std::string_view t
   };
   if (value.is_string()) {
     if (spec.type != 0 && spec.type != 's') unknown();
-    if (spec.sign != '-' || text.find('-') == 0) {
-      if (spec.sign != '-') throw Failure("Sign not allowed in string format specifier");
-    }
+    if (spec.has_sign) throw Failure("Sign not allowed in string format specifier");
     if (spec.alternate) throw Failure("Alternate form (#) not allowed in string format specifier");
     if (spec.align == '=' && spec.fill == "0" && text.find('=') == std::string_view::npos) spec.align = '<';
     if (spec.align == '=') throw Failure("'=' alignment not allowed in string format specifier");
@@ -535,13 +538,16 @@ std::string format_time(std::chrono::system_clock::time_point time, std::string_
       out += format[i];
       continue;
     }
-    const char c = format[++i];
-    std::array<char, 256> buffer{};
-    if (c == 'f') std::snprintf(buffer.data(), buffer.size(), "%06d", int(micro));
-    else if (c != 'z' && c != 'Z' && c != ':') {  // a time without a zone
-      const char directive[] = {'%', c, '\0'};
-      std::strftime(buffer.data(), buffer.size(), directive, &local);
-    }
+    // glibc's flags and width, then a modifier, then the letter.
+    const size_t begin = i++;
+    i = std::min(format.find_first_not_of("_-0^#", i), format.size());
+    i = std::min(format.find_first_not_of("0123456789", i), format.size());
+    if (i < format.size() && (format[i] == 'E' || format[i] == 'O')) ++i;
+    const std::string directive(format.substr(begin, i + 1 - begin));
+    std::array<char, 1024> buffer{};
+    if (directive == "%f") std::snprintf(buffer.data(), buffer.size(), "%06d", int(micro));
+    else if (directive != "%z" && directive != "%Z")
+      std::strftime(buffer.data(), buffer.size(), directive.c_str(), &local);  // no zone
     out += buffer.data();
   }
   return out;

@@ -165,7 +165,8 @@ enum class Place { kLeft, kRight, kCenter };
 template <Place place>
 Value justify(Interpreter& in, const Value& self, CallArguments& args) {
   const Parameters parameters("justify", args, {"", ""}, 1);
-  const std::string fill(parameters.string(1, " "));
+  const bool escapes = self.is_markup() && parameters.has(1) && !parameters.at(1).is_markup();
+  const std::string given(parameters.string(1, " ")), fill = escapes ? text::escape_html(given) : given;
   if (text::length(fill) != 1) throw Failure("The fill character must be exactly one character long");
   const int64_t width = parameters.integer(0, 0), length = text::length(self.text());
   const int64_t room = std::max<int64_t>(0, width - length);
@@ -211,14 +212,6 @@ Value whole_is(Interpreter& in, const Value& self, CallArguments& args) {
 }
 bool is_alphanumeric(char32_t c) {
   return text::is_alpha(c) || text::is_decimal(c) || text::is_digit(c) || text::is_numeric(c);
-}
-bool is_identifier(std::string_view s) {
-  for (size_t at = 0; at < s.size();) {
-    const bool first = at == 0;
-    const char32_t c = next_code_point(s, at);
-    if (!(first ? text::is_identifier_start(c) : text::is_identifier_part(c))) return false;
-  }
-  return !s.empty();
 }
 
 Value format(Interpreter& in, const Value& self, CallArguments& args) {
@@ -295,9 +288,9 @@ constexpr MethodEntry kStr[] = {
     {"isascii", whole_is<text::is_ascii>},
     {"isdecimal", all_are<text::is_decimal>},
     {"isdigit", all_are<text::is_digit>},
-    {"isidentifier", whole_is<is_identifier>},
+    {"isidentifier", nullptr},
     {"islower", whole_is<text::is_lower>},
-    {"isnumeric", all_are<text::is_numeric>},
+    {"isnumeric", nullptr},
     {"isprintable", whole_is<text::is_printable>},
     {"isspace", all_are<text::is_space>},
     {"istitle", whole_is<text::is_title>},

@@ -236,7 +236,7 @@ Value macro_attribute(Interpreter& in, const Macro& macro, std::string_view name
 }  // namespace
 
 Value attribute(Interpreter& in, const Value& object, std::string_view name) {
-  if (object.is_undefined()) throw Failure(undefined_message(object));
+  if (object.is_undefined() && !name.starts_with("__")) throw Failure(undefined_message(object));
   if (object.is(Kind::kTuple) && object.as<List>().group && (name == "grouper" || name == "list"))
     return object.as<List>().items[name == "grouper" ? 0 : 1];
   if (object.is(Kind::kCycler) && name == "current")
@@ -271,12 +271,9 @@ Value attribute(Interpreter& in, const Value& object, std::string_view name) {
 }
 
 Value binary(Interpreter& in, Op op, const Value& a, const Value& b) {
-  if (a.is_undefined() || (b.is_undefined() && !(op == Op::kMod && a.is_string()))) {
-    // A str, list or tuple on the left refuses before the undefined on the right is asked.
-    if (!a.is_undefined() && op == Op::kAdd && (a.is_string() || a.is_sequence()) && !a.is_markup())
-      return add(in, a, b);
+  if (op == Op::kSub && (a.is(Kind::kView) || b.is(Kind::kView))) throw Failure("sets are not supported");
+  if (a.is_undefined() || (b.is_undefined() && !(op == Op::kMod && a.is_string())))
     throw Failure(undefined_message(a.is_undefined() ? a : b));
-  }
   if (a.is_number() && b.is_number()) return arithmetic(op, a, b);
   if (op == Op::kAdd) return add(in, a, b);
   if (op == Op::kMul) {
@@ -357,6 +354,7 @@ Value get_attribute(Interpreter& in, const Value& object, std::string_view name)
   if (object.is(Kind::kDict)) {
     if (const Value* value = object.as<Dict>().find(in.heap(), name)) return *value;
   }
+  if (object.is_undefined()) throw Failure(undefined_message(object));
   return Value::undefined(Absent::kAttribute, name, object.kind());
 }
 

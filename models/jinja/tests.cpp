@@ -27,9 +27,6 @@ bool is_mapping(const Value& v) { return v.is(Kind::kDict); }
 bool is_sequence(const Value& v) {
   return v.is_undefined() || v.is_string() || v.is_sequence() || v.is(Kind::kDict) || v.is(Kind::kRange);
 }
-bool is_iterable(const Value& v) {
-  return is_sequence(v) || v.is(Kind::kView) || v.is(Kind::kIterator) || v.is(Kind::kLoop);
-}
 bool is_callable(const Value& v) {
   return v.is_undefined() || v.is(Kind::kMacro) || v.is(Kind::kFunction) || v.is(Kind::kMethod) ||
          v.is(Kind::kLoop) || v.is(Kind::kJoiner);
@@ -147,6 +144,10 @@ constexpr TestEntry kTests[] = {
 };
 
 }  // namespace
+
+bool is_iterable(const Value& v) {
+  return is_sequence(v) || v.is(Kind::kView) || v.is(Kind::kIterator) || v.is(Kind::kLoop);
+}
 
 const TestEntry* find_test(std::string_view name) {
   const auto it = std::lower_bound(std::begin(kTests), std::end(kTests), name,

@@ -27,7 +27,8 @@ std::string map_characters(std::string_view s, F add) {
   out.reserve(s.size());
   for (size_t at = 0; at < s.size();) {
     const size_t begin = at;
-    add(out, next_code_point(s, at), begin, at);
+    const char32_t c = next_code_point(s, at);
+    add(out, c, begin, at);
   }
   return out;
 }
@@ -177,7 +178,7 @@ std::vector<std::string_view> split(std::string_view s, std::optional<std::strin
   }
   for (std::string_view rest = strip(s, std::nullopt, Side::kLeft); !rest.empty();) {
     if (limit >= 0 && int64_t(parts.size()) == limit) {
-      parts.push_back(strip(rest, std::nullopt, Side::kRight));
+      parts.push_back(rest);
       break;
     }
     size_t end = 0;
@@ -201,7 +202,7 @@ std::vector<std::string_view> rsplit(std::string_view s, std::optional<std::stri
   } else {
     for (std::string_view rest = strip(s, std::nullopt, Side::kRight); !rest.empty();) {
       if (limit >= 0 && int64_t(parts.size()) == limit) {
-        parts.push_back(strip(rest, std::nullopt, Side::kLeft));
+        parts.push_back(rest);
         break;
       }
       size_t begin = rest.size();

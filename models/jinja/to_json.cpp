@@ -113,7 +113,6 @@ class Writer {
     if (c < 0x80)
       if (const size_t i = kPlain.find(char(c)); i != std::string_view::npos) return {'\\', kLetter[i]};
     std::array<char, 16> buffer;
-    if (c == 0x7f) return "\x7f";
     if (c < 0x10000) std::snprintf(buffer.data(), buffer.size(), "\\u%04x", unsigned(c));
     else
       std::snprintf(buffer.data(), buffer.size(), "\\u%04x\\u%04x", unsigned(0xd800 + ((c - 0x10000) >> 10)),

@@ -162,6 +162,17 @@ bool equal_sequences(Heap& heap, const std::vector<Value>& a, const std::vector<
                     [&](const Value& x, const Value& y) { return equal_at(heap, x, y, depth); });
 }
 
+/// Keys are equal as sets; the other views only to themselves, which no two expressions give.
+bool equal_views(Heap& heap, const View& a, const View& b) {
+  if (a.part != b.part || a.part == View::Part::kValues) return &a == &b;
+  if (a.part == View::Part::kItems)
+    return equal(heap, Value::object(Kind::kDict, const_cast<Dict*>(a.dict)),
+                 Value::object(Kind::kDict, const_cast<Dict*>(b.dict)));
+  return a.dict->items.size() == b.dict->items.size() &&
+         std::all_of(a.dict->items.begin(), a.dict->items.end(),
+                     [&](const auto& item) { return b.dict->find(heap, item.first) != nullptr; });
+}
+
 bool equal_at(Heap& heap, const Value& a, const Value& b, int depth) {
   if (depth > kMaxNesting) throw Failure("a value is nested too deeply");
   heap.work(1);
@@ -194,6 +205,8 @@ bool equal_at(Heap& heap, const Value& a, const Value& b, int depth) {
       const int64_t n = x.size();
       return n == y.size() && (n == 0 || (x.start == y.start && (n == 1 || x.step == y.step)));
     }
+    case Kind::kView:
+      return equal_views(heap, a.as<View>(), b.as<View>());
     case Kind::kMethod:
       return a.as<Method>().entry == b.as<Method>().entry &&
              a.as<Method>().self.object() == b.as<Method>().self.object();
@@ -222,6 +235,7 @@ bool order(Heap& heap, const Value& a, const Value& b, bool or_equal, int depth)
     return or_equal ? x.size() <= y.size() : x.size() < y.size();
   }
   if (a.is_undefined() || b.is_undefined()) throw Failure(undefined_message(a.is_undefined() ? a : b));
+  if (a.is(Kind::kView) && b.is(Kind::kView)) throw Failure("sets are not supported");
   throw Failure(std::string("'") + (or_equal ? "<=" : "<") + "' not supported between instances of '" +
                 std::string(type_name(a.kind())) + "' and '" + std::string(type_name(b.kind())) + "'");
 }
@@ -247,9 +261,11 @@ size_t hash_at(Heap& heap, const Value& value, int depth) {
       for (const Value& item : value.as<List>().items) h = h * 1000003 + hash_at(heap, item, depth + 1);
       return h;
     }
+    case Kind::kView:
+      if (value.as<View>().part == View::Part::kValues) return std::hash<const void*>()(value.object());
+      [[fallthrough]];
     case Kind::kList:
     case Kind::kDict:
-    case Kind::kView:
       throw Failure("unhashable type: '" + std::string(type_name(value.kind())) + "'");
     default:
       return std::hash<const void*>()(value.object());
