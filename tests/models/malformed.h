@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct Case {
   std::string file;                         // that the message must name
   std::string word;                         // that the message must contain: what is wrong
 };
+inline void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }  // for GoogleTest
 
 /// Writes `file` anew after `change` of what it holds.
 inline void edit_json(const path& file, const std::function<void(Json&)>& change) {
