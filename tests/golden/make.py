@@ -69,7 +69,9 @@ ROPES = {
     "yarn_attention_factor": {"head_dim": 64, "rope_theta": 10000.0, "rope_scaling": {
         "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 4096, "attention_factor": 1.5,
         "mscale": 0.5, "mscale_all_dim": 1.0}},
-    "yarn_betas": {"head_dim": 64, "rope_theta": 150000.0, "rope_scaling": {
+    "yarn_other_betas": {"head_dim": 64, "rope_theta": 10000.0, "rope_scaling": {
+        "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 4096, "beta_fast": 16, "beta_slow": 0.5}},
+    "yarn_exact_ramp": {"head_dim": 64, "rope_theta": 150000.0, "rope_scaling": {
         "rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096, "beta_fast": 32.0,
         "beta_slow": 1.0, "truncate": False}},
     "yarn_short_original": {"head_dim": 64, "rope_theta": 10000.0, "rope_scaling": {
