@@ -20,8 +20,9 @@ std::filesystem::path tokenizer_file(const std::filesystem::path& directory) {
 
 std::unique_ptr<Tokenizer> Tokenizer::load(const std::filesystem::path& directory) {
   const std::filesystem::path file = tokenizer_file(directory);
-  if (file.extension() == ".json") return parse_json_tokenizer(read_file(file, kMaxFileBytes), file.string());
-  return load_sentencepiece(file);
+  const std::string bytes = read_file(file, kMaxFileBytes);
+  return file.extension() == ".json" ? parse_json_tokenizer(bytes, file.string())
+                                     : parse_sentencepiece(bytes, file);
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {

@@ -18,7 +18,6 @@ namespace {
 
 using sentencepiece::SentencePieceProcessor;
 
-constexpr uint64_t kMaxFileBytes = uint64_t{256} << 20;
 constexpr std::string_view kSpace = "\xe2\x96\x81";  // U+2581 stands for a space
 
 class SentencePieceTokenizer : public Tokenizer {
@@ -221,13 +220,14 @@ std::string SentencePieceTokenizer::id_to_token(int32_t id) const {
 
 bool SentencePieceTokenizer::is_special(int32_t id) const {
   const AddedToken* token = added(id);
+  if (id == processor_.unk_id()) return false;  // it stands for text, and is decoded as such
   return token != nullptr ? token->special : is_piece(id) && processor_.IsControl(id);
 }
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> load_sentencepiece(const std::filesystem::path& file) {
-  return std::make_unique<SentencePieceTokenizer>(read_file(file, kMaxFileBytes), file);
+std::unique_ptr<Tokenizer> parse_sentencepiece(std::string_view model, const std::filesystem::path& file) {
+  return std::make_unique<SentencePieceTokenizer>(model, file);
 }
 
 }  // namespace stamp
