@@ -130,15 +130,24 @@ void AddedTokens::cut_piece(const Matcher& matcher, const Pieces& pieces, const 
     if (begin < end)
       out.push_back({piece.begin + begin, piece.begin + end, token, piece.at_start && begin == 0});
   };
-  size_t rest = 0;  // where the text begins that no token has
+  size_t rest = 0;                        // where the text begins that no token has
+  size_t space_begin = 1, space_end = 0;  // white space looked at already, so that no run of it is read twice
+  const auto behind_space = [&](size_t at) {
+    if (at < space_begin || at > space_end) {
+      space_begin = at;
+      space_end = skip_white_space(text, at);
+    }
+    return space_end;
+  };
   size_t at = 0, match_end = 0;
   for (int32_t id; (id = matcher.find(text, at, match_end)) != kNoToken; at = match_end) {
     const AddedToken& token = by_id_.at(id);
     if (!parse_special && is_special(token.content)) continue;
     if (token.single_word && (word_before(text, at) || word_behind(text, match_end))) continue;
     // White space that the token before has taken is not taken again; a token may still be found in it.
-    const size_t begin = token.lstrip ? std::max(trim_end(text, at), rest) : at;
-    const size_t end = token.rstrip ? skip_white_space(text, match_end) : match_end;
+    size_t begin = at;
+    if (token.lstrip) begin = at <= rest ? rest : rest + trim_end(text.substr(rest), at - rest);
+    const size_t end = token.rstrip ? behind_space(match_end) : match_end;
     if (rest < begin) add(rest, begin, kNoToken);
     add(begin, end, id);
     rest = end;

@@ -2,6 +2,7 @@
 
 #include <cctype>
 #include <string_view>
+#include <vector>
 
 #include "kernels/error.h"
 #include "models/json.h"
@@ -33,10 +34,15 @@ class Translator {
   std::string translate() {
     while (at_ < in_.size()) {
       const char c = in_[at_++];
+      if (in_brackets_) {
+        c == '\\' ? escape() : bracket_item(c);
+        continue;
+      }
+      if (std::string_view("*+?{)").find(c) == std::string_view::npos) item_ = out_.size();
       if (c == '\\') escape();
-      else if (in_brackets_) bracket_item(c);
       else if (c == '[') open_brackets();
-      else if (c == '(' && peek() == '?') group();
+      else if (c == '(') open_group();
+      else if (c == ')') close_group();
       else if (c == '{') interval();
       else out_ += c;
     }
@@ -85,16 +91,19 @@ class Translator {
         return property(c);
       case 'u':
         return code_point();
+      case 'v':
+        return set("\\x{b}");  // in PCRE2 it is any vertical space
+      case 'x':
+        if (peek() == '{') return code_point_in_braces();
+        break;
       case 'd':
       case 'D':
       case 't':
       case 'n':
       case 'r':
       case 'f':
-      case 'v':
       case 'a':
       case 'e':
-      case 'x':
       case 'A':
       case 'z':
       case 'Z':
@@ -137,6 +146,13 @@ class Translator {
     at_ += 4;
   }
 
+  void code_point_in_braces() {
+    const size_t end = in_.find('}', at_);
+    if (end == in_.npos) refuse("\\x{ without its end");
+    out_.append("\\x").append(in_.substr(at_, end + 1 - at_));
+    at_ = end + 1;
+  }
+
   void open_brackets() {
     in_brackets_ = true;
     out_ += '[';
@@ -154,7 +170,21 @@ class Translator {
     out_ += c;
   }
 
-  void group() {
+  void open_group() {
+    groups_.push_back(out_.size());
+    if (peek() == '?') return special_group();
+    out_ += '(';
+  }
+
+  void close_group() {
+    out_ += ')';
+    if (groups_.empty()) return;  // PCRE2 will say so
+    item_ = groups_.back();
+    groups_.pop_back();
+  }
+
+  /// What begins with "(?".
+  void special_group() {
     size_t end = at_ + 1;
     while (end < in_.size() && (std::isalpha(static_cast<unsigned char>(in_[end])) != 0 || in_[end] == '-'))
       ++end;
@@ -174,8 +204,7 @@ class Translator {
     at_ += 1 + flags.size();
   }
 
-  /// {n}, {n,}, {n,m} or {,m}; a + behind it repeats it, while PCRE2 would make it possessive. Other braces
-  /// are text.
+  /// {n}, {n,}, {n,m} or {,m}. Other braces are text.
   void interval() {
     size_t end = at_;
     while (std::isdigit(static_cast<unsigned char>(end < in_.size() ? in_[end] : '\0')) != 0) ++end;
@@ -191,14 +220,13 @@ class Translator {
       out_ += "\\{";
       return;
     }
-    out_.append("{").append(low ? "" : "0").append(in_.substr(at_, end + 1 - at_));
+    const std::string repeat = "{" + std::string(low ? "" : "0").append(in_.substr(at_, end + 1 - at_));
     at_ = end + 1;
-    if (peek() == '+') {
-      out_ += "{1,}";
-      ++at_;
-    } else if (peek() == '?' && !comma) {  // {n}? is optional, not lazy
-      out_ += "{0,1}";
-      ++at_;
+    // {n,m}+ is that repeated, while in PCRE2 it is possessive, and {n}? is optional, while there it is lazy.
+    if (peek() == '+' || (peek() == '?' && !comma)) {
+      out_.insert(item_, "(?:").append(repeat).append(")");
+    } else {
+      out_ += repeat;
     }
   }
 
@@ -207,6 +235,8 @@ class Translator {
   size_t at_ = 0;
   bool in_brackets_ = false;
   std::string out_;
+  size_t item_ = 0;             // where in out_ begins what a quantifier here would repeat
+  std::vector<size_t> groups_;  // where in out_ the open groups begin
 };
 
 }  // namespace

@@ -173,6 +173,12 @@ TEST(Tokenizer, TimeIsLinearInLength) {
       },
       "      <x>");
   check(
+      "white space as tokens",
+      [](Json& json) {
+        json["added_tokens"].push_back(added_token("\n", {{"lstrip", true}, {"rstrip", true}}));
+      },
+      "\n");
+  check(
       "nothing but white space",
       [](Json& json) {
         json["added_tokens"].push_back(added_token("<x>", {{"lstrip", true}}));
