@@ -1,12 +1,11 @@
-// Attention over coefficient pages. Queries are the lanes: everything below is [.., lanes] with one query a
-// lane, so the transforms of scores and probabilities along a page's 64 rows are vector operations, and no
-// sum crosses lanes.
+// Attention over coefficient pages. Queries are the lanes: everything below is [.., lanes] with one query a lane, so
+// the transforms of scores and probabilities along a page's 64 rows are vector operations, and no sum crosses lanes.
 
 struct CodedScratch {
-  float *q, *out;             // [head_dim, lanes]
-  float* scores;              // [kBlock, lanes]
-  float* rows;                // [kBlock, head_dim]: one side of a page as whole numbers
-  float *scale, *offset;      // [kBlock]
+  float *q, *out;        // [head_dim, lanes]
+  float* scores;         // [kBlock, lanes]
+  float* rows;           // [kBlock, head_dim]: one side of a page as whole numbers
+  float *scale, *offset;  // [kBlock]
   float *peak, *sum, *q_sum;  // [lanes]
 };
 
@@ -24,8 +23,7 @@ inline CodedScratch coded_scratch(float* p, int64_t lanes, int64_t d) {
 }
 
 /// scores [kBlock, lanes] = scale * (K~ q) + offset * sum(q), then L^-1 along the rows.
-inline void page_scores(const CodedScratch& s, int64_t lanes, int64_t d, SeqTransform kind, int levels,
-                        int64_t rows) {
+inline void page_scores(const CodedScratch& s, int64_t lanes, int64_t d, SeqTransform kind, int levels, int64_t rows) {
   multiply(s.scores, lanes, s.rows, d, 1, s.q, lanes, rows, lanes, d, false);
   for (int64_t lane = 0; lane < lanes; lane += kLanes) {
     V t[kB];
@@ -37,10 +35,9 @@ inline void page_scores(const CodedScratch& s, int64_t lanes, int64_t d, SeqTran
   }
 }
 
-/// Online softmax: scores become probabilities relative to each lane's running maximum; row r is visible to a
-/// lane if r < visible[lane]. The output and the sum are rescaled when the maximum moves.
-inline void page_softmax(const CodedScratch& s, int64_t lanes, int64_t d, const float* visible,
-                         int64_t rows) {
+/// Online softmax: scores become probabilities relative to each lane's running maximum; row r is visible to a lane if
+/// r < visible[lane]. The output and the sum are rescaled when the maximum moves.
+inline void page_softmax(const CodedScratch& s, int64_t lanes, int64_t d, const float* visible, int64_t rows) {
   const V lowest = set1(-__builtin_inff());
   for (int64_t lane = 0; lane < lanes; lane += kLanes) {
     const V seen = load(visible + lane);
@@ -65,10 +62,8 @@ inline void page_softmax(const CodedScratch& s, int64_t lanes, int64_t d, const 
   }
 }
 
-/// out [d, lanes] += (L p)^T V~: the probabilities take on V's scales, its offsets are one term for all
-/// channels.
-inline void page_values(const CodedScratch& s, int64_t lanes, int64_t d, SeqTransform kind, int levels,
-                        int64_t rows) {
+/// out [d, lanes] += (L p)^T V~: the probabilities take on V's scales, its offsets are one term for all channels.
+inline void page_values(const CodedScratch& s, int64_t lanes, int64_t d, SeqTransform kind, int levels, int64_t rows) {
   for (int64_t lane = 0; lane < lanes; lane += kLanes) {
     V t[kB];
     for (int64_t r = 0; r < rows; ++r) t[r] = load(s.scores + r * lanes + lane);

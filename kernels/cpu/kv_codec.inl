@@ -55,10 +55,8 @@ void kv_write_row(std::byte* side, const KvSide& format, int64_t r, const float*
   }
 }
 
-/// out [kBlock, head_dim] = the q of rows [0, rows) as floats; scale, offset [kBlock]: value = scale * q +
-/// offset.
-void kv_unpack(float* out, float* scale, float* offset, const std::byte* side, const KvSide& format,
-               int64_t rows) {
+/// out [kBlock, head_dim] = the q of rows [0, rows) as floats; scale, offset [kBlock]: value = scale * q + offset.
+void kv_unpack(float* out, float* scale, float* offset, const std::byte* side, const KvSide& format, int64_t rows) {
   const int64_t d = format.head_dim;
   for (int64_t r = 0; r < rows; ++r) {
     uint16_t half;
@@ -85,8 +83,7 @@ void kv_unpack(float* out, float* scale, float* offset, const std::byte* side, c
 }
 
 /// Seals 64 rows of floats [kBlock, head_dim]: transform, then the bit plan. `scratch` as long as the block.
-void kv_seal(std::byte* side, const KvSide& format, const float* x, int64_t ldx, SeqTransform kind,
-             int levels, float* scratch) {
+void kv_seal(std::byte* side, const KvSide& format, const float* x, int64_t ldx, SeqTransform kind, int levels, float* scratch) {
   const int64_t d = format.head_dim;
   transform(scratch, d, x, ldx, d, kind, levels, false);
   for (int64_t r = 0; r < kBlock; ++r) kv_write_row(side, format, r, scratch + r * d);

@@ -1,6 +1,5 @@
-// Integer products: rows of u8 activations times panels of 4- or 8-bit weights, 32-bit sums. The sums are
-// exact; only the scaling of a group's sum rounds, group after group in order, so a row's bits do not depend
-// on its tile.
+// Integer products: rows of u8 activations times panels of 4- or 8-bit weights, 32-bit sums. The sums are exact; only
+// the scaling of a group's sum rounds, group after group in order, so a row's bits do not depend on its tile.
 
 template <bool kFour, int R>
 inline void int_tile(const IntLinear& p, int64_t row, int64_t panel) {

@@ -1,8 +1,7 @@
 // Quantising rows, and Hadamard rotations of channels.
 
 /// q = round((x - min) * levels / (max - min)) with the row's own extremes; zeros fill q up to `padded`.
-void quantize_row(uint8_t* q, float* scale, float* offset, const float* x, int64_t n, int64_t padded,
-                  int bits) {
+void quantize_row(uint8_t* q, float* scale, float* offset, const float* x, int64_t n, int64_t padded, int bits) {
   V low = set1(x[0]), high = low;
   for_lanes(n, [&](int64_t i, int64_t live) {
     const V v = keep_first(load_some(x + i, live), live, x[0]);

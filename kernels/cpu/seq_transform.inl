@@ -1,12 +1,10 @@
-// The transform along the sequence, one vector of channels at a time: t[0..kBlock) are a block's tokens.
-// Every addition and product is rounded by itself in the same order on every instruction set, so all give the
-// same bits.
+// The transform along the sequence, one vector of channels at a time: t[0..kBlock) are a block's tokens. Every
+// addition and product is rounded by itself in the same order on every instruction set, so all give the same bits.
 
 constexpr int kB = int(kBlock);
 constexpr float kRootHalf = 0.70710678118654752f;
 
-/// Scales Haar row r: 2^(-level / 2) for the details of a level (1 is the finest) and for the last coarse
-/// band.
+/// Scales Haar row r: 2^(-level / 2) for the details of a level (1 is the finest) and for the last coarse band.
 inline void haar_scale(V* t, int levels) {
   float scale = 1.0f;
   for (int level = 1, n = kB; level <= levels; ++level, n /= 2) {
@@ -40,8 +38,7 @@ inline void haar_inverse(V* t, int levels) {
   }
 }
 
-/// Row r of the Walsh matrix in sequency order is this row of Hadamard's: the Gray code of r, its bits
-/// reversed.
+/// Row r of the Walsh matrix in sequency order is this row of Hadamard's: the Gray code of r, its bits reversed.
 constexpr int walsh_row(int r) {
   int gray = r ^ (r >> 1), row = 0;
   for (int bit = 0; bit < 6; ++bit) row |= ((gray >> bit) & 1) << (5 - bit);
@@ -123,12 +120,9 @@ inline void dct_scale(V* t) {
 /// t = L t
 inline void transform_forward(V* t, SeqTransform kind, int levels) {
   switch (kind) {
-    case SeqTransform::kIdentity:
-      return;
-    case SeqTransform::kHaar:
-      return haar_forward(t, levels);
-    case SeqTransform::kWalshHadamard:
-      return walsh_forward(t);
+    case SeqTransform::kIdentity: return;
+    case SeqTransform::kHaar: return haar_forward(t, levels);
+    case SeqTransform::kWalshHadamard: return walsh_forward(t);
     case SeqTransform::kDct:
       dct_forward<kB>(t);
       return dct_scale(t);
@@ -138,12 +132,9 @@ inline void transform_forward(V* t, SeqTransform kind, int levels) {
 /// t = L^-1 t, which is L^T t
 inline void transform_inverse(V* t, SeqTransform kind, int levels) {
   switch (kind) {
-    case SeqTransform::kIdentity:
-      return;
-    case SeqTransform::kHaar:
-      return haar_inverse(t, levels);
-    case SeqTransform::kWalshHadamard:
-      return walsh_inverse(t);
+    case SeqTransform::kIdentity: return;
+    case SeqTransform::kHaar: return haar_inverse(t, levels);
+    case SeqTransform::kWalshHadamard: return walsh_inverse(t);
     case SeqTransform::kDct:
       dct_scale(t);
       return dct_transposed<kB>(t);
@@ -152,8 +143,7 @@ inline void transform_inverse(V* t, SeqTransform kind, int levels) {
 
 /// A [kBlock, cols] matrix, column vector by column vector: out = L in or L^-1 in. May be in place.
 template <bool kInverse>
-void transform_block(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t cols, SeqTransform kind,
-                     int levels) {
+void transform_block(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t cols, SeqTransform kind, int levels) {
   for (int64_t c = 0; c < cols; c += kLanes) {
     const int64_t live = cols - c < kLanes ? cols - c : kLanes;
     V t[kB];
@@ -164,8 +154,8 @@ void transform_block(float* out, int64_t ldo, const float* in, int64_t ldi, int6
   }
 }
 
-void transform(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t cols, SeqTransform kind,
-               int levels, bool inverse) {
+void transform(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t cols, SeqTransform kind, int levels,
+               bool inverse) {
   if (inverse) transform_block<true>(out, ldo, in, ldi, cols, kind, levels);
   else transform_block<false>(out, ldo, in, ldi, cols, kind, levels);
 }

@@ -43,8 +43,7 @@ TEST(Checkpoint, GivesTheBitsOfTheRecipeOnTheSource) {
   const TempDir dir;
   int number = 0;
   for (const auto& source : models()) {
-    for (const char* recipe : {"w8a8", "w4a4kv4-stamp"}) {
-      if (recipe[1] == '4' && number % 8 != 1) continue;  // GPTQ takes its time: some variants are enough
+    for (const char* recipe : {"w4a4kv4-stamp", "w8a8"}) {
       const auto out = dir.path() / std::to_string(number++);
       quantise(source, out, Recipe::load(recipe));
       const auto stored = logits_of({.model = out}), made = logits_of({.model = source, .recipe = recipe});
