@@ -10,14 +10,16 @@ namespace stamp {
 namespace {
 
 void check(const EngineOptions& options) {
-  if (options.recipe != "f32") throw InputError("recipe " + options.recipe + ": unknown; this version has f32");
+  if (options.recipe != "f32")
+    throw InputError("recipe " + options.recipe + ": unknown; this version has f32");
   if (options.device == "cuda") require_cuda_device();
   if (options.device != "auto" && options.device != "cpu")
     throw InputError("device " + options.device + ": unknown; choose auto, cpu or cuda");
   if (options.prefill_chunk < kBlock || options.prefill_chunk % kBlock != 0)
     throw InputError("prefill chunk " + std::to_string(options.prefill_chunk) + ": must be a multiple of " +
                      std::to_string(kBlock));
-  if (options.context < 0) throw InputError("context " + std::to_string(options.context) + ": must not be negative");
+  if (options.context < 0)
+    throw InputError("context " + std::to_string(options.context) + ": must not be negative");
 }
 
 }  // namespace

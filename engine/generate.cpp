@@ -10,9 +10,12 @@ namespace stamp {
 
 const char* finish_name(GenerateResult::Finish finish) {
   switch (finish) {
-    case GenerateResult::Finish::kStop: return "stop";
-    case GenerateResult::Finish::kLength: return "length";
-    case GenerateResult::Finish::kCancelled: break;
+    case GenerateResult::Finish::kStop:
+      return "stop";
+    case GenerateResult::Finish::kLength:
+      return "length";
+    case GenerateResult::Finish::kCancelled:
+      break;
   }
   return "cancelled";
 }

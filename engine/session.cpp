@@ -7,7 +7,8 @@
 
 namespace stamp {
 
-Session::Session(Engine& engine) : engine_(engine), pages_(engine.cache()), logits_(engine.config().vocab_size) {}
+Session::Session(Engine& engine)
+    : engine_(engine), pages_(engine.cache()), logits_(engine.config().vocab_size) {}
 
 void Session::truncate(int64_t count) {
   tokens_.resize(size_t(std::min<int64_t>(count, int64_t(tokens_.size()))));
@@ -38,14 +39,16 @@ std::span<float> Session::advance(std::span<const int32_t> tokens, const Hooks& 
   return logits_.span().first(size_t(engine_.config().vocab_size));
 }
 
-void Session::advance_all(std::span<const int32_t> tokens, int64_t first, int64_t max_rows, const Visit& visit) {
+void Session::advance_all(std::span<const int32_t> tokens, int64_t first, int64_t max_rows,
+                          const Visit& visit) {
   check_room(tokens);
   const int64_t vocab = engine_.config().vocab_size, total = int64_t(tokens.size());
   max_rows = std::min(max_rows, engine_.llama().max_rows());
   if (logits_.size() < max_rows * vocab) logits_ = Buffer<float>(max_rows * vocab);
   for (int64_t done = 0; done < total;) {
     // Until the first wanted row, whole chunks; from there on no more rows than the logits have room for.
-    const int64_t rows = next_rows(total - done, done + engine_.llama().max_rows() <= first ? engine_.llama().max_rows() : max_rows);
+    const int64_t rows = next_rows(
+        total - done, done + engine_.llama().max_rows() <= first ? engine_.llama().max_rows() : max_rows);
     const int64_t skip = std::clamp<int64_t>(first - done, 0, rows);
     std::vector<int32_t> wanted(size_t(rows - skip));
     std::iota(wanted.begin(), wanted.end(), int32_t(skip));
@@ -59,8 +62,8 @@ void Session::advance_all(std::span<const int32_t> tokens, int64_t first, int64_
 void Session::check_room(std::span<const int32_t> tokens) const {
   const int64_t wanted = int64_t(tokens_.size() + tokens.size());
   if (wanted > engine_.context())
-    throw InputError(std::to_string(wanted) + " tokens do not fit the context of " + std::to_string(engine_.context()) +
-                     "; shorten the text or raise --ctx");
+    throw InputError(std::to_string(wanted) + " tokens do not fit the context of " +
+                     std::to_string(engine_.context()) + "; shorten the text or raise --ctx");
   for (int32_t id : tokens)
     if (id < 0 || id >= engine_.config().vocab_size)
       throw InputError("token id " + std::to_string(id) + " is not in the vocabulary of " +
@@ -73,11 +76,13 @@ int64_t Session::next_rows(int64_t remaining, int64_t max_rows) const {
   return std::min(remaining, end > position ? end - position : max_rows);
 }
 
-void Session::forward(std::span<const int32_t> tokens, std::span<const int32_t> logit_rows, Mat<float> logits) {
+void Session::forward(std::span<const int32_t> tokens, std::span<const int32_t> logit_rows,
+                      Mat<float> logits) {
   const int64_t position = int64_t(tokens_.size()), rows = int64_t(tokens.size());
   pages_.resize(position + rows);
   const RowRun run{.row = 0, .count = rows, .position = position, .pages = pages_.pages()};
-  engine_.llama().forward({.tokens = tokens, .runs = {&run, 1}, .logit_rows = logit_rows}, engine_.cache().view(), logits);
+  engine_.llama().forward({.tokens = tokens, .runs = {&run, 1}, .logit_rows = logit_rows},
+                          engine_.cache().view(), logits);
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
 }
 

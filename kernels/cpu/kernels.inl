@@ -55,14 +55,16 @@ void dot_rows(float* out, int64_t ldo, const float* in, int64_t ldi, const typen
               int64_t cols, int64_t k, const float* bias) {
   constexpr int C = R == 1 ? kColTileOneRow : kColTile;
   int64_t c = 0;
-  for (; c + C <= cols; c += C) dot_tile<W, R, C>(out + c, ldo, in, ldi, w + c * ldw, ldw, k, bias ? bias + c : nullptr);
-  for (; c < cols; ++c) dot_tile<W, R, 1>(out + c, ldo, in, ldi, w + c * ldw, ldw, k, bias ? bias + c : nullptr);
+  for (; c + C <= cols; c += C)
+    dot_tile<W, R, C>(out + c, ldo, in, ldi, w + c * ldw, ldw, k, bias ? bias + c : nullptr);
+  for (; c < cols; ++c)
+    dot_tile<W, R, 1>(out + c, ldo, in, ldi, w + c * ldw, ldw, k, bias ? bias + c : nullptr);
 }
 
 /// A tile of rows stays in the first-level cache while the weights pass by.
 template <class W>
-void linear_of(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const void* weights, int64_t ldw,
-               int64_t cols, int64_t k, const float* bias) {
+void linear_of(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const void* weights,
+               int64_t ldw, int64_t cols, int64_t k, const float* bias) {
   const auto* w = static_cast<const typename W::T*>(weights);
   int64_t r = 0;
   for (; r + kRowTile <= rows; r += kRowTile)
@@ -71,16 +73,18 @@ void linear_of(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t ro
     dot_rows<W, 3>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
   else if (kRowTile > 2 && rows - r == 2)
     dot_rows<W, 2>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
-  else if (rows - r == 1)
-    dot_rows<W, 1>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
+  else if (rows - r == 1) dot_rows<W, 1>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
 }
 
 void linear(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const void* w, DType dtype,
             int64_t ldw, int64_t cols, int64_t k, const float* bias) {
   switch (dtype) {
-    case DType::kF32: return linear_of<F32Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
-    case DType::kF16: return linear_of<F16Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
-    case DType::kBF16: return linear_of<Bf16Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
+    case DType::kF32:
+      return linear_of<F32Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
+    case DType::kF16:
+      return linear_of<F16Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
+    case DType::kBF16:
+      return linear_of<Bf16Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
   }
 }
 
@@ -94,9 +98,12 @@ void widen_of(float* dst, const void* src, int64_t n) {
 
 void widen(float* dst, const void* src, DType dtype, int64_t n) {
   switch (dtype) {
-    case DType::kF32: return widen_of<F32Weights>(dst, src, n);
-    case DType::kF16: return widen_of<F16Weights>(dst, src, n);
-    case DType::kBF16: return widen_of<Bf16Weights>(dst, src, n);
+    case DType::kF32:
+      return widen_of<F32Weights>(dst, src, n);
+    case DType::kF16:
+      return widen_of<F16Weights>(dst, src, n);
+    case DType::kBF16:
+      return widen_of<Bf16Weights>(dst, src, n);
   }
 }
 
@@ -112,8 +119,8 @@ inline void for_lanes(int64_t n, Body body) {
 inline V load_some(const float* p, int64_t n) { return n == kLanes ? load(p) : load_n(p, n); }
 inline void store_some(float* p, V v, int64_t n) { n == kLanes ? store(p, v) : store_n(p, v, n); }
 
-/// exp(x) for x in [-87.3, 88], clamped outside; relative error below 2e-7. Cody-Waite reduction by ln 2 and a
-/// Taylor polynomial of degree 7 on [-ln2/2, ln2/2] (its remainder there is below 6e-9).
+/// exp(x) for x in [-87.3, 88], clamped outside; relative error below 2e-7. Cody-Waite reduction by ln 2 and
+/// a Taylor polynomial of degree 7 on [-ln2/2, ln2/2] (its remainder there is below 6e-9).
 inline V exp(V x) {
   x = min(max(x, set1(-87.3f)), set1(88.0f));
   const V n = round_nearest(mul(x, set1(1.44269504f)));
@@ -170,7 +177,8 @@ void add_to(float* x, const float* y, int64_t n) {
 
 double log_sum_exp(const float* x, int64_t n) {
   V top = set1(x[0]);
-  for_lanes(n, [&](int64_t i, int64_t live) { top = max(top, keep_first(load_some(x + i, live), live, x[0])); });
+  for_lanes(n,
+            [&](int64_t i, int64_t live) { top = max(top, keep_first(load_some(x + i, live), live, x[0])); });
   const V peak = set1(reduce_max(top));
   constexpr int64_t kChunk = 1024;  // float sums stay short; double carries the rest
   double total = 0;
@@ -189,7 +197,8 @@ double log_sum_exp(const float* x, int64_t n) {
 /// c [R, n] (+)= a [R, k] b [k, n]: each element is one chain over k.
 template <int R, int N>
 inline __attribute__((always_inline)) void multiply_tile(float* c, int64_t ldc, const float* a, int64_t lda,
-                                                         const float* b, int64_t ldb, int64_t k, bool accumulate) {
+                                                         const float* b, int64_t ldb, int64_t k,
+                                                         bool accumulate) {
   V acc[R][N];
   for (int r = 0; r < R; ++r)
     for (int j = 0; j < N; ++j) acc[r][j] = accumulate ? load(c + r * ldc + j * kLanes) : set1(0.0f);
@@ -216,8 +225,8 @@ inline void multiply_column(float* c, int64_t ldc, const float* a, int64_t lda, 
 }
 
 /// c [rows, n] (+)= a [rows, k] b [k, n]
-void multiply(float* c, int64_t ldc, const float* a, int64_t lda, const float* b, int64_t ldb, int64_t rows, int64_t n,
-              int64_t k, bool accumulate) {
+void multiply(float* c, int64_t ldc, const float* a, int64_t lda, const float* b, int64_t ldb, int64_t rows,
+              int64_t n, int64_t k, bool accumulate) {
   constexpr int64_t kWide = kMulVecs * kLanes;
   int64_t j = 0;
   for (; j + kWide <= n; j += kWide) {
@@ -241,9 +250,12 @@ inline void softmax_page(float* s, int64_t visible, float* peak, float* sum, flo
   for (int64_t i = 0; i < kBlock; i += kLanes) top = max(top, keep_first(load(s + i), visible - i, lowest));
   const float page_peak = reduce_max(top);
   if (page_peak > *peak) {
-    const V shift = exp(set1(*peak - page_peak));  // the first page's peak is -inf: sum and out are still zero
+    const V shift =
+        exp(set1(*peak - page_peak));  // the first page's peak is -inf: sum and out are still zero
     *sum *= reduce_max(shift);
-    for_lanes(head_dim, [&](int64_t i, int64_t live) { store_some(out + i, mul(load_some(out + i, live), shift), live); });
+    for_lanes(head_dim, [&](int64_t i, int64_t live) {
+      store_some(out + i, mul(load_some(out + i, live), shift), live);
+    });
     *peak = page_peak;
   }
   const V base = set1(*peak);
@@ -258,9 +270,9 @@ inline void softmax_page(float* s, int64_t visible, float* peak, float* sum, flo
 
 void attend(const AttendTile& t) {
   const int64_t rows = t.tokens * t.group, d = t.head_dim;
-  float* q = t.scratch;               // [rows, head_dim], scaled
-  float* out = q + rows * d;          // [rows, head_dim], not yet divided by the sum
-  float* scores = out + rows * d;     // [rows, kBlock]
+  float* q = t.scratch;            // [rows, head_dim], scaled
+  float* out = q + rows * d;       // [rows, head_dim], not yet divided by the sum
+  float* scores = out + rows * d;  // [rows, kBlock]
   float* peak = scores + rows * kBlock;
   float* sum = peak + rows;
   const V scale = set1(t.scale);
@@ -279,7 +291,8 @@ void attend(const AttendTile& t) {
     multiply(scores, kBlock, q, d, base + t.k_offset, kBlock, rows, kBlock, d, false);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t visible = t.position + r / t.group + 1 - page * kBlock;
-      softmax_page(scores + r * kBlock, visible < kBlock ? visible : kBlock, peak + r, sum + r, out + r * d, d);
+      softmax_page(scores + r * kBlock, visible < kBlock ? visible : kBlock, peak + r, sum + r, out + r * d,
+                   d);
     }
     // Keys beyond the last position have probability zero; not reading them keeps stale values (NaN?) out.
     const int64_t keys = t.position + t.tokens - page * kBlock;
@@ -294,6 +307,7 @@ void attend(const AttendTile& t) {
   }
 }
 
-// Directly read weights must widen in every tile of rows; from a few tiles on, widening a panel once is cheaper.
-const CpuKernels kKernels = {isa::kName, 2 * kRowTile, kColTile, widen,  linear, rms_norm,
+// Directly read weights must widen in every tile of rows; from a few tiles on, widening a panel once is
+// cheaper.
+const CpuKernels kKernels = {isa::kName, 2 * kRowTile, kColTile, widen,  linear,     rms_norm,
                              rope,       silu_mul,     add_to,   attend, log_sum_exp};

@@ -4,7 +4,9 @@
 namespace stamp {
 
 void require_cuda_device() {
-  throw InputError("device cuda: this build has no CUDA backend; install the CUDA toolkit and build again, or use --device cpu");
+  throw InputError(
+      "device cuda: this build has no CUDA backend; install the CUDA toolkit and build again, or use "
+      "--device cpu");
 }
 
 }  // namespace stamp
