@@ -11,7 +11,8 @@
 namespace stamp {
 namespace {
 
-constexpr const char* kFooter = R"(The prompt is -p, then the file of -f, then stdin if that is not a terminal.
+constexpr const char* kFooter =
+    R"(The prompt is -p, then the file of -f, then stdin if that is not a terminal.
 
 Examples:
   stamp generate -m DIR -p "Once upon a time" -n 64 --temp 0.8 --seed 7
@@ -38,7 +39,8 @@ std::string gather_prompt(const GenerateFlags& flags) {
   return prompt;
 }
 
-std::vector<int32_t> encode_prompt(const Engine& engine, const GenerateFlags& flags, const std::string& prompt) {
+std::vector<int32_t> encode_prompt(const Engine& engine, const GenerateFlags& flags,
+                                   const std::string& prompt) {
   if (!flags.chat) return engine.tokenizer().encode(prompt, {.add_special = true, .parse_special = true});
   ChatTemplate::Inputs inputs;
   inputs.messages = nlohmann::ordered_json::array();
@@ -60,14 +62,15 @@ int run(const GenerateFlags& flags) {
   install_interrupt_handler();
   Session session(engine);
   auto progress = std::make_unique<Progress>("prefill");
-  const GenerateResult result = generate(session, request,
-                                         {.text =
-                                              [&](std::string_view piece) {
-                                                progress->clear();
-                                                print(piece);
-                                              },
-                                          .prefill = [&](int64_t done, int64_t total) { progress->update(done, total); },
-                                          .cancel = &interrupted()});
+  const GenerateResult result =
+      generate(session, request,
+               {.text =
+                    [&](std::string_view piece) {
+                      progress->clear();
+                      print(piece);
+                    },
+                .prefill = [&](int64_t done, int64_t total) { progress->update(done, total); },
+                .cancel = &interrupted()});
   progress.reset();
   print("\n");
   if (flags.stats || stderr_is_terminal()) print_statistics(engine, result);
@@ -90,8 +93,10 @@ void add_generate(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   add_switch_with_mirror(*command, "--chat", flags->chat, "Put the prompt into the model's chat template");
   add_flag_with_mirror(*command, "--system", flags->system, "System message, with --chat");
-  add_switch_with_mirror(*command, "--ignore-eos", flags->ignore_eos, "Go on after the end-of-sequence token");
-  add_switch_with_mirror(*command, "--stats", flags->stats, "Statistics on stderr, also if it is no terminal");
+  add_switch_with_mirror(*command, "--ignore-eos", flags->ignore_eos,
+                         "Go on after the end-of-sequence token");
+  add_switch_with_mirror(*command, "--stats", flags->stats,
+                         "Statistics on stderr, also if it is no terminal");
   add_flag_with_mirror(*command, "--json", flags->json, "Write text, tokens and statistics to this file");
   flags->sampling.add(*command);
   command->callback([flags, &exit_code] { exit_code = run(*flags); });

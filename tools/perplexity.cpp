@@ -35,8 +35,9 @@ nlohmann::ordered_json to_json(Engine& engine, const PerplexityFlags& flags, con
   return {{"protocol", flags.protocol},
           {"tokens_scored", r.tokens_scored},
           {"context", flags.options.context},
-          {"stride", flags.options.protocol == Protocol::kStrided && flags.options.stride == 0 ? flags.options.context / 2
-                                                                                               : flags.options.stride},
+          {"stride", flags.options.protocol == Protocol::kStrided && flags.options.stride == 0
+                         ? flags.options.context / 2
+                         : flags.options.stride},
           {"bos", r.bos},
           {"tokenizer_sha256", r.tokenizer_sha256},
           {"text_sha256", r.text_sha256},
@@ -64,16 +65,18 @@ int run(PerplexityFlags flags) {
   PerplexityResult result;
   {
     Progress progress("perplexity");
-    result = perplexity(engine, text, flags.options, [&](int64_t done, int64_t total, const PerplexityResult& so_far) {
-      progress.update(done, total, fmt::format("ppl {:.4f}", so_far.ppl));
-    });
+    result = perplexity(engine, text, flags.options,
+                        [&](int64_t done, int64_t total, const PerplexityResult& so_far) {
+                          progress.update(done, total, fmt::format("ppl {:.4f}", so_far.ppl));
+                        });
   }
   if (result.tokens_scored == 0) throw InputError("no window was scored; raise --chunks");
-  print(fmt::format("perplexity {:.4f} +/- {:.4f}  ({} tokens in {} windows, {}, context {}, recipe {})\n", result.ppl,
-                    result.ppl_stderr, result.tokens_scored, result.chunks.size(), flags.protocol, flags.options.context,
-                    flags.engine.recipe));
-  fmt::print(stderr, "{:.1f} tok/s, {} x{}\n", result.seconds > 0 ? double(result.tokens_evaluated) / result.seconds : 0.0,
-             engine.ops().name(), engine.ops().threads());
+  print(fmt::format("perplexity {:.4f} +/- {:.4f}  ({} tokens in {} windows, {}, context {}, recipe {})\n",
+                    result.ppl, result.ppl_stderr, result.tokens_scored, result.chunks.size(), flags.protocol,
+                    flags.options.context, flags.engine.recipe));
+  fmt::print(stderr, "{:.1f} tok/s, {} x{}\n",
+             result.seconds > 0 ? double(result.tokens_evaluated) / result.seconds : 0.0, engine.ops().name(),
+             engine.ops().threads());
   write_json(flags.json, to_json(engine, flags, result));
   return 0;
 }
@@ -86,17 +89,21 @@ void add_perplexity(CLI::App& app, int& exit_code) {
   command->footer(kFooter);
   add_model_flags(*command, flags->engine);
   add_flag_with_mirror(*command, "-f,--file", flags->file, "The text")->required();
-  add_flag_with_mirror(*command, "--protocol", flags->protocol, "gptq, strided, llama.cpp or document")->capture_default_str();
+  add_flag_with_mirror(*command, "--protocol", flags->protocol, "gptq, strided, llama.cpp or document")
+      ->capture_default_str();
   add_flag_with_mirror(*command, "--context", flags->options.context, "Tokens in a window")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 24))
       ->capture_default_str();
-  add_flag_with_mirror(*command, "--stride", flags->options.stride, "Tokens between windows of strided; 0 is half the context")
+  add_flag_with_mirror(*command, "--stride", flags->options.stride,
+                       "Tokens between windows of strided; 0 is half the context")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
-  add_flag_with_mirror(*command, "--chunks", flags->options.max_chunks, "Score only the first windows; -1 is all")
+  add_flag_with_mirror(*command, "--chunks", flags->options.max_chunks,
+                       "Score only the first windows; -1 is all")
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
       ->capture_default_str();
-  add_flag_with_mirror(*command, "--resume", flags->options.resume, "State file: written after each window, continued if it exists");
+  add_flag_with_mirror(*command, "--resume", flags->options.resume,
+                       "State file: written after each window, continued if it exists");
   add_flag_with_mirror(*command, "--json", flags->json, "Write the result to this file");
   command->callback([flags, &exit_code] { exit_code = run(*flags); });
 }

@@ -16,12 +16,13 @@ double decode_rate(const GenerateResult& r) {
 
 void print_statistics(Engine& engine, const GenerateResult& r) {
   fmt::print(stderr,
-             "load {:.2f} s | prompt {} tokens{}, first token after {:.3f} s ({:.1f} tok/s) | decode {} tokens, {:.1f} tok/s | "
+             "load {:.2f} s | prompt {} tokens{}, first token after {:.3f} s ({:.1f} tok/s) | decode {} "
+             "tokens, {:.1f} tok/s | "
              "peak memory {:.0f} MiB | {} x{}\n",
              engine.load_seconds(), r.prompt_tokens,
-             r.reused_tokens > 0 ? fmt::format(" ({} reused)", r.reused_tokens) : "", r.first_token_seconds, prefill_rate(r),
-             r.tokens.size(), decode_rate(r), double(peak_rss_bytes()) / 1048576.0, engine.ops().name(),
-             engine.ops().threads());
+             r.reused_tokens > 0 ? fmt::format(" ({} reused)", r.reused_tokens) : "", r.first_token_seconds,
+             prefill_rate(r), r.tokens.size(), decode_rate(r), double(peak_rss_bytes()) / 1048576.0,
+             engine.ops().name(), engine.ops().threads());
 }
 
 nlohmann::ordered_json statistics_json(Engine& engine, const GenerateResult& r) {

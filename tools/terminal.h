@@ -8,8 +8,8 @@
 
 namespace stamp {
 
-/// A progress bar with the time left, on stderr. Nothing shows before two seconds have passed; on a terminal one line
-/// is redrawn, elsewhere a plain line appears every ten seconds. Gone when the object is.
+/// A progress bar with the time left, on stderr. Nothing shows before two seconds have passed; on a terminal
+/// one line is redrawn, elsewhere a plain line appears every ten seconds. Gone when the object is.
 class Progress {
  public:
   explicit Progress(std::string label) : label_(std::move(label)) {}
@@ -31,8 +31,8 @@ class Progress {
 /// "12 s", "3:07", "1:02:03"
 std::string format_duration(double seconds);
 
-/// True after Ctrl-C, until cleared. Installing makes the first Ctrl-C set it; a second one while it is set ends the
-/// program as usual.
+/// True after Ctrl-C, until cleared. Installing makes the first Ctrl-C set it; a second one while it is set
+/// ends the program as usual.
 std::atomic<bool>& interrupted();
 void install_interrupt_handler();
 

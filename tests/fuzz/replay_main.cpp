@@ -29,9 +29,15 @@ std::string mutate(std::string input, const std::vector<std::string>& corpus, st
       case 1:
         if (!input.empty()) input[at] = char(uint8_t(input[at]) ^ (1u << below(8)));
         break;
-      case 2: input.insert(at, 1 + below(8), char(rng())); break;
-      case 3: input.erase(at, 1 + below(16)); break;
-      case 4: input.resize(at); break;
+      case 2:
+        input.insert(at, 1 + below(8), char(rng()));
+        break;
+      case 3:
+        input.erase(at, 1 + below(16));
+        break;
+      case 4:
+        input.resize(at);
+        break;
       default: {
         const std::string& other = corpus[below(corpus.size())];
         input.insert(at, other.substr(below(other.size()), below(64)));
