@@ -120,6 +120,10 @@ JsonTokenizer::JsonTokenizer(const JsonFields& fields)
   };
   for (const auto& [text, id] : model_.vocabulary()) place(id, text);
   for (const auto& [id, token] : added_.by_id()) place(id, added_.decoded(id));
+  for (const int32_t id : post_processor_.own_ids())
+    if (!has(id)) fields.fail("post_processor", "adds the id " + std::to_string(id) + ", which no token has");
+  // "truncation" and "padding" say how a file was made; transformers switches both off unless a call asks for
+  // them.
 }
 
 Bpe::WorkspacePtr JsonTokenizer::take_workspace() const {

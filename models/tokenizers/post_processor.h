@@ -17,6 +17,9 @@ class PostProcessor {
   /// The ids with those of the template around them; without the template's own if not `add_special`.
   std::vector<int32_t> process(std::vector<int32_t> ids, bool add_special) const;
 
+  /// All that it may add.
+  std::vector<int32_t> own_ids() const { return process({}, true); }
+
  private:
   struct Part {
     bool text = false;         // the text's ids; else

@@ -13,7 +13,7 @@ void require(bool holds) {
   if (!holds) std::abort();
 }
 
-/// Every id has a token, and decoding in one go and in a stream agree, in whole characters.
+/// Every id is one of the vocabulary, and decoding in one go and in a stream agree, in whole characters.
 void exercise(const stamp::Tokenizer& tokenizer, std::string_view text) {
   for (const bool special : {true, false}) {
     std::vector<int32_t> ids;
@@ -25,7 +25,7 @@ void exercise(const stamp::Tokenizer& tokenizer, std::string_view text) {
     std::string all;
     stamp::StreamDecoder decoder(tokenizer, special);
     for (const int32_t id : ids) {
-      require(id >= 0);
+      require(id >= 0 && id < tokenizer.vocab_size());
       all += decoder.push(id);
       require(stamp::is_valid_utf8(all));
     }

@@ -107,6 +107,7 @@ inline std::vector<Case> tokenizer_json_cases() {
                      "[CLS]"),
       tokenizer_with("TemplateWithSecondText", "/post_processor/single/1/Sequence/id", "\"B\"", "id is B"),
       tokenizer_with("TemplateIdTooHigh", "/post_processor/special_tokens/<s>/ids", "[99999999999]", "ids"),
+      tokenizer_with("TemplateIdOfNoToken", "/post_processor/special_tokens/<s>/ids", "[261]", "the id 261"),
       tokenizer_with("TemplateTokensAreAnArray", "/post_processor/special_tokens", "[]",
                      "special_tokens must be an object"),
       tokenizer_with("UnknownDecoder", "/decoder", R"({"type": "CTC"})", "decoder.type is CTC"),

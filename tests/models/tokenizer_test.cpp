@@ -238,7 +238,6 @@ TEST(Tokenizer, AddedTokensTakeSpacesAndRespectWords) {
     json["added_tokens"] = {added_token("<l>", {{"lstrip", true}}), added_token("<r>", {{"rstrip", true}}),
                             added_token("word", {{"single_word", true}}), added_token("<ab"),
                             added_token("<ab>c")};
-    json["model"]["vocab"].erase("<s>");
   });
   const auto id = [&](const char* token) { return tokenizer->token_to_id(token).value(); };
   EXPECT_THAT(encode(*tokenizer, "a \t<l> b"), ElementsAre('a', id("<l>"), ' ', 'b'));
