@@ -56,10 +56,13 @@ void ThreadPool::run(int64_t items, Call call, const void* context) {
     return;
   }
   const uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
-  done_.store(0, std::memory_order_relaxed);
-  items_.store(uint32_t(items), std::memory_order_relaxed);
-  call_.store(call, std::memory_order_relaxed);
-  context_.store(context, std::memory_order_relaxed);
+  // First no ticket is left, then the loop changes, then there are tickets again: a late worker that has read
+  // part of the new loop beside an old ticket fails to take that ticket.
+  ticket_.store((uint64_t(generation) << 32) - 1, std::memory_order_relaxed);
+  done_.store(0, std::memory_order_release);
+  items_.store(uint32_t(items), std::memory_order_release);
+  call_.store(call, std::memory_order_release);
+  context_.store(context, std::memory_order_release);
   ticket_.store(uint64_t(generation) << 32, std::memory_order_release);
   generation_.store(generation, std::memory_order_release);
   generation_.notify_all();
@@ -71,9 +74,9 @@ void ThreadPool::run(int64_t items, Call call, const void* context) {
 void ThreadPool::work(uint32_t generation, int thread) {
   uint64_t ticket = ticket_.load(std::memory_order_acquire);
   while (true) {
-    const uint32_t items = items_.load(std::memory_order_relaxed);
-    const Call call = call_.load(std::memory_order_relaxed);
-    const void* context = context_.load(std::memory_order_relaxed);
+    const uint32_t items = items_.load(std::memory_order_acquire);
+    const Call call = call_.load(std::memory_order_acquire);
+    const void* context = context_.load(std::memory_order_acquire);
     if (uint32_t(ticket >> 32) != generation || uint32_t(ticket) >= items) return;
     // Success means the loop was still `generation` after the three reads, so they belong to it.
     if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
