@@ -99,11 +99,15 @@ class Parameters {
 template <class F>
 Value make_iterator(Interpreter& in, F next) {
   struct Computed : Iterator {
-    explicit Computed(F f) : compute(std::move(f)) {}
-    bool next(Value& value) override { return compute(value); }
+    Computed(Interpreter& i, F f) : in(i), compute(std::move(f)) {}
+    bool next(Value& value) override {
+      const Interpreter::Deeper deeper(in);  // its source may be such an iterator too
+      return compute(value);
+    }
+    Interpreter& in;
     F compute;
   };
-  return Value::object(Kind::kIterator, in.heap().make<Computed>(std::move(next)));
+  return Value::object(Kind::kIterator, in.heap().make<Computed>(in, std::move(next)));
 }
 
 }  // namespace stamp::jinja

@@ -82,7 +82,7 @@ Value title(Interpreter& in, const Value& value, CallArguments& args) {
   const Parameters none("title", args, {});
   const Value input = soft(in, value);
   const std::string_view s = input.text();
-  in.heap().scan(8 * s.size());
+  in.heap().scan(32 * s.size());
   const auto separates = [](char32_t c) {
     return text::is_space(c) ||
            (c < 0x80 && std::string_view("-({[<").find(char(c)) != std::string_view::npos);
@@ -544,7 +544,7 @@ Value batch(Interpreter& in, const Value& value, CallArguments& args) {
       if (full) return true;
     }
     if (std::exchange(done, true) || row.empty()) return false;
-    in.heap().reserve(!fill.is_none() && width > int64_t(row.size()) ? uint64_t(width) * sizeof(Value) : 0);
+    in.heap().require(!fill.is_none() && width > int64_t(row.size()) ? uint64_t(width) * sizeof(Value) : 0);
     while (!fill.is_none() && int64_t(row.size()) < width) row.push_back(fill);
     out = in.heap().list(std::move(row));
     return true;

@@ -200,6 +200,7 @@ Value& Interpreter::variable(const Expr& name, Frame* frame) {
 }
 
 void Interpreter::require_namespaces(const Expr& target, Frame* frame) {
+  line_ = target.line;
   if (target.op == Op::kNsRef && !variable(target, frame).is(Kind::kNamespace))
     throw Failure("cannot assign attribute on non-namespace object");
   for (const ExprPtr& item : target.items) require_namespaces(*item, frame);
@@ -210,6 +211,7 @@ void Interpreter::assign(const Expr& target, const Value& value, Frame* frame) {
   if (target.op == Op::kName) {
     variable(target, frame) = value;
   } else if (target.op == Op::kNsRef) {
+    require_namespaces(target, frame);  // a tuple's earlier target may have taken its name
     if (target.text.starts_with('_'))
       throw Failure("a namespace cannot have an attribute that begins with an underscore");
     variable(target, frame).as<Namespace>().attributes.set(heap_, Value::text(target.text), value);
@@ -389,6 +391,7 @@ Value Interpreter::call_macro(const Macro& macro, CallArguments& args) {
     args.named.erase(it);
     return true;
   };
+  heap_.work(int64_t(shape.parameters * args.named.size()));
   for (size_t i = 0; i < shape.parameters; ++i) {
     if (i < args.positional.size()) slot(parameter(i).slot.index) = args.positional[i];
     else take(parameter(i).name, slot(parameter(i).slot.index));
@@ -483,7 +486,7 @@ std::vector<Value> Interpreter::items_of(const Value& value) {
   Iterator* iterator = iterate(value);
   for (Value item; iterator->next(item);) {
     heap_.work(1);
-    heap_.reserve(sizeof(Value));
+    heap_.require((items.size() + 1) * sizeof(Value));
     items.push_back(item);
   }
   return items;

@@ -50,6 +50,12 @@ class Interpreter {
   std::string run(const Ast& ast, const nlohmann::ordered_json& variables);
   int line() const { return line_; }
 
+  struct Deeper {  // counts the depth of the recursion while it lives
+    explicit Deeper(Interpreter& interpreter);
+    ~Deeper() { --depth; }
+    int& depth;
+  };
+
   // What filters, tests and methods are made of.
   Heap& heap() { return heap_; }
   std::chrono::system_clock::time_point now() const { return now_; }
@@ -65,11 +71,6 @@ class Interpreter {
 
  private:
   enum class Flow { kNormal, kBreak, kContinue };
-  struct Deeper {  // counts the depth of the recursion
-    explicit Deeper(Interpreter& interpreter);
-    ~Deeper() { --depth; }
-    int& depth;
-  };
   struct Guard;  // the iterator of a for with a condition
 
   Flow exec(const Body& body, Frame* frame);

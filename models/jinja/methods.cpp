@@ -15,7 +15,7 @@ Value like(Interpreter& in, const Value& self, std::string_view s) { return in.t
 Value part_of(const Value& self, std::string_view s) { return Value::text(s, self.is_markup()); }
 
 Value list_of(Interpreter& in, const Value& self, const std::vector<std::string_view>& parts) {
-  in.heap().reserve(parts.size() * sizeof(Value));
+  in.heap().require(parts.size() * sizeof(Value));
   std::vector<Value> items;
   items.reserve(parts.size());
   for (const std::string_view part : parts) items.push_back(part_of(self, part));
@@ -24,7 +24,7 @@ Value list_of(Interpreter& in, const Value& self, const std::vector<std::string_
 
 /// The product of two lengths, for methods that compare every pair.
 void work_product(Interpreter& in, size_t a, size_t b) {
-  in.heap().work(1 + int64_t(double(a) * double(b) / 64));
+  in.heap().work(1 + int64_t(double(a) * double(b) / 16));
 }
 
 template <std::string (*convert)(std::string_view)>
@@ -51,7 +51,8 @@ Value split(Interpreter& in, const Value& self, CallArguments& args) {
   if (parameters.has(0) && !parameters.at(0).is_none()) separator = parameters.string(0);
   if (separator && separator->empty()) throw Failure("empty separator");
   if (right && separator) work_product(in, self.text().size(), separator->size());
-  in.heap().reserve(self.text().size());
+  in.heap().scan(4 * self.text().size());
+  in.heap().require(16 * self.text().size());
   return list_of(in, self, cut(self.text(), separator, parameters.integer(1, -1)));
 }
 
@@ -78,7 +79,7 @@ Value partition(Interpreter& in, const Value& self, CallArguments& args) {
 /// Bytes of s[start:end], for the bounds that parameters 1 and 2 give.
 std::pair<size_t, size_t> window(Interpreter& in, std::string_view s, const Parameters& parameters,
                                  bool& empty) {
-  in.heap().scan(2 * s.size());
+  in.heap().scan(4 * s.size());
   empty = false;
   if (!parameters.has(1) && !parameters.has(2)) return {0, s.size()};
   const int64_t length = text::length(s);
@@ -392,7 +393,7 @@ const MethodEntry* find_method(Kind kind, std::string_view name) {
 
 std::string replaced(Interpreter& in, std::string_view s, std::string_view from, std::string_view to,
                      int64_t limit) {
-  in.heap().scan(2 * s.size());
+  in.heap().scan(8 * s.size());
   int64_t n = text::count(s, from);
   if (limit >= 0) n = std::min(n, limit);
   if (double(s.size()) + double(n) * double(to.size()) > double(kMaxText))

@@ -111,8 +111,9 @@ Value repeat(Interpreter& in, const Value& sequence, int64_t times) {
   const std::vector<Value>& items = sequence.as<List>().items;
   if (times > 0 && items.size() > (size_t{1} << 24) / size_t(times))
     throw Failure("the repeated list is too long");
-  in.heap().reserve(items.size() * size_t(times) * sizeof(Value));
+  in.heap().require(items.size() * size_t(times) * sizeof(Value));
   std::vector<Value> out;
+  out.reserve(items.size() * size_t(times));
   for (int64_t i = 0; i < times && !items.empty(); ++i) out.insert(out.end(), items.begin(), items.end());
   return sequence.is(Kind::kList) ? in.heap().list(std::move(out)) : in.heap().tuple(std::move(out));
 }
@@ -127,8 +128,11 @@ Value add(Interpreter& in, const Value& a, const Value& b) {
     return Value::text(in.heap().concat(part(a), part(b)), true);
   }
   if (a.is_sequence() && a.kind() == b.kind()) {
-    std::vector<Value> items = a.as<List>().items;
-    const std::vector<Value>& more = b.as<List>().items;
+    const std::vector<Value>&first = a.as<List>().items, &more = b.as<List>().items;
+    in.heap().require((first.size() + more.size()) * sizeof(Value));
+    std::vector<Value> items;
+    items.reserve(first.size() + more.size());
+    items.insert(items.end(), first.begin(), first.end());
     items.insert(items.end(), more.begin(), more.end());
     return a.is(Kind::kList) ? in.heap().list(std::move(items)) : in.heap().tuple(std::move(items));
   }
@@ -302,7 +306,7 @@ bool contains(Interpreter& in, const Value& container, const Value& item) {
       if (!item.is_string())
         throw Failure("'in <string>' requires string as left operand, not " +
                       std::string(type_name(item.kind())));
-      in.heap().scan(container.text().size());
+      in.heap().scan(4 * container.text().size());
       return text::find(container.text(), item.text()) != std::string_view::npos;
     case Kind::kDict:
       return container.as<Dict>().find(in.heap(), item) != nullptr;
@@ -385,7 +389,7 @@ Value slice(Interpreter& in, const Value& object, const Value& start, const Valu
     const auto& items = object.as<List>().items;
     const Bounds b = bounds(int64_t(items.size()), start, stop, step);
     std::vector<Value> out;
-    in.heap().reserve(size_t(b.count) * sizeof(Value));
+    in.heap().require(size_t(b.count) * sizeof(Value));
     out.reserve(size_t(b.count));
     for (int64_t i = 0; i < b.count; ++i) out.push_back(items[size_t(b.start + i * b.step)]);
     return object.is(Kind::kList) ? in.heap().list(std::move(out)) : in.heap().tuple(std::move(out));
@@ -398,7 +402,7 @@ Value slice(Interpreter& in, const Value& object, const Value& start, const Valu
     const std::string_view rest = s.substr(text::byte_of(s, b.start));
     return Value::text(rest.substr(0, text::byte_of(rest, b.count)), object.is_markup());
   }
-  in.heap().reserve(16 * s.size());
+  in.heap().require(16 * s.size());
   const std::vector<std::string_view> all = text::characters(s);
   std::string out;
   for (int64_t i = 0; i < b.count; ++i) out += all[size_t(b.start + i * b.step)];

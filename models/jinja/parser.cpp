@@ -14,6 +14,7 @@ using Names = std::initializer_list<std::string_view>;
 // CPython refuses 200 nested parentheses in what jinja2 generates, and 100 levels of indentation.
 constexpr int kMaxExprDepth = 200;
 constexpr int kMaxBlockDepth = 100;
+constexpr size_t kMaxNamed = 1000;  // parameters of a macro, keyword arguments of a call
 
 bool contains(Names names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -360,6 +361,7 @@ class Parser {
         next();
         for (const auto& [known, value] : args->named)
           if (known == name) fail("keyword argument repeated: " + name);
+        if (args->named.size() == kMaxNamed) fail("too many keyword arguments");
         args->named.emplace_back(std::move(name), expression());
       } else {
         ensure(args->star == nullptr && args->star_star == nullptr && args->named.empty());
@@ -560,7 +562,7 @@ class Parser {
     while (!peek().is_operator(")")) {
       if (stmt.macro.parameters > 0) expect_operator(",");
       stmt.exprs.push_back(name_target());
-      ++stmt.macro.parameters;
+      if (++stmt.macro.parameters > kMaxNamed) fail("too many parameters");
       for (size_t i = 0; i + 1 < stmt.exprs.size(); ++i)
         if (stmt.exprs[i]->store && stmt.exprs[i]->name == stmt.exprs.back()->name)
           fail("duplicate argument '" + stmt.exprs[i]->name + "' in the definition");

@@ -10,9 +10,11 @@ namespace {
 
 /// The variables of one scope, as they become known.
 struct Symbols {
-  explicit Symbols(const Symbols* p) : parent(p) {}
+  explicit Symbols(int64_t* b) : parent(nullptr), budget(b) {}
+  explicit Symbols(const Symbols* p) : parent(p), budget(p->budget) {}
 
   const Symbols* parent;
+  int64_t* budget;  // names that branches may still copy, so that no template takes long to resolve
   std::map<std::string, Load> loads;
   std::map<std::string, int> slots;  // also of names that only one branch of an if knows
   std::set<std::string> stores;
@@ -45,6 +47,11 @@ struct Symbols {
   int parameter(const std::string& name) {
     stores.insert(name);
     return define(name, {Load::From::kParameter, {}, {}});
+  }
+  /// What a branch of an if on that line begins with.
+  Symbols branch(int line) const {
+    if ((*budget -= int64_t(loads.size())) < 0) throw SyntaxError("too many branches and names", line);
+    return *this;
   }
   /// Takes in what the branches of an if know. What only some of them assign keeps its outer value otherwise.
   void merge(const std::vector<Symbols>& branches) {
@@ -93,22 +100,23 @@ void collect(Symbols& symbols, const Expr& expr, bool parameter = false) {
 
 void collect(Symbols& symbols, const Body& body);
 
-void collect_branches(Symbols& symbols, const Stmt& stmt, size_t branch) {
-  // jinja2 keeps the elifs in one branch, each as an if of its own.
-  const auto only = [](Symbols base, const Body& body) {
-    collect(base, body);
-    return base;
+void collect_branches(Symbols& symbols, const Stmt& stmt) {
+  const auto with = [&](const Symbols& base, const Body& body) {
+    Symbols branch = base.branch(stmt.line);
+    collect(branch, body);
+    return branch;
   };
   const auto guarded = [&](Symbols& base, size_t i) {
     collect(base, *stmt.exprs[i]);
-    return only(base, stmt.bodies[i]);
+    return with(base, stmt.bodies[i]);
   };
-  Symbols first = guarded(symbols, branch);
-  Symbols elifs = symbols;
-  for (size_t i = branch + 1; i < stmt.exprs.size(); ++i) elifs.merge({guarded(elifs, i), elifs, elifs});
-  Symbols other = symbols;
-  if (stmt.bodies.size() > stmt.exprs.size()) other = only(other, stmt.bodies.back());
-  symbols.merge({std::move(first), std::move(elifs), std::move(other)});
+  // jinja2 keeps the elifs in one branch, each as an if of its own.
+  std::vector<Symbols> branches{guarded(symbols, 0)};
+  Symbols elifs = symbols.branch(stmt.line);
+  for (size_t i = 1; i < stmt.exprs.size(); ++i) elifs.merge({guarded(elifs, i), elifs.branch(stmt.line)});
+  branches.push_back(std::move(elifs));
+  branches.push_back(stmt.bodies.size() > stmt.exprs.size() ? with(symbols, stmt.bodies.back()) : symbols);
+  symbols.merge(branches);
 }
 
 void collect(Symbols& symbols, const Stmt& stmt) {
@@ -117,7 +125,7 @@ void collect(Symbols& symbols, const Stmt& stmt) {
       for (const ExprPtr& expr : stmt.exprs) collect(symbols, *expr);
       break;
     case StmtKind::kIf:
-      collect_branches(symbols, stmt, 0);
+      collect_branches(symbols, stmt);
       break;
     case StmtKind::kFor:
     case StmtKind::kCall:
@@ -325,7 +333,8 @@ class Binder {
 }  // namespace
 
 void resolve(Ast& ast) {
-  Symbols root(nullptr);
+  int64_t budget = 1'000'000;
+  Symbols root(&budget);
   collect(root, ast.body);
   Binder().bind(root, ast.body, {false, false});
   ast.scope = root.scope();

@@ -6,9 +6,18 @@
 #include "models/utf8.h"
 
 namespace stamp::jinja {
+namespace {
+
+constexpr size_t kMaxSource = size_t{4} << 20;
+
+}  // namespace
 
 Template::Template(std::string source, std::string name)
     : source_(std::make_unique<const std::string>(to_valid_utf8(source))), name_(std::move(name)) {
+  if (source_->size() > kMaxSource) {
+    error_ = name_ + ": is longer than the limit of " + std::to_string(kMaxSource) + " bytes";
+    return;
+  }
   try {
     ast_ = parse(*source_);
   } catch (const SyntaxError& e) {

@@ -13,7 +13,7 @@ struct Ast;
 
 /// Bounds on one rendering, so that no template can hang the program or exhaust its memory.
 struct Limits {
-  int64_t work = 50'000'000;  // expressions and statements evaluated, elements and 64-byte pieces moved
+  int64_t work = 50'000'000;  // expressions and statements evaluated, elements and 16-byte pieces moved
   int64_t memory = int64_t{256} << 20;  // bytes of values made
   int64_t output = int64_t{64} << 20;   // bytes of text
 };

@@ -65,10 +65,12 @@ class Writer {
   }
 
   void dict(const Dict& dict) {
-    std::vector<std::pair<Value, Value>> items = dict.items;
-    in_.heap().reserve(options_.sort_keys ? items.size() * 2 * sizeof(Value) : 0);
+    in_.heap().require(options_.sort_keys ? dict.items.size() * 2 * sizeof(Value) : 0);
+    std::vector<std::pair<Value, Value>> sorted(options_.sort_keys ? dict.items
+                                                                   : std::vector<std::pair<Value, Value>>());
+    const auto& items = options_.sort_keys ? sorted : dict.items;
     if (options_.sort_keys)
-      std::stable_sort(items.begin(), items.end(),
+      std::stable_sort(sorted.begin(), sorted.end(),
                        [&](const auto& a, const auto& b) { return less(in_.heap(), a.first, b.first); });
     container('{', '}', items.size(), [&](size_t i) {
       key(items[i].first);

@@ -349,8 +349,12 @@ int64_t Range::size() const {
   return int64_t(std::min<uint64_t>((span - 1) / stride + 1, INT64_MAX));
 }
 
-void Heap::reserve(uint64_t bytes) {
+void Heap::require(uint64_t bytes) const {
   if (bytes > uint64_t(memory_)) throw Failure("the template needs more memory than the limit allows");
+}
+
+void Heap::reserve(uint64_t bytes) {
+  require(bytes);
   memory_ -= int64_t(bytes);
 }
 
@@ -368,7 +372,7 @@ Value Heap::sequence(Kind kind, std::vector<Value> items) {
 
 char* Heap::allocate(size_t bytes) {
   reserve(bytes);
-  work(int64_t(bytes / 64));
+  work(int64_t(bytes / 16));
   if (bytes > room_) {
     room_ = std::max(bytes, std::min(kChunk << std::min<size_t>(chunks_.size(), 8), size_t(memory_) + bytes));
     chunks_.push_back(std::make_unique_for_overwrite<char[]>(room_));

@@ -180,9 +180,10 @@ class Heap {
   void work(int64_t amount) {
     if ((work_ -= amount) < 0) fail_work();
   }
-  /// Throws Failure if that many bytes do not fit. To be called before something large is made outside of the
-  /// heap.
+  /// Counts bytes that stay to the end. Throws Failure if they do not fit.
   void reserve(uint64_t bytes);
+  /// Throws Failure if that many bytes would not fit: for what is made first and counted later, or soon gone.
+  void require(uint64_t bytes) const;
 
   template <class T, class... Args>
   T* make(Args&&... args) {
@@ -195,7 +196,7 @@ class Heap {
   Value list(std::vector<Value> items) { return sequence(Kind::kList, std::move(items)); }
   Value tuple(std::vector<Value> items) { return sequence(Kind::kTuple, std::move(items)); }
   /// Work for text of that many bytes.
-  void scan(size_t bytes) { work(1 + int64_t(bytes / 64)); }
+  void scan(size_t bytes) { work(1 + int64_t(bytes / 16)); }
 
   Value text(std::string_view bytes, bool markup = false) { return Value::text(store(bytes), markup); }
   std::string_view store(std::string_view bytes);
