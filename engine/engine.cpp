@@ -5,13 +5,12 @@
 
 #include "kernels/device.h"
 #include "kernels/error.h"
+#include "models/prepare/prepare.h"
 
 namespace stamp {
 namespace {
 
 void check(const EngineOptions& options) {
-  if (options.recipe != "f32")
-    throw InputError("recipe " + options.recipe + ": unknown; this version has f32");
   if (options.device == "cuda") require_cuda_device();
   if (options.device != "auto" && options.device != "cpu")
     throw InputError("device " + options.device + ": unknown; choose auto, cpu or cuda");
@@ -22,12 +21,25 @@ void check(const EngineOptions& options) {
     throw InputError("context " + std::to_string(options.context) + ": must not be negative");
 }
 
+/// A quantised directory says how it is represented; anything else is f32 unless asked otherwise.
+Recipe choose_recipe(const EngineOptions& options, const ModelConfig& config) {
+  if (config.stored_recipe.empty()) return Recipe::load(options.recipe.empty() ? "f32" : options.recipe);
+  const Recipe stored = Recipe::parse(config.stored_recipe, (options.model / "config.json").string());
+  if (options.recipe.empty()) return stored;
+  Recipe asked = Recipe::load(options.recipe);
+  if (!(asked.weights == stored.weights && asked.rotation == stored.rotation))
+    throw InputError(options.model.string() + ": is quantised with recipe " + stored.name +
+                     "; give the unquantised model to --recipe " + options.recipe);
+  return asked;  // the same weights under other activations or another cache
+}
+
 }  // namespace
 
 Engine::Engine(const EngineOptions& options) : options_(options) {
   const auto start = std::chrono::steady_clock::now();
   check(options_);
   config_ = ModelConfig::load(options_.model);
+  recipe_ = choose_recipe(options_, config_);
   generation_config_ = GenerationConfig::load(options_.model, config_);
   weights_ = ModelWeights::load(options_.model, config_);
   tokenizer_ = Tokenizer::load(options_.model);
@@ -38,11 +50,47 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
                      std::to_string(tokenizer_->vocab_size()) + " tokens; the files do not belong together");
   context_ = options_.context > 0 ? options_.context : config_.max_position_embeddings;
   ops_ = make_ops(options_.ops, options_.threads);
-  llama_ = std::make_unique<Llama>(config_, weights_, *ops_, options_.prefill_chunk);
-  cache_ = std::make_unique<KvCache>(config_, context_, options_.page_shuffle);
+  if (config_.stored_recipe.empty() && !recipe_.keeps_weights())
+    weights_ = prepare_weights(config_, weights_, recipe_,
+                               {.ops = ops_.get(), .progress = options_.prepare_progress});
+  codes_activations_ = recipe_.activations.quantised && !recipe_.activations.plan.is_plain();
+  for (const auto& [at, plan] : recipe_.site_plans) codes_activations_ |= !plan.is_plain();
+  llama_ = std::make_unique<Llama>(config_, weights_, recipe_, *ops_, options_.prefill_chunk);
+  cache_ =
+      std::make_unique<KvCache>(config_, KvFormat{.coded = recipe_.kv.quantised, .plan = recipe_.kv.plan},
+                                context_, options_.page_shuffle);
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-double Engine::weight_bits() const { return 8.0 * double(dtype_size(weights_.embedding.dtype)); }
+double Engine::weight_bits() const {
+  int64_t elements = weights_.embedding.rows * weights_.embedding.cols;
+  if (weights_.lm_head.data != weights_.embedding.data)
+    elements += weights_.lm_head.rows * weights_.lm_head.cols;
+  for (const LayerWeights& layer : weights_.layers)
+    for_each_matrix(layer, [&](const char*, const WeightView& w) { elements += w.rows * w.cols; });
+  return 8.0 * double(weights_.matrix_bytes()) / double(elements);
+}
+
+namespace {
+
+/// Block 0 and an incomplete last block have kTokenBits.
+double mean_bits(const BitPlan& plan, int64_t tokens) {
+  const int64_t coded = std::max<int64_t>(0, tokens / kBlock - 1) * kBlock;
+  return (double(coded) * plan.mean_bits() + double(tokens - coded) * kTokenBits) / double(tokens);
+}
+
+}  // namespace
+
+double Engine::activation_bits(int64_t tokens) const {
+  if (!recipe_.activations.quantised) return 32.0;
+  double sum = 0;
+  for (int64_t layer = 0; layer < config_.layers; ++layer)
+    for (int site = 0; site < kSites; ++site) sum += mean_bits(recipe_.plan_of(layer, Site(site)), tokens);
+  return sum / double(config_.layers * kSites);
+}
+
+double Engine::kv_bits(int64_t tokens) const {
+  return recipe_.kv.quantised ? mean_bits(recipe_.kv.plan, tokens) : 32.0;
+}
 
 }  // namespace stamp

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 #include "models/chat_template.h"
 #include "models/config.h"
 #include "models/llama.h"
+#include "models/recipe.h"
 #include "models/tokenizer.h"
 #include "models/weights.h"
 
@@ -17,13 +19,14 @@ namespace stamp {
 
 struct EngineOptions {
   std::filesystem::path model{};  // an HF directory
-  std::string recipe = "f32";     // how weights, activations and cache are represented
+  std::string recipe{};           // how weights, activations and cache are represented; empty: as stored
   std::string device = "auto";    // auto, cpu or cuda
   int threads = 0;                // <= 0: one per available core
   int64_t context = 0;            // tokens the cache can hold; 0: what the model was trained for
   int64_t prefill_chunk = 256;    // rows of a forward pass; a multiple of kBlock
   std::string ops{};              // operations by name; empty: STAMP_FORCE_OPS or the best
-  uint64_t page_shuffle = 0;      // see KvCache
+  std::function<void(int64_t done, int64_t total)> prepare_progress{};  // while weights are quantised at load
+  uint64_t page_shuffle = 0;                                            // see KvCache
 };
 
 /// One loaded model: its files, its operations and its cache. Not thread-safe: one session advances at a
@@ -44,22 +47,29 @@ class Engine {
   KvCache& cache() { return *cache_; }
   int64_t context() const { return context_; }
   double load_seconds() const { return load_seconds_; }
-  int64_t weight_bytes() const { return int64_t(weights_.file_bytes); }
-  /// Mean bits of a stored weight, an activation and a cached value.
+  const Recipe& recipe() const { return recipe_; }
+  const ModelWeights& weights() const { return weights_; }
+  int64_t weight_bytes() const { return weights_.matrix_bytes(); }
+  /// Whole blocks of a prompt are computed together: what a token's logits are depends on its block.
+  bool codes_blocks() const { return cache_->format().seals(1) || codes_activations_; }
+  /// Mean bits of a matrix element, scales counted; of an activation and of a cached value without their
+  /// scales, over the first `tokens` tokens of a sequence.
   double weight_bits() const;
-  double activation_bits() const { return 32.0; }
-  double kv_bits() const { return 32.0; }
+  double activation_bits(int64_t tokens) const;
+  double kv_bits(int64_t tokens) const;
 
  private:
   EngineOptions options_;
   ModelConfig config_;
   GenerationConfig generation_config_;
+  Recipe recipe_;
   ModelWeights weights_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> chat_template_;
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Llama> llama_;
   std::unique_ptr<KvCache> cache_;
+  bool codes_activations_ = false;
   int64_t context_ = 0;
   double load_seconds_ = 0;
 };

@@ -1,5 +1,6 @@
 #include "engine/kv_cache.h"
 
+#include <algorithm>
 #include <numeric>
 #include <random>
 
@@ -12,15 +13,16 @@ size_t pages_for(int64_t tokens) { return size_t((tokens + kBlock - 1) / kBlock)
 
 }  // namespace
 
-KvCache::KvCache(const ModelConfig& config, int64_t max_tokens, uint64_t shuffle_seed)
+KvCache::KvCache(const ModelConfig& config, const KvFormat& format, int64_t max_tokens, uint64_t shuffle_seed)
     : layers_(config.layers),
       kv_heads_(config.kv_heads),
       head_dim_(config.head_dim),
-      page_floats_(layers_ * KvPages::layer_floats(kv_heads_, head_dim_)),
-      pages_(pages_for(max_tokens)),
-      unbacked_(pages_.size()),
-      bases_(pages_.size(), nullptr),
-      free_(pages_.size()) {
+      format_(format),
+      open_(pages_for(max_tokens), nullptr),
+      sealed_(open_.size(), nullptr),
+      free_(open_.size()) {
+  open_pool_.page_bytes = layers_ * view().open_layer_bytes();
+  sealed_pool_.page_bytes = layers_ * view().sealed_layer_bytes();
   std::iota(free_.rbegin(), free_.rend(), 0);
   if (shuffle_seed != 0) {
     std::mt19937_64 rng(shuffle_seed);
@@ -28,35 +30,90 @@ KvCache::KvCache(const ModelConfig& config, int64_t max_tokens, uint64_t shuffle
   }
 }
 
+KvPages KvCache::view() const {
+  return {.open = open_,
+          .sealed = sealed_,
+          .layer_index = 0,
+          .kv_heads = kv_heads_,
+          .head_dim = head_dim_,
+          .format = format_};
+}
+
+int64_t KvCache::bytes_for(int64_t tokens) const {
+  int64_t bytes = 0;
+  for (int64_t page = 0; page * kBlock < tokens; ++page)
+    bytes += format_.seals(page) && (page + 1) * kBlock <= tokens ? sealed_pool_.page_bytes
+                                                                  : open_pool_.page_bytes;
+  return bytes;
+}
+
 int32_t KvCache::take() {
   if (free_.empty())
     throw Error("the KV cache is full: all " + std::to_string(max_tokens()) + " tokens are in use");
   const int32_t page = free_.back();
-  Buffer<float>& storage = pages_[size_t(page)];
-  if (storage.size() == 0) {
-    storage = Buffer<float>(page_floats_);
-    bases_[size_t(page)] = storage.data();
-    --unbacked_;
-  }
   free_.pop_back();
   return page;
 }
 
-void KvCache::give_back(int32_t page) { free_.push_back(page); }
+void KvCache::give_back(int32_t page) {
+  set_forms(page, false, false);
+  free_.push_back(page);
+}
 
-void PageTable::resize(int64_t tokens) {
-  const size_t wanted = pages_for(tokens);
-  while (pages_.size() > wanted) {
+void KvCache::set_forms(int32_t page, bool open, bool sealed) {
+  attach(open_pool_, open_[size_t(page)], open);
+  attach(sealed_pool_, sealed_[size_t(page)], sealed);
+}
+
+void KvCache::attach(Pool& pool, std::byte*& base, bool wanted) {
+  if (wanted == (base != nullptr)) return;
+  if (!wanted) {
+    pool.unused.push_back(base);
+    base = nullptr;
+    return;
+  }
+  if (pool.unused.empty()) {
+    pool.unused.push_back(pool.storage.emplace_back(pool.page_bytes).data());
+    bytes_allocated_ += pool.page_bytes;
+  }
+  base = pool.unused.back();
+  pool.unused.pop_back();
+}
+
+void PageTable::grow(int64_t tokens) {
+  const int64_t wanted = int64_t(pages_for(tokens));
+  const size_t had = pages_.size();
+  try {
+    while (int64_t(pages_.size()) < wanted) pages_.push_back(cache_->take());
+  } catch (...) {  // all or none: what was taken must not stay out of other sequences' reach
+    for (; pages_.size() > had; pages_.pop_back()) cache_->give_back(pages_.back());
+    throw;
+  }
+  for (int64_t page = std::min(settled_, tokens_ / kBlock); page < wanted; ++page) {
+    const bool present = page < int64_t(had), full = seals(page, tokens);
+    // A page that was open before is sealed from its open form; a new one that becomes full never needs that.
+    cache_->set_forms(pages_[size_t(page)], !full || present, full);
+  }
+  tokens_ = tokens;
+}
+
+void PageTable::settle() {
+  for (; (settled_ + 1) * kBlock <= tokens_; ++settled_)
+    if (seals(settled_, tokens_)) cache_->set_forms(pages_[size_t(settled_)], false, true);
+}
+
+int64_t PageTable::can_keep(int64_t tokens) const {
+  if (tokens >= tokens_) return tokens_;
+  return seals(tokens / kBlock, tokens_) ? tokens / kBlock * kBlock : tokens;
+}
+
+void PageTable::shrink(int64_t tokens) {
+  while (pages_.size() > pages_for(tokens)) {
     cache_->give_back(pages_.back());
     pages_.pop_back();
   }
-  const size_t had = pages_.size();
-  try {
-    while (pages_.size() < wanted) pages_.push_back(cache_->take());
-  } catch (...) {  // all or none: what was taken must not stay out of other sequences' reach
-    resize(int64_t(had) * kBlock);
-    throw;
-  }
+  tokens_ = std::min(tokens_, tokens);
+  settled_ = std::min(settled_, tokens_ / kBlock);
 }
 
 }  // namespace stamp

@@ -9,31 +9,44 @@
 
 namespace stamp {
 
-/// The pages of every sequence's keys and values. A page holds kBlock tokens of all layers; it is allocated
-/// when a sequence first needs it and kept for reuse afterwards, so memory follows the tokens in use.
+/// The pages of every sequence's keys and values. A page holds kBlock tokens of all layers. Memory is
+/// allocated when a sequence first needs it and kept for reuse afterwards, so it follows the tokens in use.
+/// Coded pages have two forms (KvPages): open while their sequence fills them, sealed and about half as large
+/// afterwards.
 class KvCache {
  public:
   /// At most `max_tokens`, rounded up to whole pages. A non-zero `shuffle_seed` hands pages out in a
   /// scrambled order: tests use it to show that the layout does not change a bit of the logits.
-  KvCache(const ModelConfig& config, int64_t max_tokens, uint64_t shuffle_seed = 0);
+  KvCache(const ModelConfig& config, const KvFormat& format, int64_t max_tokens, uint64_t shuffle_seed = 0);
 
-  KvPages view() const { return {bases_, 0, kv_heads_, head_dim_}; }
-  int64_t bytes_per_token() const { return page_floats_ * int64_t{sizeof(float)} / kBlock; }
-  int64_t bytes_allocated() const {
-    return int64_t(pages_.size() - unbacked_) * page_floats_ * int64_t{sizeof(float)};
-  }
-  int64_t max_tokens() const { return int64_t(bases_.size()) * kBlock; }
+  KvPages view() const;
+  const KvFormat& format() const { return format_; }
+  /// Of a sequence of `tokens` tokens: sealed and open pages with their scales, whole pages counted.
+  int64_t bytes_for(int64_t tokens) const;
+  double bytes_per_token(int64_t tokens) const { return double(bytes_for(tokens)) / double(tokens); }
+  int64_t bytes_allocated() const { return bytes_allocated_; }
+  int64_t max_tokens() const { return int64_t(open_.size()) * kBlock; }
   int64_t free_pages() const { return int64_t(free_.size()); }
 
-  /// Takes a page; throws Error when all are in use.
+  /// Takes a page without memory; throws Error when all are in use.
   int32_t take();
   void give_back(int32_t page);
+  /// Gives a page the forms it shall have; a form it had and shall not have goes back to the pool.
+  void set_forms(int32_t page, bool open, bool sealed);
 
  private:
-  int64_t layers_, kv_heads_, head_dim_, page_floats_;
-  std::vector<Buffer<float>> pages_;  // empty until first taken
-  size_t unbacked_;
-  std::vector<float*> bases_;
+  struct Pool {
+    int64_t page_bytes = 0;
+    std::vector<Buffer<std::byte>> storage;
+    std::vector<std::byte*> unused;
+  };
+  void attach(Pool& pool, std::byte*& base, bool wanted);
+
+  int64_t layers_, kv_heads_, head_dim_;
+  KvFormat format_;
+  Pool open_pool_, sealed_pool_;
+  int64_t bytes_allocated_ = 0;
+  std::vector<std::byte*> open_, sealed_;
   std::vector<int32_t> free_;  // taken from the back
 };
 
@@ -41,17 +54,29 @@ class KvCache {
 class PageTable {
  public:
   explicit PageTable(KvCache& cache) : cache_(&cache) {}
-  ~PageTable() { resize(0); }
+  ~PageTable() { shrink(0); }
   PageTable(const PageTable&) = delete;
   PageTable& operator=(const PageTable&) = delete;
 
-  /// Holds exactly the pages that `tokens` tokens need; the same as before if the cache has not enough.
-  void resize(int64_t tokens);
+  /// Before a forward pass that brings the sequence to `tokens`: the pages it writes, in every form it
+  /// writes.
+  void grow(int64_t tokens);
+  /// After it: full pages lose their open form.
+  void settle();
+  /// Forgets all but the first `tokens`. A sealed page cannot be cut: keeps_whole() tells what is possible.
+  void shrink(int64_t tokens);
+  /// The largest number of tokens, at most `tokens`, to which the sequence can be shrunk.
+  int64_t can_keep(int64_t tokens) const;
   std::span<const int32_t> pages() const { return pages_; }
 
  private:
+  bool seals(int64_t page, int64_t tokens) const {
+    return cache_->format().seals(page) && (page + 1) * kBlock <= tokens;
+  }
+
   KvCache* cache_;
   std::vector<int32_t> pages_;
+  int64_t tokens_ = 0, settled_ = 0;  // settled_: pages whose forms are final
 };
 
 }  // namespace stamp

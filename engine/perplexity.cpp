@@ -182,7 +182,7 @@ PerplexityResult perplexity(Engine& engine, std::string_view text, const Perplex
   const ResumeState state(
       options.resume, {{"model", sha256_file(engine.options().model / "config.json")},
                        {"weights", options.resume.empty() ? "" : weights_fingerprint(engine.options().model)},
-                       {"recipe", engine.options().recipe},
+                       {"recipe", engine.recipe().to_json()},
                        {"ops", engine.ops().name()},
                        {"protocol", protocol_name(options.protocol)},
                        {"context", options.context},

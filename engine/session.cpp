@@ -10,17 +10,20 @@ namespace stamp {
 Session::Session(Engine& engine)
     : engine_(engine), pages_(engine.cache()), logits_(engine.config().vocab_size) {}
 
-void Session::truncate(int64_t count) {
-  tokens_.resize(size_t(std::min<int64_t>(count, int64_t(tokens_.size()))));
-  pages_.resize(int64_t(tokens_.size()));
+int64_t Session::truncate(int64_t count) {
+  count = pages_.can_keep(std::min<int64_t>(count, int64_t(tokens_.size())));
+  tokens_.resize(size_t(count));
+  pages_.shrink(count);
+  canonical_ = std::min(canonical_, count / kBlock * kBlock);
+  return count;
 }
 
 int64_t Session::reuse(std::span<const int32_t> prompt) {
   const size_t most = prompt.empty() ? 0 : std::min(tokens_.size(), prompt.size() - 1);
   size_t common = 0;
   while (common < most && tokens_[common] == prompt[common]) ++common;
-  truncate(int64_t(common));
-  return int64_t(common);
+  if (engine_.codes_blocks()) common = std::min(common / kBlock * kBlock, size_t(canonical_));
+  return truncate(int64_t(common));
 }
 
 std::span<float> Session::advance(std::span<const int32_t> tokens, const Hooks& hooks) {
@@ -79,11 +82,13 @@ int64_t Session::next_rows(int64_t remaining, int64_t max_rows) const {
 void Session::forward(std::span<const int32_t> tokens, std::span<const int32_t> logit_rows,
                       Mat<float> logits) {
   const int64_t position = int64_t(tokens_.size()), rows = int64_t(tokens.size());
-  pages_.resize(position + rows);
+  pages_.grow(position + rows);
   const RowRun run{.row = 0, .count = rows, .position = position, .pages = pages_.pages()};
   engine_.llama().forward({.tokens = tokens, .runs = {&run, 1}, .logit_rows = logit_rows},
                           engine_.cache().view(), logits);
+  pages_.settle();
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  if (canonical_ == position) canonical_ += rows / kBlock * kBlock;
 }
 
 }  // namespace stamp

@@ -15,10 +15,12 @@ class Session {
   explicit Session(Engine& engine);
 
   std::span<const int32_t> tokens() const { return tokens_; }
-  /// Forgets all but the first `count` tokens.
-  void truncate(int64_t count);
+  /// Forgets all but the first `count` tokens, or the fewer that end at a page's edge if the page is sealed;
+  /// returns how many it kept.
+  int64_t truncate(int64_t count);
   /// Keeps the longest common prefix with `prompt`, at most all but its last token, whose logits will be
-  /// wanted; returns its length.
+  /// wanted; returns its length. Where blocks are coded together, only those that were computed as whole
+  /// blocks of a prompt are kept, so that the logits do not depend on what the cache held before.
   int64_t reuse(std::span<const int32_t> prompt);
 
   struct Hooks {
@@ -49,6 +51,7 @@ class Session {
   Engine& engine_;
   PageTable pages_;
   std::vector<int32_t> tokens_;
+  int64_t canonical_ = 0;  // leading tokens in blocks that were prefilled whole
   Buffer<float> logits_;
 };
 

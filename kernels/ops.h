@@ -20,7 +20,7 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  /// "reference", "scalar", "avx2", "avx512", ...
+  /// "reference", "scalar", "avx2", "avx512", "avx512vnni"
   virtual std::string_view name() const = 0;
   virtual int threads() const = 0;
 
@@ -31,9 +31,20 @@ class Ops {
   virtual void rms_norm(Mat<float> out, Mat<const float> in, std::span<const float> gain, float eps) = 0;
 
   /// out = in weight^T + bias                         out [tokens, n], in [tokens, k], weight [n, k], bias
-  /// [n] or empty
+  /// [n] or empty. Quantised weights are used at their float values.
   virtual void linear(Mat<float> out, Mat<const float> in, WeightView weight,
                       std::span<const float> bias) = 0;
+
+  /// out = L^-1 (in weight^T) + bias, L where a tile is coded: integer products where the weight is
+  /// quantised, too. The sums are exact; what rounds is their scaling, once a group of input channels.
+  virtual void linear(Mat<float> out, const QuantMat& in, WeightView weight, std::span<const float> bias) = 0;
+
+  /// Activations as integers under out.plan, over out.tiles: coded tiles are transformed along the sequence
+  /// and get the plan's bits row by row, other tokens kTokenBits.     in [tokens, k]
+  virtual void quantize(QuantMat& out, Mat<const float> in) = 0;
+
+  /// Turns channels, in place.                        x [tokens, dim]
+  virtual void rotate(Mat<float> x, const RotationView& rotation, bool inverse) = 0;
 
   /// Rotary embedding in place, halves convention: (x[i], x[i + d/2]) turned by angle i.
   ///                                                  x [tokens, heads * head_dim], cos, sin [tokens,
@@ -46,12 +57,15 @@ class Ops {
   /// x += y                                           x, y [tokens, dim]
   virtual void add(Mat<float> x, Mat<const float> y) = 0;
 
-  /// Writes each run's keys and values to its pages.  k, v [tokens, kv_heads * head_dim]
+  /// Writes each run's keys and values to its pages, and seals the pages that it fills (KvFormat::seals):
+  /// from k and v themselves if the run holds the whole page, else from the open page.  k, v [tokens,
+  /// kv_heads * head_dim]
   virtual void append_kv(KvPages kv, Mat<const float> k, Mat<const float> v,
                          std::span<const RowRun> runs) = 0;
 
   /// Causal attention of every row over its own sequence, the row's own position included; query head h reads
-  /// KV head h / (heads / kv_heads).                  out, q [tokens, heads * head_dim]
+  /// KV head h / (heads / kv_heads). Coded pages are never turned back into tokens: scores = L^-1 (K~ q),
+  /// output = (L p)^T V~ (design section 3).          out, q [tokens, heads * head_dim]
   virtual void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
                          float scale) = 0;
 

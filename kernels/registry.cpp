@@ -13,6 +13,7 @@ std::unique_ptr<Ops> scalar(int threads) { return make_cpu_ops(scalar_kernels(),
 #if defined(__x86_64__)
 std::unique_ptr<Ops> avx2(int threads) { return make_cpu_ops(avx2_kernels(), threads); }
 std::unique_ptr<Ops> avx512(int threads) { return make_cpu_ops(avx512_kernels(), threads); }
+std::unique_ptr<Ops> avx512vnni(int threads) { return make_cpu_ops(avx512vnni_kernels(), threads); }
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
@@ -20,6 +21,7 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
+bool has_avx512vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 #endif
 bool always() { return true; }
 
@@ -32,6 +34,7 @@ struct Entry {
 /// Best first.
 constexpr Entry kEntries[] = {
 #if defined(__x86_64__)
+    {"avx512vnni", avx512vnni, has_avx512vnni},
     {"avx512", avx512, has_avx512},
     {"avx2", avx2, has_avx2},
 #endif

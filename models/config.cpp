@@ -65,7 +65,8 @@ constexpr std::string_view kHarmless[] = {"_name_or_path",
                                           "task_specific_params",
                                           "problem_type",
                                           "output_attentions",
-                                          "output_hidden_states"};
+                                          "output_hidden_states",
+                                          "quantization_config"};
 
 /// A value that switches a feature off.
 bool is_off(const nlohmann::json& value) {
@@ -192,8 +193,13 @@ ModelConfig parse_fields(const nlohmann::json& object, const std::string& file) 
     if (*names != expected)
       fields.fail("architectures", "is " + names->dump() + "; supported is " + expected.dump());
   }
-  if (fields.has("quantization_config"))
-    fields.fail("quantization_config", "is not supported: give the unquantised model");
+  if (const nlohmann::json* quantised = fields.find("quantization_config")) {
+    const JsonFields inner(*quantised, file, "quantization_config.");
+    if (inner.string("quant_method").value_or("") != "stamp" || inner.integer("version", 0, 1000) != 1 ||
+        !inner.has("recipe"))
+      fields.fail("quantization_config", "is not stamp's: give the unquantised model");
+    c.stored_recipe = inner.find("recipe")->dump();
+  }
   c.vocab_size = fields.required_integer("vocab_size", 1, kMaxSize);
   c.hidden_size = fields.required_integer("hidden_size", 1, kMaxSize);
   c.intermediate_size = fields.required_integer("intermediate_size", 1, kMaxSize);

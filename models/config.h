@@ -32,6 +32,7 @@ struct ModelConfig {
   bool attention_bias = false, mlp_bias = false, tie_word_embeddings = false;
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;
+  std::string stored_recipe;  // JSON of the recipe of a directory that stamp quantised; empty: not quantised
 
   /// Reads DIR/config.json. Throws InputError naming file and field for anything missing, out of range or
   /// contradictory, for architectures that are not Llama's, and for fields that change the mathematics in a

@@ -1,12 +1,22 @@
 #include "models/llama.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace stamp {
+namespace {
 
-Llama::Llama(const ModelConfig& config, const ModelWeights& weights, Ops& ops, int64_t max_rows)
+int64_t widest_input(const ModelConfig& c) {
+  return std::max({c.hidden_size, c.heads * c.head_dim, c.intermediate_size});
+}
+
+}  // namespace
+
+Llama::Llama(const ModelConfig& config, const ModelWeights& weights, const Recipe& recipe, Ops& ops,
+             int64_t max_rows)
     : config_(config),
       weights_(weights),
+      recipe_(recipe),
       ops_(ops),
       rope_(config),
       max_rows_(max_rows),
@@ -20,31 +30,33 @@ Llama::Llama(const ModelConfig& config, const ModelWeights& weights, Ops& ops, i
       gate_(max_rows * config.intermediate_size),
       up_(max_rows * config.intermediate_size),
       cos_(max_rows * config.head_dim / 2),
-      sin_(max_rows * config.head_dim / 2) {}
-
-void Llama::forward(const Batch& batch, const KvPages& kv, Mat<float> logits) {
-  const int64_t rows = int64_t(batch.tokens.size());
-  const Mat<float> x = residual_.mat(rows, config_.hidden_size);  // [rows, hidden]
-  ops_.embed(x, batch.tokens, weights_.embedding);
-  rope_.angles(cos_.mat(rows, config_.head_dim / 2), sin_.mat(rows, config_.head_dim / 2), batch.runs);
-  for (size_t i = 0; i < weights_.layers.size(); ++i)
-    forward_layer(weights_.layers[i], kv.layer(int64_t(i)), batch.runs, rows);
-
-  // Only the rows somebody asked for go through the head: [logit_rows, vocab].
-  for (size_t i = 0; i < batch.logit_rows.size(); ++i) {
-    const Mat<float> normed = normed_.mat(rows, config_.hidden_size).slice(int64_t(i), 1);
-    ops_.rms_norm(normed, x.slice(batch.logit_rows[i], 1), weights_.norm, config_.rms_norm_eps);
-  }
-  const int64_t wanted = int64_t(batch.logit_rows.size());
-  if (wanted > 0) ops_.linear(logits, normed_.mat(wanted, config_.hidden_size), weights_.lm_head, {});
+      sin_(max_rows * config.head_dim / 2) {
+  if (!recipe.activations.quantised) return;
+  integers_ = Buffer<uint8_t>(max_rows * round_up(widest_input(config), QuantMat::kQuantAlign));
+  scale_ = Buffer<float>(max_rows);
+  offset_ = Buffer<float>(max_rows);
 }
 
-void Llama::forward_layer(const LayerWeights& layer, const KvPages& kv, std::span<const RowRun> runs,
-                          int64_t rows) {
-  const int64_t hidden = config_.hidden_size, d = config_.head_dim;
+void Llama::forward(const Batch& batch, const KvPages& kv, Mat<float> logits) {
+  begin(batch);
+  for (size_t i = 0; i < weights_.layers.size(); ++i)
+    forward_layer(weights_.layers[i], int64_t(i), kv.layer(int64_t(i)), batch);
+  if (!batch.logit_rows.empty()) head(batch, logits);
+}
+
+void Llama::begin(const Batch& batch) {
+  const int64_t rows = int64_t(batch.tokens.size()), half = config_.head_dim / 2;
+  ops_.embed(residual(rows), batch.tokens, weights_.embedding);
+  rope_.angles(cos_.mat(rows, half), sin_.mat(rows, half), batch.runs);
+  split_tiles(batch.runs, recipe_.activations.plan, coded_tiles_);
+  split_tiles(batch.runs, BitPlan{}, plain_tiles_);
+}
+
+void Llama::forward_layer(const LayerWeights& layer, int64_t index, const KvPages& kv, const Batch& batch) {
+  const int64_t rows = int64_t(batch.tokens.size()), hidden = config_.hidden_size, d = config_.head_dim;
   const float eps = config_.rms_norm_eps, scale = 1.0f / std::sqrt(float(d));
-  const Mat<float> x = residual_.mat(rows, hidden), normed = normed_.mat(rows, hidden);
-  const Mat<float> projected = projected_.mat(rows, hidden);
+  const Mat<float> x = residual(rows), normed = normed_.mat(rows, hidden),
+                   projected = projected_.mat(rows, hidden);
   const Mat<float> q = q_.mat(rows, config_.heads * d), attended = attended_.mat(rows, config_.heads * d);
   const Mat<float> k = k_.mat(rows, config_.kv_heads * d), v = v_.mat(rows, config_.kv_heads * d);
   const Mat<float> gate = gate_.mat(rows, config_.intermediate_size),
@@ -53,23 +65,78 @@ void Llama::forward_layer(const LayerWeights& layer, const KvPages& kv, std::spa
 
   // x += o(attention(rope(q), rope(k), v)),  q, k, v = linear(norm(x))
   ops_.rms_norm(normed, x, layer.input_norm, eps);
-  ops_.linear(q, normed, layer.q, layer.q_bias);
-  ops_.linear(k, normed, layer.k, layer.k_bias);
-  ops_.linear(v, normed, layer.v, layer.v_bias);
+  const Input attention_input = input(normed, index, Site::kAttention);
+  linear(q, attention_input, layer.q, layer.q_bias);
+  linear(k, attention_input, layer.k, layer.k_bias);
+  linear(v, attention_input, layer.v, layer.v_bias);
   ops_.rope(q, cos, sin);
   ops_.rope(k, cos, sin);
-  ops_.append_kv(kv, k, v, runs);
-  ops_.attention(attended, q, kv, runs, scale);
-  ops_.linear(projected, attended, layer.o, layer.o_bias);
+  rotate(q, weights_.head_rotation);
+  rotate(k, weights_.head_rotation);
+  if (observer_.cache) observer_.cache(index, k, v);
+  ops_.append_kv(kv, k, v, batch.runs);
+  ops_.attention(attended, q, kv, batch.runs, scale);
+  linear(projected, input(attended, index, Site::kAttended), layer.o, layer.o_bias);
   ops_.add(x, projected);
 
   // x += down(silu(gate(y)) * up(y)),  y = norm(x)
   ops_.rms_norm(normed, x, layer.post_attention_norm, eps);
-  ops_.linear(gate, normed, layer.gate, layer.gate_bias);
-  ops_.linear(up, normed, layer.up, layer.up_bias);
+  const Input feed_forward_input = input(normed, index, Site::kFeedForward);
+  linear(gate, feed_forward_input, layer.gate, layer.gate_bias);
+  linear(up, feed_forward_input, layer.up, layer.up_bias);
   ops_.silu_mul(gate, up);
-  ops_.linear(projected, gate, layer.down, layer.down_bias);
+  rotate(gate, weights_.down_rotation);
+  linear(projected, input(gate, index, Site::kGated), layer.down, layer.down_bias);
   ops_.add(x, projected);
+}
+
+/// logits = lm_head(norm(x)), for the rows somebody asked for. The norm's gains do not commute with the
+/// residual rotation, so they are applied between turning back and turning again.
+void Llama::head(const Batch& batch, Mat<float> logits) {
+  const Mat<float> x = residual(int64_t(batch.tokens.size()));
+  const Mat<float> normed = normed_.mat(int64_t(batch.logit_rows.size()), config_.hidden_size);
+  for (int64_t i = 0; i < normed.rows; ++i)
+    std::copy_n(x.row(batch.logit_rows[size_t(i)]), x.cols, normed.row(i));
+  rotate(normed, weights_.residual_rotation, true);
+  ops_.rms_norm(normed, normed, weights_.norm, config_.rms_norm_eps);
+  rotate(normed, weights_.residual_rotation);
+  head_tiles_.clear();
+  for (int64_t row = 0; row < normed.rows; row += kBlock)
+    head_tiles_.push_back({row, std::min(kBlock, normed.rows - row), false});
+  const bool integers = recipe_.activations.quantised && is_quantised(weights_.lm_head.dtype);
+  linear(logits, integers ? quantised(normed, BitPlan{}, head_tiles_) : Input{normed}, weights_.lm_head, {});
+}
+
+Llama::Input Llama::input(Mat<const float> values, int64_t layer, Site site) {
+  Input in{values};
+  if (recipe_.activations.quantised) {
+    const BitPlan plan = recipe_.plan_of(layer, site);
+    in = quantised(values, plan, plan.is_plain() ? plain_tiles_ : coded_tiles_);
+  }
+  if (observer_.input) observer_.input(layer, site, in);
+  return in;
+}
+
+Llama::Input Llama::quantised(Mat<const float> values, const BitPlan& plan, std::span<const RowTile> tiles) {
+  quantised_ = {.q = integers_.data(),
+                .rows = values.rows,
+                .cols = values.cols,
+                .stride = round_up(values.cols, QuantMat::kQuantAlign),
+                .scale = scale_.data(),
+                .offset = offset_.data(),
+                .plan = plan,
+                .tiles = tiles};
+  ops_.quantize(quantised_, values);
+  return {values, &quantised_};
+}
+
+void Llama::linear(Mat<float> out, const Input& in, const WeightView& weight, std::span<const float> bias) {
+  if (in.quantised != nullptr) ops_.linear(out, *in.quantised, weight, bias);
+  else ops_.linear(out, in.values, weight, bias);
+}
+
+void Llama::rotate(Mat<float> x, const Rotation& rotation, bool inverse) {
+  if (!rotation.empty()) ops_.rotate(x, rotation.view(), inverse);
 }
 
 }  // namespace stamp

@@ -1,10 +1,13 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <vector>
 
 #include "kernels/buffer.h"
 #include "kernels/ops.h"
 #include "models/config.h"
+#include "models/recipe.h"
 #include "models/rope.h"
 #include "models/weights.h"
 
@@ -21,26 +24,55 @@ struct Batch {
 /// Not thread-safe; one forward pass at a time.
 class Llama {
  public:
-  /// `max_rows` bounds the rows of a batch and sizes the activations. `ops` and `weights` must outlive this.
-  Llama(const ModelConfig& config, const ModelWeights& weights, Ops& ops, int64_t max_rows);
+  /// `max_rows` bounds the rows of a batch and sizes the activations. `ops` and `weights` must outlive this,
+  /// and the weights must have been prepared for the recipe.
+  Llama(const ModelConfig& config, const ModelWeights& weights, const Recipe& recipe, Ops& ops,
+        int64_t max_rows);
 
   /// Appends the batch's keys and values to the cache and writes logits [logit_rows.size(), vocab_size].
   void forward(const Batch& batch, const KvPages& kv, Mat<float> logits);
+
+  /// The parts of forward(), for calibration: the residual stream [rows, hidden] that a layer turns into the
+  /// next.
+  Mat<float> residual(int64_t rows) { return residual_.mat(rows, config_.hidden_size); }
+  void begin(const Batch& batch);
+  void forward_layer(const LayerWeights& layer, int64_t index, const KvPages& kv, const Batch& batch);
+
+  /// What goes into linears: rows as floats, and as integers if the recipe quantises activations.
+  struct Input {
+    Mat<const float> values;
+    const QuantMat* quantised = nullptr;
+  };
+  /// Sees every input of every layer, for calibration and reports; `keys` and `values` alike.
+  struct Observer {
+    std::function<void(int64_t layer, Site site, const Input& input)> input;
+    std::function<void(int64_t layer, Mat<const float> keys, Mat<const float> values)> cache;
+  };
+  void observe(Observer observer) { observer_ = std::move(observer); }
 
   const ModelConfig& config() const { return config_; }
   int64_t max_rows() const { return max_rows_; }
 
  private:
-  void forward_layer(const LayerWeights& layer, const KvPages& kv, std::span<const RowRun> runs,
-                     int64_t rows);
+  Input input(Mat<const float> values, int64_t layer, Site site);
+  Input quantised(Mat<const float> values, const BitPlan& plan, std::span<const RowTile> tiles);
+  void linear(Mat<float> out, const Input& in, const WeightView& weight, std::span<const float> bias);
+  void rotate(Mat<float> x, const Rotation& rotation, bool inverse = false);
+  void head(const Batch& batch, Mat<float> logits);
 
   const ModelConfig& config_;
   const ModelWeights& weights_;
+  const Recipe& recipe_;
   Ops& ops_;
   Rope rope_;
   int64_t max_rows_;
+  Observer observer_;
   // Scratch, named by role, [max_rows, ...].
   Buffer<float> residual_, normed_, q_, k_, v_, attended_, projected_, gate_, up_, cos_, sin_;
+  Buffer<uint8_t> integers_;
+  Buffer<float> scale_, offset_;
+  QuantMat quantised_;
+  std::vector<RowTile> coded_tiles_, plain_tiles_, head_tiles_;
 };
 
 }  // namespace stamp

@@ -5,6 +5,7 @@
 #include "kernels/error.h"
 #include "kernels/half.h"
 #include "models/json.h"
+#include "models/recipe.h"
 
 namespace stamp {
 namespace {
@@ -25,11 +26,37 @@ bool is_harmless(const std::string& name, const ModelConfig& config) {
 /// Looks tensors up by name, checks their shapes and remembers which were used.
 class WeightLoader {
  public:
-  WeightLoader(ModelWeights& weights, const ModelConfig& config) : weights_(weights), config_(config) {}
+  WeightLoader(ModelWeights& weights, const ModelConfig& config, const Recipe& recipe)
+      : weights_(weights), config_(config), recipe_(recipe) {}
 
   WeightView matrix(const std::string& name, int64_t rows, int64_t cols) {
     const TensorInfo& tensor = take(name, {rows, cols});
     return {tensor.data, tensor.weight_dtype(), rows, cols};
+  }
+
+  /// NAME.weight, or its panels.
+  WeightView linear(const std::string& name, int64_t rows, int64_t cols, int bits) {
+    if (bits == 16) return matrix(name + ".weight", rows, cols);
+    WeightView w{.dtype = bits == 4 ? DType::kQ4 : DType::kQ8,
+                 .rows = rows,
+                 .cols = cols,
+                 .group = bits == 4 ? recipe_.weights.group : 0};
+    w.data = take(name + ".weight_packed", {w.panels(), w.panel_bytes()}, "U8").data;
+    w.scale = reinterpret_cast<const uint16_t*>(
+        take(name + ".weight_scale", {w.panels(), w.groups(), kPanel}, "F16").data);
+    w.sum = reinterpret_cast<const float*>(take(name + ".weight_sum", {w.panels(), kPanel}, "F32").data);
+    if (bits == 4)
+      w.zero = reinterpret_cast<const uint8_t*>(
+          take(name + ".weight_zero_point", {w.panels(), w.groups(), kPanel}, "U8").data);
+    return w;
+  }
+
+  Rotation residual_rotation(int64_t dim) {
+    const Rotation shape = Rotation::hadamard(dim);
+    const int64_t blocks = dim / shape.view().block;
+    const auto signs = vector("residual_rotation.signs", dim);
+    const auto mix = blocks > 1 ? vector("residual_rotation.mix", blocks * blocks) : std::span<const float>();
+    return Rotation::restore(dim, {signs.begin(), signs.end()}, {mix.begin(), mix.end()});
   }
 
   std::span<const float> vector(const std::string& name, int64_t size) {
@@ -44,7 +71,7 @@ class WeightLoader {
         case DType::kF16:
           values[i] = f16_to_f32(reinterpret_cast<const uint16_t*>(tensor.data)[i]);
           break;
-        case DType::kBF16:
+        default:
           values[i] = bf16_to_f32(reinterpret_cast<const uint16_t*>(tensor.data)[i]);
           break;
       }
@@ -64,6 +91,14 @@ class WeightLoader {
   }
 
  private:
+  const TensorInfo& take(const std::string& name, const std::vector<int64_t>& shape, std::string_view dtype) {
+    const TensorInfo& tensor = take(name, shape);
+    if (tensor.dtype != dtype)
+      throw InputError(tensor.file + ": tensor \"" + name + "\" has dtype " + tensor.dtype + ", must be " +
+                       std::string(dtype));
+    return tensor;
+  }
+
   const TensorInfo& take(const std::string& name, const std::vector<int64_t>& shape) {
     const TensorInfo& tensor = weights_.files_.at(name);
     if (tensor.shape != shape)
@@ -75,6 +110,7 @@ class WeightLoader {
 
   ModelWeights& weights_;
   const ModelConfig& config_;
+  const Recipe& recipe_;
   std::set<std::string> used_;
 };
 
@@ -82,37 +118,51 @@ ModelWeights ModelWeights::load(const std::filesystem::path& directory, const Mo
   ModelWeights w;
   w.files_ = Safetensors::open(directory);
   w.file_bytes = w.files_.file_bytes();
-  WeightLoader loader(w, config);
+  const Recipe stored = config.stored_recipe.empty()
+                            ? Recipe()
+                            : Recipe::parse(config.stored_recipe, (directory / "config.json").string());
+  WeightLoader loader(w, config, stored);
+  const int bits = stored.weights.bits, head_bits = stored.weights.head_bits;
   const int64_t hidden = config.hidden_size, mlp = config.intermediate_size;
   const int64_t q_size = config.heads * config.head_dim, kv_size = config.kv_heads * config.head_dim;
-  w.embedding = loader.matrix("model.embed_tokens.weight", config.vocab_size, hidden);
-  w.lm_head =
-      config.tie_word_embeddings ? w.embedding : loader.matrix("lm_head.weight", config.vocab_size, hidden);
+  w.embedding = loader.linear("model.embed_tokens", config.vocab_size, hidden, head_bits);
+  w.lm_head = config.tie_word_embeddings ? w.embedding
+                                         : loader.linear("lm_head", config.vocab_size, hidden, head_bits);
   w.norm = loader.vector("model.norm.weight", hidden);
   for (int64_t i = 0; i < config.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
     const std::string attention = layer + "self_attn.", feed_forward = layer + "mlp.";
     w.layers.push_back({
         .input_norm = loader.vector(layer + "input_layernorm.weight", hidden),
-        .q = loader.matrix(attention + "q_proj.weight", q_size, hidden),
-        .k = loader.matrix(attention + "k_proj.weight", kv_size, hidden),
-        .v = loader.matrix(attention + "v_proj.weight", kv_size, hidden),
+        .q = loader.linear(attention + "q_proj", q_size, hidden, bits),
+        .k = loader.linear(attention + "k_proj", kv_size, hidden, bits),
+        .v = loader.linear(attention + "v_proj", kv_size, hidden, bits),
         .q_bias = loader.bias(config.attention_bias, attention + "q_proj.bias", q_size),
         .k_bias = loader.bias(config.attention_bias, attention + "k_proj.bias", kv_size),
         .v_bias = loader.bias(config.attention_bias, attention + "v_proj.bias", kv_size),
-        .o = loader.matrix(attention + "o_proj.weight", hidden, q_size),
+        .o = loader.linear(attention + "o_proj", hidden, q_size, bits),
         .o_bias = loader.bias(config.attention_bias, attention + "o_proj.bias", hidden),
         .post_attention_norm = loader.vector(layer + "post_attention_layernorm.weight", hidden),
-        .gate = loader.matrix(feed_forward + "gate_proj.weight", mlp, hidden),
-        .up = loader.matrix(feed_forward + "up_proj.weight", mlp, hidden),
+        .gate = loader.linear(feed_forward + "gate_proj", mlp, hidden, bits),
+        .up = loader.linear(feed_forward + "up_proj", mlp, hidden, bits),
         .gate_bias = loader.bias(config.mlp_bias, feed_forward + "gate_proj.bias", mlp),
         .up_bias = loader.bias(config.mlp_bias, feed_forward + "up_proj.bias", mlp),
-        .down = loader.matrix(feed_forward + "down_proj.weight", hidden, mlp),
+        .down = loader.linear(feed_forward + "down_proj", hidden, mlp, bits),
         .down_bias = loader.bias(config.mlp_bias, feed_forward + "down_proj.bias", hidden),
     });
   }
+  if (stored.rotation.residual) w.residual_rotation = loader.residual_rotation(hidden);
+  if (stored.rotation.head) w.head_rotation = Rotation::hadamard(config.head_dim);
+  if (stored.rotation.down) w.down_rotation = Rotation::hadamard(mlp);
   loader.refuse_unused();
   return w;
+}
+
+int64_t ModelWeights::matrix_bytes() const {
+  int64_t bytes = embedding.bytes() + (lm_head.data != embedding.data ? lm_head.bytes() : 0);
+  for (const LayerWeights& layer : layers)
+    for_each_matrix(layer, [&](const char*, const WeightView& w) { bytes += w.bytes(); });
+  return bytes;
 }
 
 }  // namespace stamp

@@ -5,8 +5,10 @@
 #include <span>
 #include <vector>
 
+#include "kernels/pack.h"
 #include "kernels/views.h"
 #include "models/config.h"
+#include "models/rotation.h"
 #include "models/safetensors.h"
 
 namespace stamp {
@@ -26,22 +28,46 @@ struct LayerWeights {
   std::span<const float> down_bias;
 };
 
-/// The weights of a model directory by role. Matrices are views of the mapped files, nothing is copied but
-/// the small norms and biases. Move-only; views stay valid across moves.
+/// The weights of a model by role, and the memory behind them: the mapped files, small floats (norms,
+/// biases), and what preparation made. Move-only; views stay valid across moves.
 struct ModelWeights {
   WeightView embedding, lm_head;  // [vocab, hidden]; the same if tied
   std::span<const float> norm;    // [hidden]
   std::vector<LayerWeights> layers;
+  // What the weights expect of the forward pass (design section 3); empty: nothing.
+  Rotation residual_rotation;  // R1: the residual stream is rotated; the head turns back, applies `norm`,
+                               // turns again
+  Rotation head_rotation;      // R3: queries and keys after RoPE
+  Rotation down_rotation;      // R4: the input of down
   uint64_t file_bytes = 0;
 
-  /// Throws InputError naming tensor and file if one is missing, has another shape than the config says, or
-  /// is a tensor that this engine would have to ignore.
+  /// A directory's weights as they are stored. Matrices are views of the mapped files, nothing is copied but
+  /// the small norms and biases. Throws InputError naming tensor and file if one is missing, has another
+  /// shape than the config says, or is a tensor that this engine would have to ignore.
   static ModelWeights load(const std::filesystem::path& directory, const ModelConfig& config);
+
+  std::span<float> own(std::vector<float> values) { return floats_.emplace_back(std::move(values)); }
+  WeightView own(PackedWeight weight) { return packed_.emplace_back(std::move(weight)).view; }
+  /// Bytes of all matrices as they are used.
+  int64_t matrix_bytes() const;
 
  private:
   friend class WeightLoader;
   Safetensors files_;
   std::deque<std::vector<float>> floats_;
+  std::deque<PackedWeight> packed_;
 };
+
+/// Every matrix of a layer with its name in a file, in a fixed order; Layer may be const.
+template <class Layer, class Visit>
+void for_each_matrix(Layer& layer, const Visit& visit) {
+  visit("self_attn.q_proj", layer.q);
+  visit("self_attn.k_proj", layer.k);
+  visit("self_attn.v_proj", layer.v);
+  visit("self_attn.o_proj", layer.o);
+  visit("mlp.gate_proj", layer.gate);
+  visit("mlp.up_proj", layer.up);
+  visit("mlp.down_proj", layer.down);
+}
 
 }  // namespace stamp

@@ -105,8 +105,8 @@ nlohmann::ordered_json to_json(Engine& engine, const std::vector<std::unique_ptr
           {"load_s", engine.load_seconds()},
           {"peak_rss_bytes", peak_rss_bytes()},
           {"weight_bytes", engine.weight_bytes()},
-          {"kv_bytes_per_token", engine.cache().bytes_per_token()},
-          {"recipe", engine.options().recipe},
+          {"kv_bytes_per_token", engine.cache().bytes_per_token(2048)},
+          {"recipe", engine.recipe().name},
           {"isa", engine.ops().name()},
           {"threads", engine.ops().threads()}};
 }
@@ -137,7 +137,7 @@ int run(BenchFlags flags) {
   fmt::print(
       stderr,
       "load {:.2f} s | weights {:.1f} MiB | cache {} bytes a token | peak memory {:.0f} MiB | {} x{}\n",
-      engine.load_seconds(), double(engine.weight_bytes()) / 1048576.0, engine.cache().bytes_per_token(),
+      engine.load_seconds(), double(engine.weight_bytes()) / 1048576.0, engine.cache().bytes_per_token(2048),
       double(peak_rss_bytes()) / 1048576.0, engine.ops().name(), engine.ops().threads());
   write_json(flags.json, to_json(engine, tests));
   return 0;

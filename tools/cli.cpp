@@ -47,9 +47,10 @@ CLI::Option* add_switch_with_mirror(CLI::App& command, const std::string& names,
 void add_model_flags(CLI::App& command, EngineOptions& options) {
   add_flag_with_mirror(command, "-m,--model", options.model, "Directory of a Hugging Face Llama-family model")
       ->required();
-  add_flag_with_mirror(command, "--recipe", options.recipe,
-                       "How weights, activations and cache are represented")
-      ->capture_default_str();
+  add_flag_with_mirror(
+      command, "--recipe", options.recipe,
+      "How weights, activations and cache are represented: f32, w8a8, w4a8, w4a4kv4, w4a4kv4-stamp, "
+      "w4a8kv4-stamp or a JSON file; by default as the directory is stored");
   add_flag_with_mirror(command, "--device", options.device, "auto, cpu or cuda")->capture_default_str();
   add_flag_with_mirror(command, "-t,--threads", options.threads,
                        "Threads; 0 is one per core this process may use")
@@ -122,6 +123,7 @@ int run_stamp(int argc, char** argv) {
   add_generate(app, exit_code);
   add_chat(app, exit_code);
   add_perplexity(app, exit_code);
+  add_quantize(app, exit_code);
   add_bench(app, exit_code);
   try {
     app.parse(argc, argv);

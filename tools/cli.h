@@ -16,6 +16,7 @@ int run_stamp(int argc, char** argv);
 void add_generate(CLI::App& app, int& exit_code);
 void add_chat(CLI::App& app, int& exit_code);
 void add_perplexity(CLI::App& app, int& exit_code);
+void add_quantize(CLI::App& app, int& exit_code);
 void add_bench(CLI::App& app, int& exit_code);
 
 /// --model, --recipe, --device, --threads: the same for every subcommand.

@@ -46,9 +46,9 @@ nlohmann::ordered_json to_json(Engine& engine, const PerplexityFlags& flags, con
           {"ppl_stderr", r.ppl_stderr},
           {"bits_per_byte", r.bits_per_byte},
           {"tokens_per_second", r.seconds > 0 ? double(r.tokens_evaluated) / r.seconds : 0.0},
-          {"recipe", flags.engine.recipe},
-          {"mean_activation_bits", engine.activation_bits()},
-          {"mean_kv_bits", engine.kv_bits()},
+          {"recipe", engine.recipe().name},
+          {"mean_activation_bits", engine.activation_bits(flags.options.context)},
+          {"mean_kv_bits", engine.kv_bits(flags.options.context)},
           {"weight_bits", engine.weight_bits()},
           {"isa", engine.ops().name()},
           {"threads", engine.ops().threads()},
@@ -73,7 +73,7 @@ int run(PerplexityFlags flags) {
   if (result.tokens_scored == 0) throw InputError("no window was scored; raise --chunks");
   print(fmt::format("perplexity {:.4f} +/- {:.4f}  ({} tokens in {} windows, {}, context {}, recipe {})\n",
                     result.ppl, result.ppl_stderr, result.tokens_scored, result.chunks.size(), flags.protocol,
-                    flags.options.context, flags.engine.recipe));
+                    flags.options.context, engine.recipe().name));
   fmt::print(stderr, "{:.1f} tok/s, {} x{}\n",
              result.seconds > 0 ? double(result.tokens_evaluated) / result.seconds : 0.0, engine.ops().name(),
              engine.ops().threads());

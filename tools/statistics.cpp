@@ -35,7 +35,7 @@ nlohmann::ordered_json statistics_json(Engine& engine, const GenerateResult& r) 
           {"prefill_tokens_per_second", prefill_rate(r)},
           {"decode_tokens_per_second", decode_rate(r)},
           {"peak_rss_bytes", peak_rss_bytes()},
-          {"recipe", engine.options().recipe},
+          {"recipe", engine.recipe().name},
           {"isa", engine.ops().name()},
           {"threads", engine.ops().threads()}};
 }

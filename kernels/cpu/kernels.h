@@ -12,8 +12,8 @@ struct AttendTile {
   const float* q;  // the same shape
   int64_t out_stride, q_stride;
   int64_t tokens, group, head_dim, position;
-  float* const* page_base;  // physical pages
-  const int32_t* pages;     // the sequence's block table
+  std::byte* const* page_base;  // physical pages
+  const int32_t* pages;         // the sequence's block table
   int64_t k_offset, v_offset;
   float scale;
   float* scratch;  // attend_scratch_floats(tokens * group, head_dim)
@@ -22,6 +22,54 @@ struct AttendTile {
 inline int64_t attend_scratch_floats(int64_t rows, int64_t head_dim) {
   return rows * (2 * head_dim + kBlock + 2);
 }
+
+/// The same over coefficient pages, one lane a query.
+struct CodedTile {
+  float* out;      // [tokens, group, head_dim], strides out_stride and head_dim
+  const float* q;  // the same shape
+  int64_t out_stride, q_stride;
+  int64_t tokens, group, head_dim, position;
+  int64_t length;                              // tokens of the sequence in the cache
+  int64_t first_sealed, end_sealed;            // the sequence's pages in this range are sealed
+  std::byte *const *open, *const *sealed;      // physical pages
+  const int32_t* pages;                        // the sequence's block table
+  int64_t open_k, open_v, sealed_k, sealed_v;  // offsets of this head's sides in a page
+  KvSide open_side, sealed_side;
+  SeqTransform transform;
+  int levels;
+  float scale;
+  float* scratch;  // coded_scratch_floats(tokens * group, head_dim)
+};
+
+inline constexpr int64_t kMaxCodedLanes = 1024;
+inline int64_t coded_scratch_floats(int64_t queries, int64_t head_dim) {
+  const int64_t lanes = round_up(queries, 16);
+  return (2 * head_dim + kBlock + 3) * lanes + kBlock * (head_dim + 2);
+}
+
+/// A range of panels of one integer product.
+struct IntLinear {
+  float* out = nullptr;  // [rows, cols], stride ldo
+  int64_t ldo = 0, rows = 0, cols = 0;
+  const uint8_t* q = nullptr;  // [rows, ldq], and the parameters of each row
+  int64_t ldq = 0;
+  const float *scale = nullptr, *offset = nullptr;
+  const float* sums = nullptr;  // [rows, groups] of q over each group; 4-bit weights alone
+  bool four_bits = false;
+  const uint8_t* weights = nullptr;
+  int64_t panel_bytes = 0, groups = 0, group = 0;
+  const uint16_t* weight_scale = nullptr;
+  const uint8_t* weight_zero = nullptr;
+  const float* weight_sum = nullptr;
+  int64_t first_panel = 0, last_panel = 0;
+};
+
+/// 1 / (2 cos((i + 1/2) pi / n)) for n = 2, 4, ..., kBlock, one table after another: that of n begins at n /
+/// 2 - 1.
+struct DctTable {
+  float secant[kBlock - 1];
+};
+extern const DctTable kDct;
 
 /// One instruction set's bodies: serial, on raw pointers. Files built for an instruction set must not share
 /// inline functions with the rest of the program (the linker would keep one copy, maybe theirs), hence the
@@ -46,12 +94,32 @@ struct CpuKernels {
   void (*attend)(const AttendTile& tile);
   /// log sum exp x[0, n)
   double (*log_sum_exp)(const float* x, int64_t n);
+
+  /// out = L in or L^-1 in over a block's kBlock rows; may be in place
+  void (*transform)(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t cols, SeqTransform kind,
+                    int levels, bool inverse);
+  void (*quantize_row)(uint8_t* q, float* scale, float* offset, const float* x, int64_t n, int64_t padded,
+                       int bits);
+  void (*dequantize_row)(float* x, const uint8_t* q, int64_t n, float scale, float offset);
+  void (*group_sums)(float* sums, const uint8_t* q, int64_t groups, int64_t group);
+  /// x = scale * H x, n a power of two, H with entries of +-1
+  void (*hadamard)(float* x, int64_t n, float scale);
+  void (*int_linear)(const IntLinear& product);
+  /// out [kPanel, groups * group] = a panel's weights as floats
+  void (*widen_panel)(float* out, int64_t ldo, const IntLinear& product, int64_t panel);
+  void (*kv_write_row)(std::byte* side, const KvSide& format, int64_t row, const float* x);
+  void (*kv_unpack)(float* out, float* scale, float* offset, const std::byte* side, const KvSide& format,
+                    int64_t rows);
+  void (*kv_seal)(std::byte* side, const KvSide& format, const float* x, int64_t ldx, SeqTransform kind,
+                  int levels, float* scratch);
+  void (*attend_coded)(const CodedTile& tile);
 };
 
 const CpuKernels& scalar_kernels();
 #if defined(__x86_64__)
 const CpuKernels& avx2_kernels();
 const CpuKernels& avx512_kernels();
+const CpuKernels& avx512vnni_kernels();
 #endif
 
 }  // namespace stamp

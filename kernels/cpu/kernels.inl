@@ -85,6 +85,8 @@ void linear(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows,
       return linear_of<F16Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
     case DType::kBF16:
       return linear_of<Bf16Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
+    default:
+      __builtin_unreachable();  // quantised types come through widen_panel
   }
 }
 
@@ -104,6 +106,8 @@ void widen(float* dst, const void* src, DType dtype, int64_t n) {
       return widen_of<F16Weights>(dst, src, n);
     case DType::kBF16:
       return widen_of<Bf16Weights>(dst, src, n);
+    default:
+      __builtin_unreachable();
   }
 }
 
@@ -194,11 +198,12 @@ double log_sum_exp(const float* x, int64_t n) {
 
 // ---- attention --------------------------------------------------------------------------------------------
 
-/// c [R, n] (+)= a [R, k] b [k, n]: each element is one chain over k.
+/// c [R, N vectors] (+)= a b: each element is one chain over k. Element (r, i) of a is a[r * a_row + i *
+/// a_col].
 template <int R, int N>
-inline __attribute__((always_inline)) void multiply_tile(float* c, int64_t ldc, const float* a, int64_t lda,
-                                                         const float* b, int64_t ldb, int64_t k,
-                                                         bool accumulate) {
+inline __attribute__((always_inline)) void multiply_tile(float* c, int64_t ldc, const float* a, int64_t a_row,
+                                                         int64_t a_col, const float* b, int64_t ldb,
+                                                         int64_t k, bool accumulate) {
   V acc[R][N];
   for (int r = 0; r < R; ++r)
     for (int j = 0; j < N; ++j) acc[r][j] = accumulate ? load(c + r * ldc + j * kLanes) : set1(0.0f);
@@ -206,7 +211,7 @@ inline __attribute__((always_inline)) void multiply_tile(float* c, int64_t ldc, 
     V row[N];
     for (int j = 0; j < N; ++j) row[j] = load(b + i * ldb + j * kLanes);
     for (int r = 0; r < R; ++r) {
-      const V x = set1(a[r * lda + i]);
+      const V x = set1(a[r * a_row + i * a_col]);
       for (int j = 0; j < N; ++j) acc[r][j] = fma(x, row[j], acc[r][j]);
     }
   }
@@ -214,32 +219,48 @@ inline __attribute__((always_inline)) void multiply_tile(float* c, int64_t ldc, 
     for (int j = 0; j < N; ++j) store(c + r * ldc + j * kLanes, acc[r][j]);
 }
 
-/// One vector column whose last lanes may be dead.
-inline void multiply_column(float* c, int64_t ldc, const float* a, int64_t lda, const float* b, int64_t ldb,
-                            int64_t rows, int64_t live, int64_t k, bool accumulate) {
+template <int N>
+void multiply_columns(float* c, int64_t ldc, const float* a, int64_t a_row, int64_t a_col, const float* b,
+                      int64_t ldb, int64_t rows, int64_t k, bool accumulate) {
+  int64_t r = 0;
+  for (; r + kMulRows <= rows; r += kMulRows)
+    multiply_tile<kMulRows, N>(c + r * ldc, ldc, a + r * a_row, a_row, a_col, b, ldb, k, accumulate);
+  for (; r + 3 <= rows; r += 3)
+    multiply_tile<3, N>(c + r * ldc, ldc, a + r * a_row, a_row, a_col, b, ldb, k, accumulate);
+  for (; r < rows; ++r)
+    multiply_tile<1, N>(c + r * ldc, ldc, a + r * a_row, a_row, a_col, b, ldb, k, accumulate);
+}
+
+/// One vector column whose last lanes are dead.
+inline void multiply_last_column(float* c, int64_t ldc, const float* a, int64_t a_row, int64_t a_col,
+                                 const float* b, int64_t ldb, int64_t rows, int64_t live, int64_t k,
+                                 bool accumulate) {
   for (int64_t r = 0; r < rows; ++r) {
-    V acc = accumulate ? load_some(c + r * ldc, live) : set1(0.0f);
-    for (int64_t i = 0; i < k; ++i) acc = fma(set1(a[r * lda + i]), load_some(b + i * ldb, live), acc);
-    store_some(c + r * ldc, acc, live);
+    V acc = accumulate ? load_n(c + r * ldc, live) : set1(0.0f);
+    for (int64_t i = 0; i < k; ++i) acc = fma(set1(a[r * a_row + i * a_col]), load_n(b + i * ldb, live), acc);
+    store_n(c + r * ldc, acc, live);
   }
 }
 
 /// c [rows, n] (+)= a [rows, k] b [k, n]
-void multiply(float* c, int64_t ldc, const float* a, int64_t lda, const float* b, int64_t ldb, int64_t rows,
-              int64_t n, int64_t k, bool accumulate) {
-  constexpr int64_t kWide = kMulVecs * kLanes;
+void multiply(float* c, int64_t ldc, const float* a, int64_t a_row, int64_t a_col, const float* b,
+              int64_t ldb, int64_t rows, int64_t n, int64_t k, bool accumulate) {
   int64_t j = 0;
-  for (; j + kWide <= n; j += kWide) {
-    int64_t r = 0;
-    for (; r + kMulRows <= rows; r += kMulRows)
-      multiply_tile<kMulRows, kMulVecs>(c + r * ldc + j, ldc, a + r * lda, lda, b + j, ldb, k, accumulate);
-    for (; r + 3 <= rows; r += 3)
-      multiply_tile<3, kMulVecs>(c + r * ldc + j, ldc, a + r * lda, lda, b + j, ldb, k, accumulate);
-    for (; r < rows; ++r)
-      multiply_tile<1, kMulVecs>(c + r * ldc + j, ldc, a + r * lda, lda, b + j, ldb, k, accumulate);
+  for (; j + kMulVecs * kLanes <= n; j += kMulVecs * kLanes)
+    multiply_columns<kMulVecs>(c + j, ldc, a, a_row, a_col, b + j, ldb, rows, k, accumulate);
+  if (kMulVecs > 3 && n - j >= 3 * kLanes) {
+    multiply_columns<3>(c + j, ldc, a, a_row, a_col, b + j, ldb, rows, k, accumulate);
+    j += 3 * kLanes;
   }
-  for (; j < n; j += kLanes)
-    multiply_column(c + j, ldc, a, lda, b + j, ldb, rows, n - j < kLanes ? n - j : kLanes, k, accumulate);
+  if (kMulVecs > 2 && n - j >= 2 * kLanes) {
+    multiply_columns<2>(c + j, ldc, a, a_row, a_col, b + j, ldb, rows, k, accumulate);
+    j += 2 * kLanes;
+  }
+  if (n - j >= kLanes) {
+    multiply_columns<1>(c + j, ldc, a, a_row, a_col, b + j, ldb, rows, k, accumulate);
+    j += kLanes;
+  }
+  if (j < n) multiply_last_column(c + j, ldc, a, a_row, a_col, b + j, ldb, rows, n - j, k, accumulate);
 }
 
 /// One row of online softmax over a page: s[0, kBlock) becomes probabilities relative to the running maximum,
@@ -287,8 +308,8 @@ void attend(const AttendTile& t) {
   }
   const int64_t last_page = (t.position + t.tokens - 1) / kBlock;
   for (int64_t page = 0; page <= last_page; ++page) {
-    const float* base = t.page_base[t.pages[page]];
-    multiply(scores, kBlock, q, d, base + t.k_offset, kBlock, rows, kBlock, d, false);
+    const auto* base = reinterpret_cast<const float*>(t.page_base[t.pages[page]]);
+    multiply(scores, kBlock, q, d, 1, base + t.k_offset, kBlock, rows, kBlock, d, false);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t visible = t.position + r / t.group + 1 - page * kBlock;
       softmax_page(scores + r * kBlock, visible < kBlock ? visible : kBlock, peak + r, sum + r, out + r * d,
@@ -296,7 +317,7 @@ void attend(const AttendTile& t) {
     }
     // Keys beyond the last position have probability zero; not reading them keeps stale values (NaN?) out.
     const int64_t keys = t.position + t.tokens - page * kBlock;
-    multiply(out, d, scores, kBlock, base + t.v_offset, d, rows, d, keys < kBlock ? keys : kBlock, true);
+    multiply(out, d, scores, kBlock, 1, base + t.v_offset, d, rows, d, keys < kBlock ? keys : kBlock, true);
   }
   for (int64_t r = 0; r < rows; ++r) {
     float* target = t.out + r / t.group * t.out_stride + r % t.group * d;
@@ -307,7 +328,38 @@ void attend(const AttendTile& t) {
   }
 }
 
+// In this order: each uses what the ones before define.
+#include "kernels/cpu/seq_transform.inl"
+
+#include "kernels/cpu/quantize.inl"
+
+#include "kernels/cpu/linear_int.inl"
+
+#include "kernels/cpu/kv_codec.inl"
+
+#include "kernels/cpu/attend_coded.inl"
+
 // Directly read weights must widen in every tile of rows; from a few tiles on, widening a panel once is
 // cheaper.
-const CpuKernels kKernels = {isa::kName, 2 * kRowTile, kColTile, widen,  linear,     rms_norm,
-                             rope,       silu_mul,     add_to,   attend, log_sum_exp};
+const CpuKernels kKernels = {.name = isa::kName,
+                             .few_rows = 2 * kRowTile,
+                             .col_tile = kColTile,
+                             .widen = widen,
+                             .linear = linear,
+                             .rms_norm = rms_norm,
+                             .rope = rope,
+                             .silu_mul = silu_mul,
+                             .add = add_to,
+                             .attend = attend,
+                             .log_sum_exp = log_sum_exp,
+                             .transform = transform,
+                             .quantize_row = quantize_row,
+                             .dequantize_row = dequantize_row,
+                             .group_sums = group_sums,
+                             .hadamard = hadamard,
+                             .int_linear = int_linear,
+                             .widen_panel = widen_panel,
+                             .kv_write_row = kv_write_row,
+                             .kv_unpack = kv_unpack,
+                             .kv_seal = kv_seal,
+                             .attend_coded = attend_coded};

@@ -35,6 +35,10 @@ inline V min(V a, V b) { return _mm256_min_ps(a, b); }
 inline V keep_first(V v, int64_t n, float fill) {
   return _mm256_blendv_ps(set1(fill), v, _mm256_castsi256_ps(first_lanes(n)));
 }
+/// a < b ? yes : no
+inline V select_less(V a, V b, V yes, V no) {
+  return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
 inline float reduce_add(V v) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -52,3 +56,42 @@ inline V scale_by_power(V v, V n) {
   return _mm256_mul_ps(v, _mm256_castsi256_ps(bits));
 }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+inline void store_u8(uint8_t* p, V v) {  // v in [0, 255], rounded to nearest
+  const __m256i x = _mm256_cvtps_epi32(v);
+  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+}
+inline V load_u8(const uint8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+/// Lanes i and i ^ H change places.
+template <int H>
+inline V swap_lanes(V v) {
+  if constexpr (H == 1) return _mm256_permute_ps(v, 0xb1);
+  if constexpr (H == 2) return _mm256_permute_ps(v, 0x4e);
+  return _mm256_permute2f128_ps(v, v, 1);
+}
+
+// Eight int32 lanes of four bytes each.
+using I = __m256i;
+constexpr int kIntRows = 4;  // rows of an integer tile
+inline I int_zero() { return _mm256_setzero_si256(); }
+inline I load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline I broadcast_four(const uint8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return _mm256_set1_epi32(four);
+}
+inline I low_nibbles(I x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
+inline I high_nibbles(I x) { return _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(15)); }
+inline V to_float(I x) { return _mm256_cvtepi32_ps(x); }
+/// a * w + a' * w' stays within 16 bits: 2 * 255 * 15.
+inline I dot_q4(I acc, I a, I w) {
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(a, w), _mm256_set1_epi16(1)));
+}
+/// 2 * 255 * 127 does not, so the two halves of a's bytes go separately.
+inline I dot_q8(I acc, I a, I w) {
+  const I low = _mm256_maddubs_epi16(low_nibbles(a), w), high = _mm256_maddubs_epi16(high_nibbles(a), w);
+  acc = _mm256_add_epi32(acc, _mm256_madd_epi16(low, _mm256_set1_epi16(1)));
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
+}

@@ -33,6 +33,10 @@ inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 inline V max(V a, V b) { return _mm512_max_ps(a, b); }
 inline V min(V a, V b) { return _mm512_min_ps(a, b); }
 inline V keep_first(V v, int64_t n, float fill) { return _mm512_mask_mov_ps(set1(fill), first_lanes(n), v); }
+/// a < b ? yes : no
+inline V select_less(V a, V b, V yes, V no) {
+  return _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), yes);
+}
 /// Halves folded onto each other: lanes i and i + 8, then 4, 2, 1.
 inline float reduce_add(V v) {
   const __m256 y = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
@@ -45,3 +49,46 @@ inline V round_nearest(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEARE
 /// v * 2^n for whole n in [-126, 127]
 inline V scale_by_power(V v, V n) { return _mm512_scalef_ps(v, n); }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+inline void store_u8(uint8_t* p, V v) {  // v in [0, 255], rounded to nearest
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+inline V load_u8(const uint8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+/// Lanes i and i ^ H change places.
+template <int H>
+inline V swap_lanes(V v) {
+  if constexpr (H == 1) return _mm512_permute_ps(v, 0xb1);
+  if constexpr (H == 2) return _mm512_permute_ps(v, 0x4e);
+  if constexpr (H == 4) return _mm512_shuffle_f32x4(v, v, 0xb1);
+  return _mm512_shuffle_f32x4(v, v, 0x4e);
+}
+
+// Sixteen int32 lanes of four bytes each.
+using I = __m512i;
+constexpr int kIntRows = 8;  // rows of an integer tile
+inline I int_zero() { return _mm512_setzero_si512(); }
+inline I load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline I broadcast_four(const uint8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return _mm512_set1_epi32(four);
+}
+inline I low_nibbles(I x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
+inline I high_nibbles(I x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }
+inline V to_float(I x) { return _mm512_cvtepi32_ps(x); }
+#if defined(__AVX512VNNI__)
+inline I dot_q4(I acc, I a, I w) { return _mm512_dpbusd_epi32(acc, a, w); }
+inline I dot_q8(I acc, I a, I w) { return _mm512_dpbusd_epi32(acc, a, w); }
+#else
+/// a * w + a' * w' stays within 16 bits: 2 * 255 * 15.
+inline I dot_q4(I acc, I a, I w) {
+  return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(a, w), _mm512_set1_epi16(1)));
+}
+/// 2 * 255 * 127 does not, so the two halves of a's bytes go separately.
+inline I dot_q8(I acc, I a, I w) {
+  const I low = _mm512_maddubs_epi16(low_nibbles(a), w), high = _mm512_maddubs_epi16(high_nibbles(a), w);
+  acc = _mm512_add_epi32(acc, _mm512_madd_epi16(low, _mm512_set1_epi16(1)));
+  return _mm512_add_epi32(acc, _mm512_madd_epi16(high, _mm512_set1_epi16(16)));
+}
+#endif

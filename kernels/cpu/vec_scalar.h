@@ -65,6 +65,11 @@ inline V keep_first(V v, int64_t n, float fill) {
   for (int i = 0; i < kLanes; ++i) v[i] = i < n ? v[i] : fill;
   return v;
 }
+/// a < b ? yes : no
+inline V select_less(V a, V b, V yes, V no) {
+  for (int i = 0; i < kLanes; ++i) no[i] = a[i] < b[i] ? yes[i] : no[i];
+  return no;
+}
 inline float reduce_add(V v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 inline float reduce_max(V v) {
   const float a = v[0] > v[2] ? v[0] : v[2], b = v[1] > v[3] ? v[1] : v[3];
@@ -83,3 +88,38 @@ inline V scale_by_power(V v, V n) {
   return v * power;
 }
 inline void prefetch(const void* p) { __builtin_prefetch(p); }
+inline void store_u8(uint8_t* p, V v) {  // v in [0, 255], rounded to nearest
+  v = round_nearest(v);
+  for (int i = 0; i < kLanes; ++i) p[i] = uint8_t(v[i]);
+}
+inline V load_u8(const uint8_t* p) { return V{float(p[0]), float(p[1]), float(p[2]), float(p[3])}; }
+/// Lanes i and i ^ H change places.
+template <int H>
+inline V swap_lanes(V v) {
+  if constexpr (H == 1) return V{v[1], v[0], v[3], v[2]};
+  return V{v[2], v[3], v[0], v[1]};
+}
+
+// Four int32 lanes of four bytes each.
+constexpr int kIntRows = 2;  // rows of an integer tile
+inline I int_zero() { return I{0, 0, 0, 0}; }
+inline I load_bytes(const uint8_t* p) {
+  I x;
+  __builtin_memcpy(&x, p, sizeof(x));
+  return x;
+}
+inline I broadcast_four(const uint8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return I{four, four, four, four};
+}
+inline I low_nibbles(I x) { return x & 0x0f0f0f0f; }
+inline I high_nibbles(I x) { return (x >> 4) & 0x0f0f0f0f; }
+inline V to_float(I x) { return V{float(x[0]), float(x[1]), float(x[2]), float(x[3])}; }
+inline I dot_q8(I acc, I a, I w) {
+  for (int i = 0; i < kLanes; ++i)
+    for (int byte = 0; byte < 32; byte += 8)
+      acc[i] += int32_t(uint8_t(a[i] >> byte)) * int32_t(int8_t(w[i] >> byte));
+  return acc;
+}
+inline I dot_q4(I acc, I a, I w) { return dot_q8(acc, a, w); }

@@ -2,24 +2,64 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <vector>
 
 #include "kernels/half.h"
+#include "kernels/reference/seq_matrix.h"
 
 namespace stamp {
 namespace {
 
-float weight_at(WeightView w, int64_t row, int64_t col) {
+/// Weight [row, col], whatever its type.
+double weight_at(WeightView w, int64_t row, int64_t col) {
   const int64_t i = row * w.cols + col;
+  const auto* bytes = static_cast<const uint8_t*>(w.data) + row / kPanel * w.panel_bytes();
+  const int64_t channel = row % kPanel;
   switch (w.dtype) {
+    case DType::kF32:
+      return static_cast<const float*>(w.data)[i];
     case DType::kF16:
       return f16_to_f32(static_cast<const uint16_t*>(w.data)[i]);
     case DType::kBF16:
       return bf16_to_f32(static_cast<const uint16_t*>(w.data)[i]);
-    case DType::kF32:
+    case DType::kQ8: {
+      const auto q = int8_t(bytes[col / 4 * 64 + channel * 4 + col % 4]);
+      return double(f16_to_f32(w.scale[row])) * double(q);
+    }
+    case DType::kQ4:
       break;
   }
-  return static_cast<const float*>(w.data)[i];
+  const uint8_t byte = bytes[col / 8 * 64 + channel * 4 + col % 4];
+  const int q = col % 8 < 4 ? byte & 15 : byte >> 4;
+  const int64_t group = (row / kPanel * w.groups() + col / w.group) * kPanel + channel;
+  return double(f16_to_f32(w.scale[group])) * (q - w.zero[group] / 16.0);
 }
+
+double value_at(const QuantMat& m, int64_t row, int64_t col) {
+  return double(m.scale[row]) * m.q[row * m.stride + col] + double(m.offset[row]);
+}
+
+/// One row of a coefficient page: value = scale * (q - zero / steps).
+struct KvRow {
+  KvRow(const std::byte* side, const KvSide& format, int64_t r)
+      : bits(format.row_bits(r)),
+        d(format.head_dim),
+        q(reinterpret_cast<const uint8_t*>(side) + format.row_offset(r)) {
+    uint16_t half;
+    std::memcpy(&half, side + KvSide::kScales + 2 * r, 2);
+    scale = f16_to_f32(half);
+    zero = double(uint8_t(side[KvSide::kZeros + r])) / zero_steps(bits);
+  }
+  double operator[](int64_t c) const {
+    const int code = bits > 4 ? q[c] : c < d / 2 ? q[c] & 15 : q[c - d / 2] >> 4;
+    return scale * (code - zero);
+  }
+  int bits;
+  int64_t d;
+  const uint8_t* q;
+  double scale, zero;
+};
 
 class ReferenceOps final : public Ops {
  public:
@@ -28,7 +68,7 @@ class ReferenceOps final : public Ops {
 
   void embed(Mat<float> out, std::span<const int32_t> ids, WeightView table) override {
     for (int64_t r = 0; r < out.rows; ++r)
-      for (int64_t c = 0; c < out.cols; ++c) out.row(r)[c] = weight_at(table, ids[size_t(r)], c);
+      for (int64_t c = 0; c < out.cols; ++c) out.row(r)[c] = float(weight_at(table, ids[size_t(r)], c));
   }
 
   void rms_norm(Mat<float> out, Mat<const float> in, std::span<const float> gain, float eps) override {
@@ -42,12 +82,52 @@ class ReferenceOps final : public Ops {
   }
 
   void linear(Mat<float> out, Mat<const float> in, WeightView weight, std::span<const float> bias) override {
-    for (int64_t r = 0; r < in.rows; ++r) {
-      for (int64_t n = 0; n < weight.rows; ++n) {
-        double sum = bias.empty() ? 0.0 : double(bias[size_t(n)]);
-        for (int64_t k = 0; k < weight.cols; ++k)
-          sum += double(in.row(r)[k]) * double(weight_at(weight, n, k));
-        out.row(r)[n] = float(sum);
+    multiply(out, in.rows, weight, bias, [&](int64_t r, int64_t k) { return double(in.row(r)[k]); });
+  }
+
+  void linear(Mat<float> out, const QuantMat& in, WeightView weight, std::span<const float> bias) override {
+    multiply(out, in.rows, weight, {}, [&](int64_t r, int64_t k) { return value_at(in, r, k); });
+    const SeqMatrix matrix(in.plan.transform, in.plan.levels);
+    for (const RowTile& tile : in.tiles)
+      if (tile.coded) matrix.apply(out.slice(tile.row, kBlock), out.slice(tile.row, kBlock), true);
+    for (int64_t r = 0; r < out.rows && !bias.empty(); ++r)
+      for (int64_t n = 0; n < out.cols; ++n) out.row(r)[n] += bias[size_t(n)];
+  }
+
+  void quantize(QuantMat& out, Mat<const float> in) override {
+    const SeqMatrix matrix(out.plan.transform, out.plan.levels);
+    for (const RowTile& tile : out.tiles) {
+      std::vector<float> rows(size_t(tile.count * in.cols));
+      const Mat<float> x{rows.data(), tile.count, in.cols, in.cols};
+      if (tile.coded) matrix.apply(x, in.slice(tile.row, kBlock), false);
+      else
+        for (int64_t r = 0; r < tile.count; ++r) std::copy_n(in.row(tile.row + r), in.cols, x.row(r));
+      for (int64_t r = 0; r < tile.count; ++r)
+        quantize_row(out, tile.row + r, x.row_span(r), tile.coded ? out.plan.bits(r) : kTokenBits);
+    }
+  }
+
+  void rotate(Mat<float> x, const RotationView& rotation, bool inverse) override {
+    const int64_t block = rotation.block, blocks = x.cols / block;
+    const auto sign = [&](int64_t c) {
+      return rotation.signs.empty() ? 1.0 : double(rotation.signs[size_t(c)]);
+    };
+    // Entry [to, from] of the whole matrix; (-1)^popcount is Sylvester's Hadamard matrix.
+    const auto entry = [&](int64_t to, int64_t from) {
+      const double h = (__builtin_popcountll(uint64_t(to % block & from % block)) % 2 != 0 ? -1 : 1) /
+                       std::sqrt(double(block));
+      const double mix = rotation.mix.empty()
+                             ? double(to / block == from / block)
+                             : double(rotation.mix[size_t(to / block * blocks + from / block)]);
+      return mix * h * sign(from);
+    };
+    for (int64_t r = 0; r < x.rows; ++r) {
+      const std::vector<float> in(x.row(r), x.row(r) + x.cols);
+      for (int64_t to = 0; to < x.cols; ++to) {
+        double sum = 0;
+        for (int64_t from = 0; from < x.cols; ++from)
+          sum += (inverse ? entry(from, to) : entry(to, from)) * double(in[size_t(from)]);
+        x.row(r)[to] = float(sum);
       }
     }
   }
@@ -81,6 +161,7 @@ class ReferenceOps final : public Ops {
   }
 
   void append_kv(KvPages kv, Mat<const float> k, Mat<const float> v, std::span<const RowRun> runs) override {
+    if (kv.format.coded) return append_coded(kv, k, v, runs);
     for (const RowRun& run : runs) {
       for (int64_t i = 0; i < run.count; ++i) {
         const int64_t position = run.position + i, slot = position % kBlock;
@@ -98,11 +179,17 @@ class ReferenceOps final : public Ops {
   void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
                  float scale) override {
     const int64_t d = kv.head_dim, heads = q.cols / d;
-    for (const RowRun& run : runs)
-      for (int64_t i = 0; i < run.count; ++i)
-        for (int64_t head = 0; head < heads; ++head)
-          attend(out.row(run.row + i) + head * d, q.row(run.row + i) + head * d, kv,
-                 head * kv.kv_heads / heads, run.pages, run.position + i + 1, scale);
+    for (const RowRun& run : runs) {
+      for (int64_t i = 0; i < run.count; ++i) {
+        for (int64_t head = 0; head < heads; ++head) {
+          float* target = out.row(run.row + i) + head * d;
+          const float* query = q.row(run.row + i) + head * d;
+          const int64_t kv_head = head * kv.kv_heads / heads, keys = run.position + i + 1;
+          if (kv.format.coded) attend_coded(target, query, kv, kv_head, run, keys, scale);
+          else attend(target, query, kv, kv_head, run.pages, keys, scale);
+        }
+      }
+    }
   }
 
   void token_logprobs(std::span<float> out, Mat<const float> logits,
@@ -117,6 +204,124 @@ class ReferenceOps final : public Ops {
   }
 
  private:
+  /// out = in weight^T + bias, in [r, k] as `value` tells.
+  template <class Value>
+  static void multiply(Mat<float> out, int64_t rows, WeightView weight, std::span<const float> bias,
+                       const Value& value) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t n = 0; n < weight.rows; ++n) {
+        double sum = bias.empty() ? 0.0 : double(bias[size_t(n)]);
+        for (int64_t k = 0; k < weight.cols; ++k) sum += value(r, k) * weight_at(weight, n, k);
+        out.row(r)[n] = float(sum);
+      }
+    }
+  }
+
+  static void quantize_row(QuantMat& out, int64_t r, std::span<const float> x, int bits) {
+    const auto [low, high] = std::minmax_element(x.begin(), x.end());
+    const float range = *high - *low, steps = float((1 << bits) - 1);
+    out.scale[r] = range / steps;
+    out.offset[r] = *low;
+    uint8_t* q = out.q + r * out.stride;
+    std::fill_n(q, out.stride, uint8_t{0});
+    const float factor = range > 0 ? steps / range : 0.0f;
+    for (size_t c = 0; c < x.size(); ++c)
+      q[c] = uint8_t(std::nearbyint(std::min((x[c] - *low) * factor, steps)));
+  }
+
+  static void append_coded(const KvPages& kv, Mat<const float> k, Mat<const float> v,
+                           std::span<const RowRun> runs) {
+    for (const RowRun& run : runs) {
+      const int64_t end = run.position + run.count;
+      for (int64_t page = run.position / kBlock; page * kBlock < end; ++page)
+        for (int64_t head = 0; head < kv.kv_heads; ++head)
+          for (int64_t value = 0; value < 2; ++value)
+            append_page(kv, value == 0 ? k : v, run, page, head, value);
+    }
+  }
+
+  static void append_page(const KvPages& kv, Mat<const float> x, const RowRun& run, int64_t page,
+                          int64_t head, int64_t value) {
+    const int64_t d = kv.head_dim, begin = page * kBlock;
+    const int64_t from = std::max(run.position, begin),
+                  to = std::min(run.position + run.count, begin + kBlock);
+    const Mat<const float> rows{x.row(run.row + from - run.position) + head * d, to - from, d, x.stride};
+    const int32_t id = run.pages[size_t(page)];
+    const bool seals = kv.format.seals(page) && to == begin + kBlock, whole = from == begin;
+    std::vector<float> tokens(size_t(kBlock * d));
+    const Mat<float> block{tokens.data(), kBlock, d, d};
+    if (!seals || !whole) {
+      std::byte* open = kv.open_part(id, head, value);
+      for (int64_t i = 0; i < rows.rows; ++i) write_row(open, kv.open_side(), from - begin + i, rows.row(i));
+      if (!seals) return;
+      for (int64_t i = 0; i < kBlock; ++i) {
+        const KvRow row(open, kv.open_side(), i);
+        for (int64_t c = 0; c < d; ++c) block.row(i)[c] = float(row[c]);
+      }
+    }
+    SeqMatrix(kv.format.plan.transform, kv.format.plan.levels).apply(block, whole ? rows : block, false);
+    for (int64_t i = 0; i < kBlock; ++i)
+      write_row(kv.sealed_part(id, head, value), kv.sealed_side(), i, block.row(i));
+  }
+
+  static void write_row(std::byte* side, const KvSide& format, int64_t r, const float* x) {
+    const int64_t d = format.head_dim;
+    const int bits = format.row_bits(r);
+    const float low = std::min(0.0f, *std::min_element(x, x + d)),
+                high = std::max(0.0f, *std::max_element(x, x + d));
+    const float steps = float((1 << bits) - 1), unit = float(zero_steps(bits));
+    const uint16_t half = f32_to_f16((high - low) / steps);
+    const float scale = f16_to_f32(half), inverse = scale > 0 ? 1.0f / scale : 0.0f;
+    const float zero = std::min(255.0f, std::nearbyint(-low * inverse * unit));
+    std::memcpy(side + KvSide::kScales + 2 * r, &half, 2);
+    side[KvSide::kZeros + r] = std::byte(uint8_t(zero));
+    auto* q = reinterpret_cast<uint8_t*>(side) + format.row_offset(r);
+    const auto code = [&](int64_t c) {
+      return uint8_t(std::nearbyint(std::clamp(x[c] * inverse + zero / unit, 0.0f, steps)));
+    };
+    for (int64_t c = 0; c < format.row_bytes(r); ++c)
+      q[c] = bits > 4 ? code(c) : uint8_t(code(c) | code(c + d / 2) << 4);
+  }
+
+  /// One query over the pages of one KV head: scores = L^-1 (K~ q), output = (L p)^T V~.
+  static void attend_coded(float* out, const float* q, const KvPages& kv, int64_t head, const RowRun& run,
+                           int64_t keys, float scale) {
+    const int64_t d = kv.head_dim, length = run.position + run.count;
+    const SeqMatrix matrix(kv.format.plan.transform, kv.format.plan.levels);
+    const auto sealed = [&](int64_t page) { return kv.format.seals(page) && (page + 1) * kBlock <= length; };
+    const auto row_of = [&](int64_t page, int64_t r, int64_t value) {
+      const int32_t id = run.pages[size_t(page)];
+      return sealed(page) ? KvRow(kv.sealed_part(id, head, value), kv.sealed_side(), r)
+                          : KvRow(kv.open_part(id, head, value), kv.open_side(), r);
+    };
+    const int64_t pages = (keys + kBlock - 1) / kBlock;
+    std::vector<double> p(size_t(pages * kBlock), -INFINITY);
+    for (int64_t page = 0; page < pages; ++page) {
+      double* scores = p.data() + page * kBlock;
+      const int64_t rows = std::min(kBlock, length - page * kBlock);
+      for (int64_t r = 0; r < rows; ++r) {
+        const KvRow key = row_of(page, r, 0);
+        scores[r] = 0;
+        for (int64_t c = 0; c < d; ++c) scores[r] += double(q[c]) * double(scale) * key[c];
+      }
+      if (sealed(page)) matrix.apply(scores, true);
+    }
+    std::fill(p.begin() + keys, p.end(), -INFINITY);
+    const double top = *std::max_element(p.begin(), p.end());
+    double sum = 0;
+    for (double& x : p) sum += x = std::exp(x - top);
+    std::vector<double> total(size_t(d), 0.0);
+    for (int64_t page = 0; page < pages; ++page) {
+      double* weights = p.data() + page * kBlock;
+      if (sealed(page)) matrix.apply(weights, false);
+      for (int64_t r = 0; r < std::min(kBlock, length - page * kBlock); ++r) {
+        const KvRow value = row_of(page, r, 1);
+        for (int64_t c = 0; c < d; ++c) total[size_t(c)] += weights[r] * value[c];
+      }
+    }
+    for (int64_t c = 0; c < d; ++c) out[c] = float(total[size_t(c)] / sum);
+  }
+
   /// One query over `keys` positions of one KV head.
   void attend(float* out, const float* q, const KvPages& kv, int64_t head, std::span<const int32_t> pages,
               int64_t keys, float scale) {

@@ -141,17 +141,19 @@ TEST_P(OpsTest, RopeTurnsEachPairByItsAngle) {
   }
 }
 
-/// A cache of `pages` pages and the block table that visits them in `order`.
+/// A float cache of one layer whose sequence visits the pages in `order`.
 struct Cache {
-  Cache(int64_t kv_heads, int64_t head_dim, std::vector<int32_t> order)
-      : storage(int64_t(order.size()) * KvPages::layer_floats(kv_heads, head_dim)), table(std::move(order)) {
-    for (size_t i = 0; i < table.size(); ++i)
-      bases.push_back(storage.data() + int64_t(i) * KvPages::layer_floats(kv_heads, head_dim));
-    view = {bases, 0, kv_heads, head_dim};
+  Cache(int64_t kv_heads, int64_t head_dim, std::vector<int32_t> order) : table(std::move(order)) {
+    view = {
+        .open = {}, .sealed = {}, .layer_index = 0, .kv_heads = kv_heads, .head_dim = head_dim, .format = {}};
+    storage = Buffer<std::byte>(int64_t(table.size()) * view.open_layer_bytes());
+    for (int64_t i = 0; i < int64_t(table.size()); ++i)
+      bases.push_back(storage.data() + i * view.open_layer_bytes());
+    view.open = bases;
   }
-  Buffer<float> storage;
-  std::vector<float*> bases;
   std::vector<int32_t> table;
+  Buffer<std::byte> storage;
+  std::vector<std::byte*> bases;
   KvPages view;
 };
 

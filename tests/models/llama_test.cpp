@@ -33,18 +33,18 @@ struct TinyLlama {
   TinyLlama(const std::string& name, Ops& ops, int64_t max_rows)
       : config(ModelConfig::load(golden::kTinyModels / name)),
         weights(ModelWeights::load(golden::kTinyModels / name, config)),
-        llama(config, weights, ops, max_rows) {
+        llama(config, weights, exact, ops, max_rows) {
     for (int64_t number : tiny()["numbers"]) tokens.push_back(int32_t(number % config.vocab_size));
   }
 
   /// Logits [count, vocab] of a new sequence of the first tokens, `chunk` rows a forward pass.
   std::vector<float> run(int64_t chunk, int64_t count = 400) {
-    KvCache cache(config, count);
+    KvCache cache(config, {}, count);
     PageTable pages(cache);
     std::vector<float> logits(size_t(count * config.vocab_size));
     for (int64_t begin = 0; begin < count; begin += chunk) {
       const int64_t rows = std::min(chunk, count - begin);
-      pages.resize(begin + rows);
+      pages.grow(begin + rows);
       std::vector<int32_t> wanted(static_cast<size_t>(rows));
       std::iota(wanted.begin(), wanted.end(), 0);
       const RowRun run{.row = 0, .count = rows, .position = begin, .pages = pages.pages()};
@@ -63,6 +63,7 @@ struct TinyLlama {
 
   ModelConfig config;
   ModelWeights weights;
+  Recipe exact;
   Llama llama;
   std::vector<int32_t> tokens;
 };
@@ -127,13 +128,13 @@ TEST_P(LlamaTest, SequencesInOneBatchGiveTheBitsOfEachAlone) {
     // batch.
     const int64_t vocab = model.config.vocab_size;
     const std::vector<int64_t> starts{0, 70, 129};
-    KvCache cache(model.config, 400, 7);
+    KvCache cache(model.config, {}, 400, 7);
     PageTable a(cache), b(cache), c(cache);
     PageTable* const tables[] = {&a, &b, &c};
     std::vector<int32_t> tokens, wanted;
     std::vector<RowRun> runs;
     for (size_t i = 0; i < starts.size(); ++i) {
-      tables[i]->resize(starts[i] + 5);
+      tables[i]->grow(starts[i] + 5);
       const RowRun before{.row = 0, .count = starts[i], .position = 0, .pages = tables[i]->pages()};
       if (starts[i] > 0)
         model.llama.forward({.tokens = std::span(model.tokens).first(size_t(starts[i])),

@@ -1,0 +1,18 @@
+#if defined(__x86_64__)
+#include "kernels/cpu/kernels.h"
+
+#include <immintrin.h>
+
+namespace stamp {
+namespace isa_avx512vnni {
+namespace isa = isa_avx512vnni;
+constexpr const char* kName = "avx512vnni";
+#include "kernels/cpu/vec_avx512.h"
+
+#include "kernels/cpu/kernels.inl"
+}  // namespace isa_avx512vnni
+
+const CpuKernels& avx512vnni_kernels() { return isa_avx512vnni::kKernels; }
+
+}  // namespace stamp
+#endif  // __x86_64__

@@ -1,0 +1,93 @@
+// Rows of a coefficient page (KvSide): quantising them, and unpacking them to whole numbers.
+
+inline float half_bits_to_float(uint16_t h) {
+  float x[kLanes];
+  store(x, load_f16_n(&h, 1));
+  return x[0];
+}
+
+/// The nearest binary16 to x >= 0, largest finite at most.
+inline uint16_t to_half_bits(float x) {
+  if (!(x < 65504.0f)) return 0x7bff;
+  if (x < 0x1p-14f) return uint16_t(__builtin_rintf(x * 0x1p24f));  // subnormal, or the first normal
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, 4);
+  bits += 0xfffu + ((bits >> 13) & 1u);
+  return uint16_t((bits >> 13) - (112u << 10));
+}
+
+/// Writes row r of a side. Zero lies inside the row's range, so that a zero point is a byte.
+void kv_write_row(std::byte* side, const KvSide& format, int64_t r, const float* x) {
+  const int64_t d = format.head_dim;
+  const int bits = format.row_bits(r);
+  V low = set1(0.0f), high = set1(0.0f);
+  for_lanes(d, [&](int64_t i, int64_t live) {
+    const V v = load_some(x + i, live);
+    low = min(low, keep_first(v, live, 0.0f));
+    high = max(high, keep_first(v, live, 0.0f));
+  });
+  const float minimum = -reduce_max(sub(set1(0.0f), low)), maximum = reduce_max(high);
+  const float steps = float((1 << bits) - 1), zero_unit = float(zero_steps(bits));
+  const uint16_t half = to_half_bits((maximum - minimum) / steps);
+  const float scale = half_bits_to_float(half), inverse = scale > 0 ? 1.0f / scale : 0.0f;
+  float zero = __builtin_rintf(-minimum * inverse * zero_unit);
+  zero = zero < 255.0f ? zero : 255.0f;
+  __builtin_memcpy(side + KvSide::kScales + 2 * r, &half, 2);
+  side[KvSide::kZeros + r] = std::byte(uint8_t(zero));
+
+  const V factor = set1(inverse), shift = set1(zero / zero_unit), top = set1(steps), bottom = set1(0.0f);
+  uint8_t* q = reinterpret_cast<uint8_t*>(side + format.row_offset(r));
+  uint8_t bytes[kLanes], upper[kLanes];
+  const auto coded = [&](int64_t i, int64_t live) {
+    return min(max(add(mul(load_some(x + i, live), factor), shift), bottom), top);
+  };
+  if (bits > 4) {
+    for_lanes(d, [&](int64_t i, int64_t live) {
+      store_u8(bytes, coded(i, live));
+      __builtin_memcpy(q + i, bytes, size_t(live));
+    });
+  } else {
+    for_lanes(d / 2, [&](int64_t i, int64_t live) {
+      store_u8(bytes, coded(i, live));
+      store_u8(upper, coded(d / 2 + i, live));
+      for (int64_t j = 0; j < live; ++j) q[i + j] = uint8_t(bytes[j] | upper[j] << 4);
+    });
+  }
+}
+
+/// out [kBlock, head_dim] = the q of rows [0, rows) as floats; scale, offset [kBlock]: value = scale * q +
+/// offset.
+void kv_unpack(float* out, float* scale, float* offset, const std::byte* side, const KvSide& format,
+               int64_t rows) {
+  const int64_t d = format.head_dim;
+  for (int64_t r = 0; r < rows; ++r) {
+    uint16_t half;
+    __builtin_memcpy(&half, side + KvSide::kScales + 2 * r, 2);
+    scale[r] = half_bits_to_float(half);
+    offset[r] = -scale[r] * float(uint8_t(side[KvSide::kZeros + r])) / float(zero_steps(format.row_bits(r)));
+    const auto* q = reinterpret_cast<const uint8_t*>(side + format.row_offset(r));
+    float* x = out + r * d;
+    if (format.row_bits(r) > 4) {
+      for_lanes(d, [&](int64_t i, int64_t live) {
+        uint8_t some[kLanes] = {};
+        if (live < kLanes) __builtin_memcpy(some, q + i, size_t(live));
+        store_some(x + i, load_u8(live < kLanes ? some : q + i), live);
+      });
+    } else {
+      for_lanes(d / 2, [&](int64_t i, int64_t live) {
+        uint8_t low[kLanes] = {}, high[kLanes] = {};
+        for (int64_t j = 0; j < live; ++j) low[j] = q[i + j] & 15, high[j] = q[i + j] >> 4;
+        store_some(x + i, load_u8(low), live);
+        store_some(x + d / 2 + i, load_u8(high), live);
+      });
+    }
+  }
+}
+
+/// Seals 64 rows of floats [kBlock, head_dim]: transform, then the bit plan. `scratch` as long as the block.
+void kv_seal(std::byte* side, const KvSide& format, const float* x, int64_t ldx, SeqTransform kind,
+             int levels, float* scratch) {
+  const int64_t d = format.head_dim;
+  transform(scratch, d, x, ldx, d, kind, levels, false);
+  for (int64_t r = 0; r < kBlock; ++r) kv_write_row(side, format, r, scratch + r * d);
+}

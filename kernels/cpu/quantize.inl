@@ -1,0 +1,76 @@
+// Quantising rows, and Hadamard rotations of channels.
+
+/// q = round((x - min) * levels / (max - min)) with the row's own extremes; zeros fill q up to `padded`.
+void quantize_row(uint8_t* q, float* scale, float* offset, const float* x, int64_t n, int64_t padded,
+                  int bits) {
+  V low = set1(x[0]), high = low;
+  for_lanes(n, [&](int64_t i, int64_t live) {
+    const V v = keep_first(load_some(x + i, live), live, x[0]);
+    low = min(low, v);
+    high = max(high, v);
+  });
+  const float minimum = -reduce_max(sub(set1(0.0f), low)), range = reduce_max(high) - minimum;
+  const float steps = float((1 << bits) - 1);
+  const V base = set1(minimum), factor = set1(range > 0 ? steps / range : 0.0f), top = set1(steps);
+  *scale = range / steps;
+  *offset = minimum;
+  for_lanes(n, [&](int64_t i, int64_t live) {
+    const V v = min(mul(sub(load_some(x + i, live), base), factor), top);
+    if (live == kLanes) return store_u8(q + i, v);
+    uint8_t last[kLanes];
+    store_u8(last, v);
+    __builtin_memcpy(q + i, last, size_t(live));
+  });
+  __builtin_memset(q + n, 0, size_t(padded - n));
+}
+
+/// sums[g] = sum of q over group g
+void group_sums(float* sums, const uint8_t* q, int64_t groups, int64_t group) {
+  for (int64_t g = 0; g < groups; ++g) {
+    int32_t sum = 0;
+    for (int64_t i = 0; i < group; ++i) sum += q[g * group + i];
+    sums[g] = float(sum);
+  }
+}
+
+/// x = scale * q + offset
+void dequantize_row(float* x, const uint8_t* q, int64_t n, float scale, float offset) {
+  const V s = set1(scale), o = set1(offset);
+  for_lanes(n, [&](int64_t i, int64_t live) {
+    uint8_t some[kLanes] = {};
+    if (live < kLanes) __builtin_memcpy(some, q + i, size_t(live));
+    store_some(x + i, add(mul(load_u8(live < kLanes ? some : q + i), s), o), live);
+  });
+}
+
+/// The butterfly inside a register, from stage H on: lanes i and i ^ H become their sum and difference.
+template <int H>
+inline V lane_stages(V x) {
+  if constexpr (H == kLanes) {
+    return x;
+  } else {
+    float sign[kLanes];
+    for (int i = 0; i < kLanes; ++i) sign[i] = (i & H) != 0 ? -1.0f : 1.0f;
+    return lane_stages<2 * H>(add(mul(load(sign), x), swap_lanes<H>(x)));
+  }
+}
+
+/// x = scale * H x in place, n a power of two, H Sylvester's matrix of +-1.
+void hadamard(float* x, int64_t n, float scale) {
+  int64_t h = 1;
+  if (n >= kLanes) {
+    for (int64_t i = 0; i < n; i += kLanes) store(x + i, mul(lane_stages<1>(load(x + i)), set1(scale)));
+    h = kLanes;
+  } else {
+    for (int64_t i = 0; i < n; ++i) x[i] *= scale;
+  }
+  for (; h < n; h *= 2) {
+    for (int64_t i = 0; i < n; i += 2 * h) {
+      for_lanes(h, [&](int64_t j, int64_t live) {
+        const V a = load_some(x + i + j, live), b = load_some(x + i + j + h, live);
+        store_some(x + i + j, add(a, b), live);
+        store_some(x + i + j + h, sub(a, b), live);
+      });
+    }
+  }
+}

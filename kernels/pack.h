@@ -1,0 +1,30 @@
+#pragma once
+#include <cstdint>
+#include <span>
+
+#include "kernels/buffer.h"
+#include "kernels/views.h"
+
+namespace stamp {
+
+/// A quantised weight that owns its panels.
+struct PackedWeight {
+  Buffer<uint8_t> data, zero;
+  Buffer<uint16_t> scale;
+  Buffer<float> sum;
+  WeightView view;
+};
+
+/// Empty panels of a [rows, cols] weight: every code zero, every scale zero. `group` is for kQ4 alone.
+PackedWeight make_packed(DType dtype, int64_t rows, int64_t cols, int64_t group);
+
+/// Writes row `row`: its codes [cols] (kQ8: -127..127; kQ4: 0..15), binary16 scales and zeros [groups] (kQ4,
+/// in sixteenths of a step), and the sum of its values. Rows are independent: threads may write different
+/// ones.
+void pack_row(PackedWeight& weight, int64_t row, std::span<const int8_t> codes,
+              std::span<const uint16_t> scale, std::span<const uint8_t> zero);
+
+/// The float values of a row: what every operation computes with.
+void unpack_row(const WeightView& weight, int64_t row, std::span<float> values);
+
+}  // namespace stamp

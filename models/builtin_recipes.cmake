@@ -1,0 +1,13 @@
+# Writes OUT, the definition of kBuiltinRecipes, from the recipes in DIRECTORY (cmake -DOUT=... -DDIRECTORY=... -P).
+file(GLOB FILES ${DIRECTORY}/*.json)
+list(REMOVE_ITEM FILES ${DIRECTORY}/serve.json)
+set(text "#include \"models/builtin_recipes.h\"\n\nnamespace stamp {\nnamespace {\n\n")
+string(APPEND text "constexpr std::pair<std::string_view, std::string_view> kTexts[] = {\n")
+foreach(file ${FILES})
+  get_filename_component(name ${file} NAME_WE)
+  file(READ ${file} json)
+  string(APPEND text "    {\"${name}\", R\"json(${json})json\"},\n")
+endforeach()
+string(APPEND text "};\n\n}  // namespace\n\n")
+string(APPEND text "const std::span<const std::pair<std::string_view, std::string_view>> kBuiltinRecipes(kTexts);\n\n}  // namespace stamp\n")
+file(WRITE ${OUT} "${text}")

@@ -1,0 +1,180 @@
+// Preparation: rotations change nothing, quantised weights are near the originals, threads change no bit.
+#include "models/prepare/prepare.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <numeric>
+
+#include "engine/kv_cache.h"
+#include "kernels/half.h"
+#include "models/llama.h"
+#include "models/prepare/gptq.h"
+#include "models/prepare/quantize.h"
+#include "tests/kernels/nmse.h"
+
+namespace stamp {
+namespace {
+
+const std::filesystem::path kTiny = std::filesystem::path(STAMP_TEST_DATA_DIR) / "tiny";
+
+std::vector<std::string> models() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(kTiny))
+    names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// Logits of 150 tokens of a model under a recipe.
+std::vector<float> logits_of(const std::string& name, const Recipe& recipe, Ops& ops, int64_t chunk = 128) {
+  const ModelConfig config = ModelConfig::load(kTiny / name);
+  ModelWeights weights = ModelWeights::load(kTiny / name, config);
+  if (!recipe.keeps_weights()) weights = prepare_weights(config, weights, recipe, {.ops = &ops});
+  Llama llama(config, weights, recipe, ops, chunk);
+  constexpr int64_t kTokens = 150;
+  KvCache cache(config, {.coded = recipe.kv.quantised, .plan = recipe.kv.plan}, kTokens);
+  PageTable pages(cache);
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < kTokens; ++i) tokens.push_back(int32_t((i * 7919 + 31) % config.vocab_size));
+  std::vector<float> logits(size_t(kTokens * config.vocab_size));
+  for (int64_t begin = 0; begin < kTokens; begin += chunk) {
+    const int64_t rows = std::min(chunk, kTokens - begin);
+    pages.grow(begin + rows);
+    std::vector<int32_t> wanted(static_cast<size_t>(rows));
+    std::iota(wanted.begin(), wanted.end(), 0);
+    const RowRun run{.row = 0, .count = rows, .position = begin, .pages = pages.pages()};
+    llama.forward({.tokens = std::span(tokens).subspan(size_t(begin), size_t(rows)),
+                   .runs = {&run, 1},
+                   .logit_rows = wanted},
+                  cache.view(),
+                  {logits.data() + begin * config.vocab_size, rows, config.vocab_size, config.vocab_size});
+    pages.settle();
+  }
+  return logits;
+}
+
+Recipe rotated() {
+  Recipe recipe;
+  recipe.name = "rotated";
+  recipe.rotation = {.residual = true, .head = true, .down = true, .seed = 3};
+  return recipe;
+}
+
+TEST(Preparation, RotationsLeaveTheLogitsOfEveryVariant) {
+  const auto ops = make_ops({}, 2);
+  for (const std::string& name : models())
+    EXPECT_LE(nmse(logits_of(name, rotated(), *ops), logits_of(name, Recipe(), *ops)), 1e-9) << name;
+}
+
+TEST(Preparation, EightBitsAreCloseAndFourBitsCloserWithGptqThanWithoutIt) {
+  const auto ops = make_ops({}, 2);
+  const std::string name = models().front();
+  const auto exact = logits_of(name, Recipe(), *ops);
+  Recipe eight = rotated();
+  eight.weights = {.bits = 8, .head_bits = 8};
+  eight.activations = {.quantised = true, .plan = {}};
+  eight.kv = {.quantised = true, .plan = {}};
+  EXPECT_LE(nmse(logits_of(name, eight, *ops), exact), 0.01);
+  Recipe four = rotated();
+  four.weights = {.bits = 4, .group = 32, .head_bits = 8};
+  const double nearest = nmse(logits_of(name, four, *ops), exact);
+  four.weights.gptq = true;
+  EXPECT_LT(nmse(logits_of(name, four, *ops), exact), nearest);
+}
+
+TEST(Preparation, LogitsDoNotDependOnThreadsOrChunks) {
+  const std::string name = models().front();
+  Recipe recipe = Recipe::load("w4a4kv4-stamp");
+  recipe.weights.gptq = true;
+  for (const std::string& isa : available_ops()) {
+    if (isa == "reference" || isa == "scalar") continue;  // the same code, slowly
+    const auto one = make_ops(isa, 1), three = make_ops(isa, 3);
+    const auto whole = logits_of(name, recipe, *one, 192);
+    for (int64_t chunk : {64, 128}) {
+      const auto other = logits_of(name, recipe, *three, chunk);
+      EXPECT_EQ(0, std::memcmp(other.data(), whole.data(), whole.size() * sizeof(float)))
+          << isa << " " << chunk;
+    }
+  }
+}
+
+TEST(Rotation, IsOrthogonalForSizesThatAreNoPowersOfTwo) {
+  for (int64_t dim : {576, 1536, 40, 36, 7, 1, 11008}) {
+    const Rotation rotation = Rotation::random(dim, 5);
+    std::vector<double> x(static_cast<size_t>(dim));
+    for (size_t i = 0; i < x.size(); ++i) x[i] = 0.1 + std::sin(double(i) * 1.7) + (i == 3 ? 40 : 0);
+    const std::vector<double> before = x;
+    rotation.apply(x);
+    double square = 0, square_before = 0, peak = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      square += x[i] * x[i], square_before += before[i] * before[i];
+      peak = std::max(peak, std::fabs(x[i]));
+    }
+    EXPECT_NEAR(square / square_before, 1, 1e-6) << dim;
+    if (dim > 30) {
+      EXPECT_LT(peak, 25) << dim;  // the outlier is spread
+    }
+  }
+}
+
+TEST(GroupGrid, ClippingNeverLosesToTheFullRange) {
+  std::vector<double> weights;
+  for (int i = 0; i < 64; ++i) weights.push_back(std::sin(i * 2.3) * 0.1);
+  weights[7] = 1.5;
+  for (bool symmetric : {false, true}) {
+    const GroupGrid grid = GroupGrid::fit(weights, {}, symmetric);
+    double error = 0, full = 0;
+    const double step = symmetric ? 1.5 / 7 : 1.6 / 15;
+    for (double w : weights) {
+      error += std::pow(grid.value(grid.code(w)) - w, 2);
+      full += std::pow(std::nearbyint(w / step) * step - w, 2);
+    }
+    EXPECT_LE(error, full * 1.05) << symmetric;
+  }
+}
+
+TEST(Gptq, BeatsRoundingOnCorrelatedInputs) {
+  constexpr int64_t kIn = 96, kOut = 40, kTokens = 512;
+  std::vector<float> x(size_t(kTokens * kIn));
+  uint64_t state = 1;
+  const auto next = [&] {
+    return float(int64_t((state = state * 6364136223846793005u + 1442695040888963407u) >> 40) - (1 << 23)) /
+           float(1 << 23);
+  };
+  for (int64_t t = 0; t < kTokens; ++t) {
+    const float common = 3 * next();
+    for (int64_t c = 0; c < kIn; ++c) x[size_t(t * kIn + c)] = common * float(1 + c % 5) + next();
+  }
+  DenseMatrix w{kOut, kIn, {}};
+  for (int64_t i = 0; i < kOut * kIn; ++i) w.values.push_back(double(next()));
+  Hessian hessian(kIn);
+  hessian.add(x.data(), kTokens);
+  ThreadPool pool(2), one(1);
+  const auto error_of = [&](const PackedWeight& q) {
+    std::vector<float> row(static_cast<size_t>(kIn));
+    double error = 0;
+    for (int64_t r = 0; r < kOut; ++r) {
+      unpack_row(q.view, r, row);
+      for (int64_t t = 0; t < kTokens; ++t) {
+        double difference = 0;
+        for (int64_t c = 0; c < kIn; ++c)
+          difference += (double(row[size_t(c)]) - w.row(r)[c]) * double(x[size_t(t * kIn + c)]);
+        error += difference * difference;
+      }
+    }
+    return error;
+  };
+  for (int bits : {4, 8}) {
+    const GptqPlan plan = GptqPlan::from(hessian);
+    const PackedWeight gptq = quantize_gptq(w, plan, bits, 32, false, pool),
+                       alone = quantize_gptq(w, plan, bits, 32, false, one);
+    EXPECT_LT(error_of(gptq), 0.5 * error_of(quantize_nearest(w, bits, 32, false, pool))) << bits;
+    EXPECT_EQ(0, std::memcmp(gptq.data.data(), alone.data.data(), size_t(gptq.data.size()))) << bits;
+  }
+}
+
+}  // namespace
+}  // namespace stamp
