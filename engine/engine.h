@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "engine/kv_cache.h"
 #include "kernels/ops.h"
@@ -23,7 +24,8 @@ struct EngineOptions {
   std::string device = "auto";    // auto, cpu or cuda
   int threads = 0;                // <= 0: one per available core
   int64_t context = 0;            // tokens the cache can hold; 0: what the model was trained for
-  int64_t prefill_chunk = 256;    // rows of a forward pass; a multiple of kBlock
+  bool map_weights = false;       // leave them in the mapped file instead of moving them to huge pages
+  int64_t prefill_chunk = 512;    // rows of a forward pass; a multiple of kBlock
   std::string ops{};              // operations by name; empty: STAMP_FORCE_OPS or the best
   std::function<void(int64_t done, int64_t total)> prepare_progress{};  // while weights are quantised at load
   uint64_t page_shuffle = 0;                                            // see KvCache
@@ -35,6 +37,8 @@ class Engine {
  public:
   /// Throws InputError for anything wrong with the options or the files.
   explicit Engine(const EngineOptions& options);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
 
   const EngineOptions& options() const { return options_; }
   const ModelConfig& config() const { return config_; }
@@ -72,6 +76,7 @@ class Engine {
   bool codes_activations_ = false;
   int64_t context_ = 0;
   double load_seconds_ = 0;
+  std::jthread mover_;  // of the weights to huge pages, while the engine already works; joined first
 };
 
 }  // namespace stamp

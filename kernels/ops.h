@@ -30,14 +30,23 @@ class Ops {
   /// out = in / sqrt(mean(in^2) + eps) * gain         out, in [tokens, dim] (may be the same), gain [dim]
   virtual void rms_norm(Mat<float> out, Mat<const float> in, std::span<const float> gain, float eps) = 0;
 
-  /// out = in weight^T + bias                         out [tokens, n], in [tokens, k], weight [n, k], bias
-  /// [n] or empty. Quantised weights are used at their float values.
-  virtual void linear(Mat<float> out, Mat<const float> in, WeightView weight,
-                      std::span<const float> bias) = 0;
+  /// out = in weight^T + bias, for all products of one input, whose weights have one type and group size.
+  /// Quantised weights are used at their float values.     in [tokens, k]
+  virtual void linear(std::span<const Product> products, Mat<const float> in) = 0;
 
-  /// out = L^-1 (in weight^T) + bias, L where a tile is coded: integer products where the weight is
+  /// out = L^-1 (in weight^T) + bias, L where a tile is coded: integer products where the weights are
   /// quantised, too. The sums are exact; what rounds is their scaling, once a group of input channels.
-  virtual void linear(Mat<float> out, const QuantMat& in, WeightView weight, std::span<const float> bias) = 0;
+  virtual void linear(std::span<const Product> products, const QuantMat& in) = 0;
+
+  /// One product.
+  void linear(Mat<float> out, Mat<const float> in, const WeightView& weight, std::span<const float> bias) {
+    const Product product{out, weight, bias};
+    linear({&product, 1}, in);
+  }
+  void linear(Mat<float> out, const QuantMat& in, const WeightView& weight, std::span<const float> bias) {
+    const Product product{out, weight, bias};
+    linear({&product, 1}, in);
+  }
 
   /// Activations as integers under out.plan, over out.tiles: coded tiles are transformed along the sequence
   /// and get the plan's bits row by row, other tokens kTokenBits.     in [tokens, k]

@@ -60,6 +60,13 @@ struct WeightView {
   int64_t panel_bytes() const { return padded_cols() * kPanel / (dtype == DType::kQ4 ? 2 : 1); }
 };
 
+/// One of the products of a common input: out = in weight^T + bias.
+struct Product {
+  Mat<float> out;               // [tokens, n]
+  WeightView weight;            // [n, k]
+  std::span<const float> bias;  // [n] or empty
+};
+
 /// Consecutive tokens of one sequence inside a batch: rows [row, row + count) of every activation matrix hold
 /// the positions [position, position + count). `pages[i]` is the page with the positions [64i, 64i + 64).
 struct RowRun {

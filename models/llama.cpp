@@ -66,9 +66,8 @@ void Llama::forward_layer(const LayerWeights& layer, int64_t index, const KvPage
   // x += o(attention(rope(q), rope(k), v)),  q, k, v = linear(norm(x))
   ops_.rms_norm(normed, x, layer.input_norm, eps);
   const Input attention_input = input(normed, index, Site::kAttention);
-  linear(q, attention_input, layer.q, layer.q_bias);
-  linear(k, attention_input, layer.k, layer.k_bias);
-  linear(v, attention_input, layer.v, layer.v_bias);
+  linear({{q, layer.q, layer.q_bias}, {k, layer.k, layer.k_bias}, {v, layer.v, layer.v_bias}},
+         attention_input);
   ops_.rope(q, cos, sin);
   ops_.rope(k, cos, sin);
   rotate(q, weights_.head_rotation);
@@ -76,17 +75,16 @@ void Llama::forward_layer(const LayerWeights& layer, int64_t index, const KvPage
   if (observer_.cache) observer_.cache(index, k, v);
   ops_.append_kv(kv, k, v, batch.runs);
   ops_.attention(attended, q, kv, batch.runs, scale);
-  linear(projected, input(attended, index, Site::kAttended), layer.o, layer.o_bias);
+  linear({{projected, layer.o, layer.o_bias}}, input(attended, index, Site::kAttended));
   ops_.add(x, projected);
 
   // x += down(silu(gate(y)) * up(y)),  y = norm(x)
   ops_.rms_norm(normed, x, layer.post_attention_norm, eps);
   const Input feed_forward_input = input(normed, index, Site::kFeedForward);
-  linear(gate, feed_forward_input, layer.gate, layer.gate_bias);
-  linear(up, feed_forward_input, layer.up, layer.up_bias);
+  linear({{gate, layer.gate, layer.gate_bias}, {up, layer.up, layer.up_bias}}, feed_forward_input);
   ops_.silu_mul(gate, up);
   rotate(gate, weights_.down_rotation);
-  linear(projected, input(gate, index, Site::kGated), layer.down, layer.down_bias);
+  linear({{projected, layer.down, layer.down_bias}}, input(gate, index, Site::kGated));
   ops_.add(x, projected);
 }
 
@@ -104,7 +102,8 @@ void Llama::head(const Batch& batch, Mat<float> logits) {
   for (int64_t row = 0; row < normed.rows; row += kBlock)
     head_tiles_.push_back({row, std::min(kBlock, normed.rows - row), false});
   const bool integers = recipe_.activations.quantised && is_quantised(weights_.lm_head.dtype);
-  linear(logits, integers ? quantised(normed, BitPlan{}, head_tiles_) : Input{normed}, weights_.lm_head, {});
+  linear({{logits, weights_.lm_head, {}}},
+         integers ? quantised(normed, BitPlan{}, head_tiles_) : Input{normed});
 }
 
 Llama::Input Llama::input(Mat<const float> values, int64_t layer, Site site) {
@@ -130,9 +129,9 @@ Llama::Input Llama::quantised(Mat<const float> values, const BitPlan& plan, std:
   return {values, &quantised_};
 }
 
-void Llama::linear(Mat<float> out, const Input& in, const WeightView& weight, std::span<const float> bias) {
-  if (in.quantised != nullptr) ops_.linear(out, *in.quantised, weight, bias);
-  else ops_.linear(out, in.values, weight, bias);
+void Llama::linear(std::initializer_list<Product> products, const Input& in) {
+  if (in.quantised != nullptr) ops_.linear({products.begin(), products.size()}, *in.quantised);
+  else ops_.linear({products.begin(), products.size()}, in.values);
 }
 
 void Llama::rotate(Mat<float> x, const Rotation& rotation, bool inverse) {

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <span>
 #include <vector>
 
@@ -56,7 +57,7 @@ class Llama {
  private:
   Input input(Mat<const float> values, int64_t layer, Site site);
   Input quantised(Mat<const float> values, const BitPlan& plan, std::span<const RowTile> tiles);
-  void linear(Mat<float> out, const Input& in, const WeightView& weight, std::span<const float> bias);
+  void linear(std::initializer_list<Product> products, const Input& in);
   void rotate(Mat<float> x, const Rotation& rotation, bool inverse = false);
   void head(const Batch& batch, Mat<float> logits);
 

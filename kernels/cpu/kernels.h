@@ -71,13 +71,15 @@ struct DctTable {
 };
 extern const DctTable kDct;
 
+constexpr int64_t kPackPad = 16;  // floats after each chain of a packed matrix
+
 /// One instruction set's bodies: serial, on raw pointers. Files built for an instruction set must not share
 /// inline functions with the rest of the program (the linker would keep one copy, maybe theirs), hence the
 /// table of plain functions. CpuOps adds views, blocking and threads.
 struct CpuKernels {
   const char* name;
-  int64_t few_rows;  // up to here `linear` reads weights in their stored type; above, widen a panel first
-  int64_t col_tile;  // panels should be multiples of this
+  int64_t few_rows;                     // up to here `linear` is the faster, above `linear_packed`
+  int64_t tile_rows, tile_cols, lanes;  // of linear_packed
 
   /// dst[0, n) = float(src[0, n))
   void (*widen)(float* dst, const void* src, DType dtype, int64_t n);
@@ -86,6 +88,12 @@ struct CpuKernels {
   /// cols.
   void (*linear)(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const void* w,
                  DType dtype, int64_t ldw, int64_t cols, int64_t k, const float* bias);
+  /// The same bits for at most tile_rows rows and tile_cols columns, packed before into lanes *
+  /// (divide_up(k, lanes) * tile_rows (tile_cols) + kPackPad) floats.
+  void (*linear_packed)(float* out, int64_t ldo, int64_t rows, int64_t cols, const float* packed_rows,
+                        const float* packed_cols, int64_t k, const float* bias);
+  void (*pack_rows)(float* packed, const float* in, int64_t ldi, int64_t rows, int64_t k);
+  void (*pack_cols)(float* packed, const void* w, DType dtype, int64_t ldw, int64_t cols, int64_t k);
   void (*rms_norm)(float* out, const float* in, const float* gain, int64_t n, float eps);
   /// x [heads, head_dim]; cos, sin [head_dim / 2]
   void (*rope)(float* x, int64_t heads, int64_t head_dim, const float* cos, const float* sin);

@@ -1,116 +1,6 @@
 // Bodies of CpuKernels over the vector type V of the including file (vec_*.h). Included once per instruction
 // set, inside a namespace of its own.
 
-// ---- linear -----------------------------------------------------------------------------------------------
-
-struct F32Weights {
-  using T = float;
-  static V load(const T* p) { return isa::load(p); }
-  static V load_n(const T* p, int64_t n) { return isa::load_n(p, n); }
-};
-struct F16Weights {
-  using T = uint16_t;
-  static V load(const T* p) { return load_f16(p); }
-  static V load_n(const T* p, int64_t n) { return load_f16_n(p, n); }
-};
-struct Bf16Weights {
-  using T = uint16_t;
-  static V load(const T* p) { return load_bf16(p); }
-  static V load_n(const T* p, int64_t n) { return load_bf16_n(p, n); }
-};
-
-/// R x C dot products of length k, all accumulators in registers.
-template <class W, int R, int C>
-inline __attribute__((always_inline)) void dot_tile(float* out, int64_t ldo, const float* in, int64_t ldi,
-                                                    const typename W::T* w, int64_t ldw, int64_t k,
-                                                    const float* bias) {
-  V acc[R][C];
-  for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) acc[r][c] = set1(0.0f);
-  const int64_t whole = k / kLanes * kLanes;
-  for (int64_t i = 0; i < whole; i += kLanes) {
-    V a[R];
-    for (int r = 0; r < R; ++r) a[r] = load(in + r * ldi + i);
-    for (int c = 0; c < C; ++c) {
-      // One row: the weights come from memory, so ask for the next tile's. Its rows follow this one's.
-      if (R == 1 && i % (64 / int64_t(sizeof(*w))) == 0) prefetch(w + (C + c) * ldw + i);
-      const V b = W::load(w + c * ldw + i);
-      for (int r = 0; r < R; ++r) acc[r][c] = fma(a[r], b, acc[r][c]);
-    }
-  }
-  if (whole < k) {
-    V a[R];
-    for (int r = 0; r < R; ++r) a[r] = load_n(in + r * ldi + whole, k - whole);
-    for (int c = 0; c < C; ++c) {
-      const V b = W::load_n(w + c * ldw + whole, k - whole);
-      for (int r = 0; r < R; ++r) acc[r][c] = fma(a[r], b, acc[r][c]);
-    }
-  }
-  for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) out[r * ldo + c] = reduce_add(acc[r][c]) + (bias ? bias[c] : 0.0f);
-}
-
-template <class W, int R>
-void dot_rows(float* out, int64_t ldo, const float* in, int64_t ldi, const typename W::T* w, int64_t ldw,
-              int64_t cols, int64_t k, const float* bias) {
-  constexpr int C = R == 1 ? kColTileOneRow : kColTile;
-  int64_t c = 0;
-  for (; c + C <= cols; c += C)
-    dot_tile<W, R, C>(out + c, ldo, in, ldi, w + c * ldw, ldw, k, bias ? bias + c : nullptr);
-  for (; c < cols; ++c)
-    dot_tile<W, R, 1>(out + c, ldo, in, ldi, w + c * ldw, ldw, k, bias ? bias + c : nullptr);
-}
-
-/// A tile of rows stays in the first-level cache while the weights pass by.
-template <class W>
-void linear_of(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const void* weights,
-               int64_t ldw, int64_t cols, int64_t k, const float* bias) {
-  const auto* w = static_cast<const typename W::T*>(weights);
-  int64_t r = 0;
-  for (; r + kRowTile <= rows; r += kRowTile)
-    dot_rows<W, kRowTile>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
-  if (kRowTile > 3 && rows - r == 3)
-    dot_rows<W, 3>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
-  else if (kRowTile > 2 && rows - r == 2)
-    dot_rows<W, 2>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
-  else if (rows - r == 1) dot_rows<W, 1>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
-}
-
-void linear(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const void* w, DType dtype,
-            int64_t ldw, int64_t cols, int64_t k, const float* bias) {
-  switch (dtype) {
-    case DType::kF32:
-      return linear_of<F32Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
-    case DType::kF16:
-      return linear_of<F16Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
-    case DType::kBF16:
-      return linear_of<Bf16Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
-    default:
-      __builtin_unreachable();  // quantised types come through widen_panel
-  }
-}
-
-template <class W>
-void widen_of(float* dst, const void* src, int64_t n) {
-  const auto* p = static_cast<const typename W::T*>(src);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(dst + i, W::load(p + i));
-  if (i < n) store_n(dst + i, W::load_n(p + i, n - i), n - i);
-}
-
-void widen(float* dst, const void* src, DType dtype, int64_t n) {
-  switch (dtype) {
-    case DType::kF32:
-      return widen_of<F32Weights>(dst, src, n);
-    case DType::kF16:
-      return widen_of<F16Weights>(dst, src, n);
-    case DType::kBF16:
-      return widen_of<Bf16Weights>(dst, src, n);
-    default:
-      __builtin_unreachable();
-  }
-}
-
 // ---- elementwise ------------------------------------------------------------------------------------------
 
 /// body(i, n): n lanes are live at offset i; n == kLanes but for the last.
@@ -122,6 +12,8 @@ inline void for_lanes(int64_t n, Body body) {
 }
 inline V load_some(const float* p, int64_t n) { return n == kLanes ? load(p) : load_n(p, n); }
 inline void store_some(float* p, V v, int64_t n) { n == kLanes ? store(p, v) : store_n(p, v, n); }
+
+#include "kernels/cpu/linear.inl"
 
 /// exp(x) for x in [-87.3, 88], clamped outside; relative error below 2e-7. Cody-Waite reduction by ln 2 and
 /// a Taylor polynomial of degree 7 on [-ln2/2, ln2/2] (its remainder there is below 6e-9).
@@ -339,13 +231,16 @@ void attend(const AttendTile& t) {
 
 #include "kernels/cpu/attend_coded.inl"
 
-// Directly read weights must widen in every tile of rows; from a few tiles on, widening a panel once is
-// cheaper.
 const CpuKernels kKernels = {.name = isa::kName,
                              .few_rows = 2 * kRowTile,
-                             .col_tile = kColTile,
+                             .tile_rows = kPackRows,
+                             .tile_cols = kPackVecs * kLanes,
+                             .lanes = kLanes,
                              .widen = widen,
                              .linear = linear,
+                             .linear_packed = linear_packed,
+                             .pack_rows = pack_rows,
+                             .pack_cols = pack_cols,
                              .rms_norm = rms_norm,
                              .rope = rope,
                              .silu_mul = silu_mul,

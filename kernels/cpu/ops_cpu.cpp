@@ -9,8 +9,6 @@
 namespace stamp {
 namespace {
 
-constexpr int64_t kPanelBytes =
-    384 << 10;                            // of widened weights: stays in a second-level cache beside the rows
 constexpr int64_t kQueryTile = 16;        // tokens of an attention tile; divides kBlock
 constexpr int64_t kSerialFloats = 16384;  // elementwise work below this is done before a worker would wake
 
@@ -38,65 +36,42 @@ class CpuOps final : public Ops {
              [&](int64_t r) { kernels_.rms_norm(out.row(r), in.row(r), gain.data(), in.cols, eps); });
   }
 
-  void linear(Mat<float> out, Mat<const float> in, WeightView weight, std::span<const float> bias) override {
-    if (in.rows <= kernels_.few_rows && !is_quantised(weight.dtype)) return linear_few(out, in, weight, bias);
-    const int64_t k = weight.cols, ldw = is_quantised(weight.dtype) ? weight.padded_cols() : k;
-    const int64_t tile = is_quantised(weight.dtype) ? kPanel : kernels_.col_tile;
-    const int64_t panel = std::clamp<int64_t>(kPanelBytes / (k * 4) / tile * tile, tile, 128 / tile * tile);
-    const int64_t panels = divide_up(weight.rows, panel);
-    // Panels alone may be too few for the threads: then split the rows too, and widen a panel more than once.
-    const int64_t wanted = divide_up(4 * threads(), panels);
-    const int64_t block = std::max<int64_t>(64, divide_up(divide_up(in.rows, wanted), 4) * 4);
-    const int64_t blocks = divide_up(in.rows, block);
-    for (auto& scratch : scratch_) reserve(scratch, panel * ldw);
-    pool_.parallel_for(panels * blocks, [&](int64_t item, int thread) {
-      const int64_t col = item / blocks * panel, cols = std::min(panel, weight.rows - col);
-      const int64_t row = item % blocks * block, rows = std::min(block, in.rows - row);
-      float* widened = scratch_[size_t(thread)].data();
-      const float* w = widened;
-      if (is_quantised(weight.dtype)) {
-        for (int64_t c = 0; c < cols; c += kPanel)
-          kernels_.widen_panel(widened + c * ldw, ldw, product_of(weight), (col + c) / kPanel);
-      } else if (weight.dtype == DType::kF32) {
-        w = static_cast<const float*>(weight_row(weight, col));
-      } else {
-        kernels_.widen(widened, weight_row(weight, col), weight.dtype, cols * k);
-      }
-      kernels_.linear(out.row(row) + col, out.stride, in.row(row), in.stride, rows, w, DType::kF32, ldw, cols,
-                      k, bias.empty() ? nullptr : bias.data() + col);
-    });
+  void linear(std::span<const Product> products, Mat<const float> in) override {
+    if (in.rows > kernels_.few_rows) linear_many(products, in);
+    else linear_few(products, in);
   }
 
-  void linear(Mat<float> out, const QuantMat& in, WeightView weight, std::span<const float> bias) override {
-    if (!is_quantised(weight.dtype)) {
-      reserve(floats_, in.rows * in.cols);
-      const Mat<float> values = floats_.mat(in.rows, in.cols);
-      for_rows(in.rows, in.cols, [&](int64_t r) {
-        kernels_.dequantize_row(values.row(r), in.q + r * in.stride, in.cols, in.scale[r], in.offset[r]);
-      });
-      linear(out, values, weight, {});
-    }
-    IntLinear product = product_of(weight);
-    if (product.four_bits) product.sums = sums_of(in, weight);
-    product.q = in.q, product.ldq = in.stride, product.scale = in.scale, product.offset = in.offset;
-    product.out = out.data, product.ldo = out.stride;
+  void linear(std::span<const Product> products, const QuantMat& in) override {
+    const WeightView& weight = products.front().weight;
+    const bool integers = is_quantised(weight.dtype);
+    if (!integers) linear_dequantised(products, in);
+    const float* sums = weight.dtype == DType::kQ4 ? sums_of(in, weight) : nullptr;
     // A task is one tile of rows and some panels: what it writes is still in cache for the inverse and the
     // bias.
     const int64_t tiles = int64_t(in.tiles.size());
-    const int64_t spans =
-        std::min(weight.panels(), std::max(divide_up(weight.panels(), 8), divide_up(4 * threads(), tiles)));
-    const int64_t span = divide_up(weight.panels(), spans);
-    pool_.parallel_for(divide_up(weight.panels(), span) * tiles, [&](int64_t item, int) {
+    const int64_t wanted = divide_up(4 * threads(), tiles);
+    int64_t panels = 0;
+    for (const Product& product : products) panels += divide_up(product.weight.rows, kPanel);
+    const int64_t span = std::clamp<int64_t>(panels / wanted, 1, 8);
+    split(products, span * kPanel);
+    pool_.parallel_for(int64_t(column_tasks_.size()) * tiles, [&](int64_t item, int) {
       const RowTile& tile = in.tiles[size_t(item % tiles)];
-      const int64_t panel = item / tiles * span, last = std::min(panel + span, weight.panels());
-      const int64_t col = panel * kPanel, cols = std::min(last * kPanel, weight.rows) - col;
-      const Mat<float> part{out.row(tile.row) + col, tile.count, cols, out.stride};
-      if (is_quantised(weight.dtype)) kernels_.int_linear(rows_of(product, tile, panel, last));
+      const auto& [product, col, cols] = column_tasks_[size_t(item / tiles)];
+      const Mat<float> part{product->out.row(tile.row) + col, tile.count, cols, product->out.stride};
+      if (integers) {
+        IntLinear job = product_of(product->weight);
+        job.out = product->out.row(tile.row), job.ldo = product->out.stride, job.rows = tile.count;
+        job.q = in.q + tile.row * in.stride, job.ldq = in.stride;
+        job.scale = in.scale + tile.row, job.offset = in.offset + tile.row;
+        if (sums != nullptr) job.sums = sums + tile.row * job.groups;
+        job.first_panel = col / kPanel, job.last_panel = divide_up(col + cols, kPanel);
+        kernels_.int_linear(job);
+      }
       if (tile.coded)
         kernels_.transform(part.data, part.stride, part.data, part.stride, cols, in.plan.transform,
                            in.plan.levels, true);
-      if (!bias.empty())
-        for (int64_t r = 0; r < tile.count; ++r) kernels_.add(part.row(r), bias.data() + col, cols);
+      if (!product->bias.empty())
+        for (int64_t r = 0; r < tile.count; ++r) kernels_.add(part.row(r), product->bias.data() + col, cols);
     });
   }
 
@@ -283,16 +258,6 @@ class CpuOps final : public Ops {
             .weight_sum = w.sum};
   }
 
-  static IntLinear rows_of(IntLinear product, const RowTile& tile, int64_t first_panel, int64_t last_panel) {
-    product.out += tile.row * product.ldo;
-    product.rows = tile.count;
-    product.q += tile.row * product.ldq;
-    product.scale += tile.row, product.offset += tile.row;
-    if (product.sums != nullptr) product.sums += tile.row * product.groups;
-    product.first_panel = first_panel, product.last_panel = last_panel;
-    return product;
-  }
-
   /// Each row's sums of q over the weight's groups: what its zero points are multiplied with.
   const float* sums_of(const QuantMat& in, const WeightView& weight) {
     const int64_t groups = weight.groups();
@@ -345,17 +310,101 @@ class CpuOps final : public Ops {
                      plan.levels, transformed);
   }
 
-  /// Few rows: bound by reading the weights, once, as they are stored.
-  void linear_few(Mat<float> out, Mat<const float> in, WeightView weight, std::span<const float> bias) {
-    const int64_t tile = kernels_.col_tile * 8;  // whole tiles of every row count (6 and 8 columns)
-    const int64_t wanted = divide_up(weight.rows, 8 * threads());
-    const int64_t span = std::max(tile, divide_up(wanted, tile) * tile);
-    pool_.parallel_for(divide_up(weight.rows, span), [&](int64_t item, int) {
-      const int64_t col = item * span, cols = std::min(span, weight.rows - col);
-      kernels_.linear(out.data + col, out.stride, in.data, in.stride, in.rows, weight_row(weight, col),
-                      weight.dtype, weight.cols, cols, weight.cols,
-                      bias.empty() ? nullptr : bias.data() + col);
+  /// Integers times float weights: the values as floats, the biases after the inverse transform.
+  void linear_dequantised(std::span<const Product> products, const QuantMat& in) {
+    reserve(floats_, in.rows * in.cols);
+    const Mat<float> values = floats_.mat(in.rows, in.cols);
+    for_rows(in.rows, in.cols, [&](int64_t r) {
+      kernels_.dequantize_row(values.row(r), in.q + r * in.stride, in.cols, in.scale[r], in.offset[r]);
     });
+    for (const Product& product : products) {
+      const Product unbiased{product.out, product.weight, {}};
+      linear({&unbiased, 1}, values);
+    }
+  }
+
+  /// Fills column_tasks_: every product's columns in pieces of `span`, the last one shorter.
+  void split(std::span<const Product> products, int64_t span) {
+    column_tasks_.clear();
+    for (const Product& product : products)
+      for (int64_t col = 0; col < product.weight.rows; col += span)
+        column_tasks_.push_back({&product, col, std::min(span, product.weight.rows - col)});
+  }
+
+  /// Few rows: bound by reading the weights, once, as they are stored. Long pieces, since a core's stream of
+  /// reads starts anew with each.
+  void linear_few(std::span<const Product> products, Mat<const float> in) {
+    const bool quantised = is_quantised(products.front().weight.dtype);
+    int64_t rows = 0;
+    for (const Product& product : products) rows += product.weight.rows;
+    constexpr int64_t kTile = 48;  // whole tiles of columns for every number of rows
+    split(products, quantised ? kPanel : round_up(divide_up(rows, 4 * threads()), kTile));
+    const int64_t ld = products.front().weight.padded_cols();
+    if (quantised)
+      for (auto& scratch : scratch_) reserve(scratch, kPanel * ld);
+    pool_.parallel_for(int64_t(column_tasks_.size()), [&](int64_t item, int thread) {
+      const auto& [product, col, cols] = column_tasks_[size_t(item)];
+      const WeightView& weight = product->weight;
+      float* widened = scratch_[size_t(thread)].data();
+      if (quantised) kernels_.widen_panel(widened, ld, product_of(weight), col / kPanel);
+      kernels_.linear(product->out.data + col, product->out.stride, in.data, in.stride, in.rows,
+                      quantised ? widened : weight_row(weight, col), quantised ? DType::kF32 : weight.dtype,
+                      quantised ? ld : weight.cols, cols, weight.cols, bias_at(*product, col));
+    });
+  }
+
+  /// Many rows: bound by arithmetic. Tiles of rows are packed once, a panel of columns by the task that uses
+  /// it.
+  void linear_many(std::span<const Product> products, Mat<const float> in) {
+    const int64_t k = in.cols, tile_rows = kernels_.tile_rows, tile_cols = kernels_.tile_cols;
+    const auto packed_floats = [&](int64_t width) {
+      return kernels_.lanes * (divide_up(k, kernels_.lanes) * width + kPackPad);
+    };
+    const int64_t tile_floats = packed_floats(tile_rows), panel_floats = packed_floats(tile_cols);
+    const int64_t tiles = divide_up(in.rows, tile_rows);
+    reserve(packed_rows_, tiles * tile_floats);
+    pool_.parallel_for(tiles, [&](int64_t tile, int) {
+      const int64_t row = tile * tile_rows;
+      kernels_.pack_rows(packed_rows_.data() + tile * tile_floats, in.row(row), in.stride,
+                         std::min(tile_rows, in.rows - row), k);
+    });
+    split(products, tile_cols);
+    // Panels alone may be too few for the threads: then the tiles are split, too, and a panel is packed
+    // again.
+    const int64_t panels = int64_t(column_tasks_.size());
+    const int64_t wanted = std::min(divide_up(8 * threads(), panels), divide_up(tiles, 8));
+    const int64_t span = divide_up(tiles, wanted), spans = divide_up(tiles, span);
+    const int64_t ld = products.front().weight.padded_cols(), widened_cols = round_up(tile_cols, kPanel);
+    for (auto& scratch : scratch_) reserve(scratch, panel_floats + widened_cols * ld);
+    pool_.parallel_for(panels * spans, [&](int64_t item, int thread) {
+      const auto& [product, col, cols] = column_tasks_[size_t(item / spans)];
+      float* packed = scratch_[size_t(thread)].data();
+      pack_weights(packed, packed + panel_floats, product->weight, col, cols);
+      const int64_t first = item % spans * span, last = std::min(first + span, tiles);
+      for (int64_t tile = first; tile < last; ++tile) {
+        const int64_t row = tile * tile_rows;
+        kernels_.linear_packed(product->out.row(row) + col, product->out.stride,
+                               std::min(tile_rows, in.rows - row), cols,
+                               packed_rows_.data() + tile * tile_floats, packed, k, bias_at(*product, col));
+      }
+    });
+  }
+
+  static const float* bias_at(const Product& product, int64_t col) {
+    return product.bias.empty() ? nullptr : product.bias.data() + col;
+  }
+
+  /// Rows [col, col + cols) of the weight as a packed panel; `widened` has room for them as floats.
+  void pack_weights(float* packed, float* widened, const WeightView& weight, int64_t col, int64_t cols) {
+    if (!is_quantised(weight.dtype)) {
+      kernels_.pack_cols(packed, weight_row(weight, col), weight.dtype, weight.cols, cols, weight.cols);
+      return;
+    }
+    const int64_t ld = weight.padded_cols();
+    const int64_t first = col / kPanel, last = divide_up(col + cols, kPanel);
+    for (int64_t panel = first; panel < last; ++panel)
+      kernels_.widen_panel(widened + (panel - first) * kPanel * ld, ld, product_of(weight), panel);
+    kernels_.pack_cols(packed, widened + (col - first * kPanel) * ld, DType::kF32, ld, cols, weight.cols);
   }
 
   /// body(row, thread), on the pool if `rows * floats_per_row` is worth waking it.
@@ -379,6 +428,10 @@ class CpuOps final : public Ops {
     const RowRun* run;
     int64_t tile, head;
   };
+  struct ColumnTask {
+    const Product* product;
+    int64_t col, cols;
+  };
   struct PageTask {
     const RowRun* run;
     int64_t page;
@@ -387,10 +440,12 @@ class CpuOps final : public Ops {
   const CpuKernels& kernels_;
   ThreadPool pool_;
   std::vector<Buffer<float>> scratch_;  // one a thread
+  Buffer<float> packed_rows_;           // of a product of many rows
   Buffer<float> floats_;                // activations turned back into floats, for float weights
   Buffer<float> sums_;                  // of activations over groups, for 4-bit weights
   std::vector<AttentionTask> tasks_;
   std::vector<PageTask> pages_;
+  std::vector<ColumnTask> column_tasks_;
 };
 
 }  // namespace

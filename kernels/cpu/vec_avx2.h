@@ -1,7 +1,8 @@
 // Eight lanes: AVX2, FMA, F16C. Sixteen registers.
 using V = __m256;
 constexpr int kLanes = 8;
-constexpr int kRowTile = 3, kColTile = 4, kColTileOneRow = 8;  // of linear
+constexpr int kRowTile = 3, kColTile = 4, kColTileOneRow = 4;  // of linear, few rows
+constexpr int kPackRows = 6, kPackVecs = 2;                    // of linear, many rows
 constexpr int kMulRows = 6, kMulVecs = 2;                      // of multiply
 
 inline __m256i first_lanes(int64_t n) {
@@ -55,7 +56,31 @@ inline V scale_by_power(V v, V n) {
   const __m256i bits = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
   return _mm256_mul_ps(v, _mm256_castsi256_ps(bits));
 }
-inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+// Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
+__attribute__((always_inline)) inline void prefetch(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+}
+__attribute__((always_inline)) inline void prefetch_far(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
+/// v[i] lane j and v[j] lane i change places.
+inline void transpose(V* v) {
+  V quads[8];  // quads[4 h + j]: lanes j and j + 4 of v[4 h, 4 h + 4)
+  for (int i = 0; i < 8; i += 4) {
+    const __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(v[i], v[i + 1]));
+    const __m256d b = _mm256_castps_pd(_mm256_unpackhi_ps(v[i], v[i + 1]));
+    const __m256d c = _mm256_castps_pd(_mm256_unpacklo_ps(v[i + 2], v[i + 3]));
+    const __m256d d = _mm256_castps_pd(_mm256_unpackhi_ps(v[i + 2], v[i + 3]));
+    quads[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+    quads[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+    quads[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
+    quads[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
+  }
+  for (int j = 0; j < 4; ++j) {
+    v[j] = _mm256_permute2f128_ps(quads[j], quads[4 + j], 0x20);
+    v[4 + j] = _mm256_permute2f128_ps(quads[j], quads[4 + j], 0x31);
+  }
+}
 inline void store_u8(uint8_t* p, V v) {  // v in [0, 255], rounded to nearest
   const __m256i x = _mm256_cvtps_epi32(v);
   const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));

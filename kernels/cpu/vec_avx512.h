@@ -1,7 +1,8 @@
 // Sixteen lanes: AVX-512 F, BW, VL, DQ. Thirty-two registers.
 using V = __m512;
 constexpr int kLanes = 16;
-constexpr int kRowTile = 4, kColTile = 6, kColTileOneRow = 8;  // of linear
+constexpr int kRowTile = 4, kColTile = 6, kColTileOneRow = 4;  // of linear, few rows
+constexpr int kPackRows = 6, kPackVecs = 4;                    // of linear, many rows
 constexpr int kMulRows = 6, kMulVecs = 4;                      // of multiply
 
 inline __mmask16 first_lanes(int64_t n) {
@@ -48,7 +49,36 @@ inline float reduce_max(V v) { return _mm512_reduce_max_ps(v); }
 inline V round_nearest(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 /// v * 2^n for whole n in [-126, 127]
 inline V scale_by_power(V v, V n) { return _mm512_scalef_ps(v, n); }
-inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+// Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
+__attribute__((always_inline)) inline void prefetch(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+}
+__attribute__((always_inline)) inline void prefetch_far(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
+/// v[i] lane j and v[j] lane i change places.
+inline void transpose(V* v) {
+  __m512d pairs[16];
+  for (int i = 0; i < 16; i += 4) {
+    const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(v[i], v[i + 1]));
+    const __m512d b = _mm512_castps_pd(_mm512_unpackhi_ps(v[i], v[i + 1]));
+    const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(v[i + 2], v[i + 3]));
+    const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(v[i + 2], v[i + 3]));
+    pairs[i] = _mm512_unpacklo_pd(a, c), pairs[i + 1] = _mm512_unpackhi_pd(a, c);
+    pairs[i + 2] = _mm512_unpacklo_pd(b, d), pairs[i + 3] = _mm512_unpackhi_pd(b, d);
+  }
+  // pairs[4 g + j]: in its quarter q the lanes 4 q + j of v[4 g, 4 g + 4)
+  for (int j = 0; j < 4; ++j) {
+    const V a = _mm512_castpd_ps(pairs[j]), b = _mm512_castpd_ps(pairs[4 + j]);
+    const V c = _mm512_castpd_ps(pairs[8 + j]), d = _mm512_castpd_ps(pairs[12 + j]);
+    const V ab_even = _mm512_shuffle_f32x4(a, b, 0x88), ab_odd = _mm512_shuffle_f32x4(a, b, 0xdd);
+    const V cd_even = _mm512_shuffle_f32x4(c, d, 0x88), cd_odd = _mm512_shuffle_f32x4(c, d, 0xdd);
+    v[j] = _mm512_shuffle_f32x4(ab_even, cd_even, 0x88);
+    v[8 + j] = _mm512_shuffle_f32x4(ab_even, cd_even, 0xdd);
+    v[4 + j] = _mm512_shuffle_f32x4(ab_odd, cd_odd, 0x88);
+    v[12 + j] = _mm512_shuffle_f32x4(ab_odd, cd_odd, 0xdd);
+  }
+}
 inline void store_u8(uint8_t* p, V v) {  // v in [0, 255], rounded to nearest
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
 }

@@ -2,7 +2,8 @@
 using V = float __attribute__((vector_size(16)));
 using I = int32_t __attribute__((vector_size(16)));
 constexpr int kLanes = 4;
-constexpr int kRowTile = 2, kColTile = 4, kColTileOneRow = 4;  // of linear
+constexpr int kRowTile = 2, kColTile = 4, kColTileOneRow = 4;  // of linear, few rows
+constexpr int kPackRows = 4, kPackVecs = 2;                    // of linear, many rows
 constexpr int kMulRows = 4, kMulVecs = 2;                      // of multiply
 
 inline V set1(float x) { return V{x, x, x, x}; }
@@ -87,7 +88,17 @@ inline V scale_by_power(V v, V n) {
   __builtin_memcpy(&power, &bits, sizeof(V));
   return v * power;
 }
-inline void prefetch(const void* p) { __builtin_prefetch(p); }
+// Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
+__attribute__((always_inline)) inline void prefetch(const void* p) { __builtin_prefetch(p); }
+__attribute__((always_inline)) inline void prefetch_far(const void* p) { __builtin_prefetch(p); }
+/// v[i] lane j and v[j] lane i change places.
+inline void transpose(V* v) {
+  for (int i = 0; i < kLanes; ++i)
+    for (int j = 0; j < i; ++j) {
+      const float x = v[i][j];
+      v[i][j] = v[j][i], v[j][i] = x;
+    }
+}
 inline void store_u8(uint8_t* p, V v) {  // v in [0, 255], rounded to nearest
   v = round_nearest(v);
   for (int i = 0; i < kLanes; ++i) p[i] = uint8_t(v[i]);

@@ -81,17 +81,20 @@ class ReferenceOps final : public Ops {
     }
   }
 
-  void linear(Mat<float> out, Mat<const float> in, WeightView weight, std::span<const float> bias) override {
-    multiply(out, in.rows, weight, bias, [&](int64_t r, int64_t k) { return double(in.row(r)[k]); });
+  void linear(std::span<const Product> products, Mat<const float> in) override {
+    for (const auto& [out, weight, bias] : products)
+      multiply(out, in.rows, weight, bias, [&](int64_t r, int64_t k) { return double(in.row(r)[k]); });
   }
 
-  void linear(Mat<float> out, const QuantMat& in, WeightView weight, std::span<const float> bias) override {
-    multiply(out, in.rows, weight, {}, [&](int64_t r, int64_t k) { return value_at(in, r, k); });
+  void linear(std::span<const Product> products, const QuantMat& in) override {
     const SeqMatrix matrix(in.plan.transform, in.plan.levels);
-    for (const RowTile& tile : in.tiles)
-      if (tile.coded) matrix.apply(out.slice(tile.row, kBlock), out.slice(tile.row, kBlock), true);
-    for (int64_t r = 0; r < out.rows && !bias.empty(); ++r)
-      for (int64_t n = 0; n < out.cols; ++n) out.row(r)[n] += bias[size_t(n)];
+    for (const auto& [out, weight, bias] : products) {
+      multiply(out, in.rows, weight, {}, [&](int64_t r, int64_t k) { return value_at(in, r, k); });
+      for (const RowTile& tile : in.tiles)
+        if (tile.coded) matrix.apply(out.slice(tile.row, kBlock), out.slice(tile.row, kBlock), true);
+      for (int64_t r = 0; r < out.rows && !bias.empty(); ++r)
+        for (int64_t n = 0; n < out.cols; ++n) out.row(r)[n] += bias[size_t(n)];
+    }
   }
 
   void quantize(QuantMat& out, Mat<const float> in) override {
