@@ -5,6 +5,7 @@
 
 #include "kernels/device.h"
 #include "kernels/error.h"
+#include "models/file.h"
 #include "models/prepare/prepare.h"
 
 namespace stamp {
@@ -50,7 +51,8 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
                      std::to_string(tokenizer_->vocab_size()) + " tokens; the files do not belong together");
   context_ = options_.context > 0 ? options_.context : config_.max_position_embeddings;
   ops_ = make_ops(options_.ops, options_.threads);
-  if (config_.stored_recipe.empty() && !recipe_.keeps_weights())
+  const bool prepares = config_.stored_recipe.empty() && !recipe_.keeps_weights();
+  if (prepares)
     weights_ = prepare_weights(config_, weights_, recipe_,
                                {.ops = ops_.get(), .progress = options_.prepare_progress});
   codes_activations_ = recipe_.activations.quantised && !recipe_.activations.plan.is_plain();
@@ -59,6 +61,9 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
   cache_ =
       std::make_unique<KvCache>(config_, KvFormat{.coded = recipe_.kv.quantised, .plan = recipe_.kv.plan},
                                 context_, options_.page_shuffle);
+  // A mapped file's pages can be given up, huge pages cannot: only where there is room to spare.
+  if (!prepares && !options_.map_weights && int64_t(weights_.file_bytes) < available_memory() / 2)
+    mover_ = std::jthread([this](const std::stop_token& stop) { weights_.move_to_huge_pages(stop); });
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 

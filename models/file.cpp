@@ -5,12 +5,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <fstream>
 
 #include "kernels/error.h"
 
 namespace stamp {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+
+}  // namespace
 
 bool is_present(const std::filesystem::path& file) {
   std::error_code error;
@@ -18,27 +26,97 @@ bool is_present(const std::filesystem::path& file) {
   return type != std::filesystem::file_type::none && type != std::filesystem::file_type::not_found;
 }
 
+int64_t available_memory() {
+  int64_t bytes = INT64_MAX, kilobytes = 0;
+  std::string word;
+  for (std::ifstream info("/proc/meminfo"); info >> word;)
+    if (word == "MemAvailable:" && info >> kilobytes) bytes = kilobytes << 10;
+  int64_t limit = 0;  // reads as "max" where there is none
+  for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"})
+    if (std::ifstream(file) >> limit) bytes = std::min(bytes, limit);
+  return bytes;
+}
+
+namespace {
+
+/// Addresses from a huge page's boundary on, and nothing mapped there that anyone may use.
+std::byte* reserve(size_t bytes) {
+  void* memory =
+      mmap(nullptr, bytes + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) return nullptr;
+  auto* begin = static_cast<std::byte*>(memory);
+  const size_t before = -reinterpret_cast<uintptr_t>(memory) % kHugePage;
+  const size_t page = size_t(sysconf(_SC_PAGESIZE)), kept = (bytes + page - 1) / page * page;
+  if (before > 0) munmap(begin, before);
+  munmap(begin + before + kept, kHugePage - before);
+  return begin + before;
+}
+
+/// Whether all of the bytes were read.
+bool read_at(int descriptor, std::byte* memory, size_t bytes, size_t offset) {
+  for (size_t done = 0; done < bytes;) {
+    const ssize_t got = pread(descriptor, memory + done, bytes - done, off_t(offset + done));
+    if (got > 0) done += size_t(got);
+    else if (got == 0 || errno != EINTR) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 MappedFile::MappedFile(const std::filesystem::path& file) {
-  const auto fail = [&](const std::string& what) { throw InputError(file.string() + ": " + what); };
-  const int descriptor =
-      open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not make us wait
-  if (descriptor < 0) fail(std::string("cannot be opened: ") + std::strerror(errno));
+  const auto fail = [&](const std::string& what) {
+    if (descriptor_ >= 0) close(descriptor_);
+    throw InputError(file.string() + ": " + what);
+  };
+  descriptor_ = open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not make us wait
+  if (descriptor_ < 0) fail(std::string("cannot be opened: ") + std::strerror(errno));
   struct stat status {};
-  const bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-  void* memory = MAP_FAILED;
-  if (regular && status.st_size > 0)
-    memory = mmap(nullptr, size_t(status.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0);
-  const int error = errno;
-  close(descriptor);
-  if (!regular) fail("not a regular file");
+  if (fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) fail("not a regular file");
   if (status.st_size == 0) fail("is empty");
-  if (memory == MAP_FAILED) fail(std::string("cannot be mapped: ") + std::strerror(error));
-  madvise(memory, size_t(status.st_size), MADV_WILLNEED);
-  bytes_ = {static_cast<const std::byte*>(memory), size_t(status.st_size)};
+  const auto size = size_t(status.st_size);
+  std::byte* memory = reserve(size);
+  if (memory == nullptr ||
+      mmap(memory, size, PROT_READ, MAP_PRIVATE | MAP_FIXED, descriptor_, 0) == MAP_FAILED) {
+    const std::string why = std::strerror(errno);
+    if (memory != nullptr) munmap(memory, size);
+    fail("cannot be mapped: " + why);
+  }
+  madvise(memory, size, MADV_WILLNEED);
+  bytes_ = {memory, size};
+}
+
+void MappedFile::move_to_huge_pages(const std::stop_token& stop) {
+  constexpr size_t kPiece = 4 * kHugePage;
+  auto* target = const_cast<std::byte*>(bytes_.data());
+  const size_t whole = bytes_.size() / kHugePage * kHugePage;
+  // One region for all pieces: neighbours moved out of it become one mapping again.
+  std::byte* source = whole > 0 ? reserve(whole) : nullptr;
+  if (source == nullptr) return;
+  size_t done = 0;
+  while (done < whole && !stop.stop_requested()) {
+    const size_t piece = std::min(kPiece, whole - done);
+    std::byte* memory = source + done;
+    // Moving under a new mapping is one step for everyone else: a reader's page fault waits for its end.
+    const bool moved =
+        mprotect(memory, piece, PROT_READ | PROT_WRITE) == 0 && madvise(memory, piece, MADV_HUGEPAGE) == 0 &&
+        read_at(descriptor_, memory, piece, done) && mprotect(memory, piece, PROT_READ) == 0 &&
+        mremap(memory, piece, piece, MREMAP_MAYMOVE | MREMAP_FIXED, target + done) != MAP_FAILED;
+    if (!moved) break;
+    done += piece;
+  }
+  if (done < whole) munmap(source + done, whole - done);
+}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
 }
 
 MappedFile::~MappedFile() {
   if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (descriptor_ >= 0) close(descriptor_);
 }
 
 }  // namespace stamp

@@ -44,6 +44,10 @@ class Safetensors {
   const TensorInfo& at(std::string_view name) const;
   const std::map<std::string, TensorInfo, std::less<>>& tensors() const { return tensors_; }
   uint64_t file_bytes() const { return file_bytes_; }
+  /// See MappedFile. Tensors stay where they are.
+  void move_to_huge_pages(const std::stop_token& stop) {
+    for (MappedFile& file : files_) file.move_to_huge_pages(stop);
+  }
 
  private:
   void add_file(const std::filesystem::path& file);

@@ -46,6 +46,9 @@ struct ModelWeights {
   /// shape than the config says, or is a tensor that this engine would have to ignore.
   static ModelWeights load(const std::filesystem::path& directory, const ModelConfig& config);
 
+  /// See MappedFile: views stay valid, and may be read meanwhile.
+  void move_to_huge_pages(const std::stop_token& stop) { files_.move_to_huge_pages(stop); }
+
   std::span<float> own(std::vector<float> values) { return floats_.emplace_back(std::move(values)); }
   WeightView own(PackedWeight weight) { return packed_.emplace_back(std::move(weight)).view; }
   /// Bytes of all matrices as they are used.

@@ -56,6 +56,10 @@ void add_model_flags(CLI::App& command, EngineOptions& options) {
                        "Threads; 0 is one per core this process may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  add_switch_with_mirror(
+      command, "--mmap", options.map_weights,
+      "Leave the weights in the mapped file, shared between processes, instead of reading them "
+      "into huge pages, which decodes faster");
 }
 
 void add_context_flag(CLI::App& command, EngineOptions& options) {

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <fstream>
 #include <string>
+#include <thread>
 
 #include "kernels/error.h"
 #include "tests/temp_dir.h"
@@ -49,6 +51,37 @@ TEST(MappedFile, MovesItsMappingAndOutlivesTheName) {
   b = std::move(c);
   EXPECT_EQ(text_of(b), "one");
   EXPECT_TRUE(MappedFile().bytes().empty());
+}
+
+TEST(MappedFile, KeepsAddressesAndBytesWhileItMovesToHugePages) {
+  const TempDir dir;
+  std::string bytes((size_t{23} << 20) + 12345,
+                    '\0');  // two whole pieces, half of one, and a tail that stays
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = char(i * 2654435761u >> 13);
+  write_file(dir / "x", bytes);
+  MappedFile file(dir / "x");
+  const std::byte* const data = file.bytes().data();
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(data) % (2 << 20), 0u);
+  std::jthread mover([&](const std::stop_token& stop) { file.move_to_huge_pages(stop); });
+  for (int pass = 0; pass < 5; ++pass) ASSERT_EQ(text_of(file), bytes) << pass;  // read while it moves
+  mover.join();
+  EXPECT_EQ(file.bytes().data(), data);
+  EXPECT_EQ(text_of(file), bytes);
+
+  // The file's later changes reach only what is still mapped: the pieces are the process's own now.
+  std::ofstream(dir / "x", std::ios::in | std::ios::out).write("changed", 7);
+  EXPECT_EQ(text_of(file), bytes);
+}
+
+TEST(MappedFile, StaysMappedWhenToldToStop) {
+  const TempDir dir;
+  write_file(dir / "x", std::string(size_t{5} << 20, 'a'));
+  MappedFile file(dir / "x");
+  std::stop_source source;
+  source.request_stop();
+  file.move_to_huge_pages(source.get_token());
+  std::ofstream(dir / "x", std::ios::in | std::ios::out).write("changed", 7);
+  EXPECT_EQ(text_of(file).substr(0, 8), "changeda");
 }
 
 TEST(MappedFile, RefusesWhatCannotBeMapped) {
