@@ -279,7 +279,9 @@ Value round(Interpreter&, const Value& value, CallArguments& args) {
   const int64_t precision = parameters.integer(0, 0);
   if (method != "common" && method != "ceil" && method != "floor")
     throw Failure("method must be common, ceil or floor");
-  if (value.is_undefined()) throw Failure("type Undefined doesn't define __round__ method");
+  if (value.is_undefined())
+    throw Failure(method == "common" ? "type Undefined doesn't define __round__ method"
+                                     : undefined_message(value));
   if (!value.is_number())
     throw Failure("type " + std::string(type_name(value.kind())) + " doesn't define __round__ method");
   if (method == "common") {
@@ -431,6 +433,7 @@ Value extreme(Interpreter& in, const Value& value, CallArguments& args) {
   for (Value item; items->next(item);) {
     in.heap().work(1);
     const Value key = getter(item);
+    if (key.is_undefined()) throw Failure(undefined_message(key));  // before the best one, which may be, too
     if (!(smallest ? less(in.heap(), key, best_key) : less(in.heap(), best_key, key))) continue;
     best = item;
     best_key = key;

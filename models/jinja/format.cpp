@@ -194,6 +194,7 @@ class PercentFormatter {
     return args_;
   }
   Value named_argument() {
+    if (args_.is_undefined()) throw Failure(undefined_message(args_));
     if (!args_.is(Kind::kDict)) throw Failure("format requires a mapping");
     const size_t begin = at_;
     for (int depth = 1; depth > 0;) {

@@ -332,6 +332,8 @@ bool contains(Interpreter& in, const Value& container, const Value& item) {
 }
 
 bool compare(Interpreter& in, Comparison comparison, const Value& a, const Value& b) {
+  const bool orders = comparison >= Comparison::kLess && comparison <= Comparison::kGreaterEqual;
+  if (orders && a.is_undefined()) throw Failure(undefined_message(a));
   switch (comparison) {
     case Comparison::kEqual:
       return equal(in.heap(), a, b);
@@ -372,10 +374,6 @@ Value get_item(Interpreter& in, const Value& object, const Value& key) {
 }
 
 Value slice(Interpreter& in, const Value& object, const Value& start, const Value& stop, const Value& step) {
-  const auto check = [](const Value& v) {
-    if (v.is_undefined()) throw Failure("slice indices must be integers or None or have an __index__ method");
-  };
-  check(start), check(stop), check(step);
   if (object.is_undefined()) throw Failure(undefined_message(object));
   if (object.is(Kind::kRange)) {
     const Range& range = object.as<Range>();

@@ -113,6 +113,15 @@ REFUSALS = re.compile("|".join([
 ]))
 
 
+def message_of(error):
+    """What our message must end with: raise_exception's words, and jinja2's about undefined values, but for those that
+    name a type which has no such name here."""
+    if type(error) is jinja2.exceptions.TemplateError:
+        return str(error)
+    same_names = type(error) is jinja2.exceptions.UndefinedError and not re.search("dict_|iterator|method|LoopContext|Namespace|Markup", str(error))
+    return str(error) if same_names else ""
+
+
 def compare(cases, show=20, compiled=None, quiet=False):
     """Renders (label, template, variables) both ways; prints what differs and returns how many do. `compiled` saves
     compiling one template again for each case."""
@@ -122,7 +131,7 @@ def compare(cases, show=20, compiled=None, quiet=False):
     for (label, template, variables), answer in zip(cases, answers):
         expected = reference(compiled or template, variables)
         failed = isinstance(expected, Exception)
-        if ("error" in answer) == failed and (failed or answer["text"] == expected):
+        if ("error" in answer) == failed and (answer["error"].endswith(message_of(expected)) if failed else answer["text"] == expected):
             continue
         if REFUSALS.search(answer.get("error", "")):
             refused += 1
