@@ -30,14 +30,15 @@ inline __attribute__((always_inline)) void dot_tile(float* out, int64_t ldo, con
   V acc[R][C];
   for (int r = 0; r < R; ++r)
     for (int c = 0; c < C; ++c) acc[r][c] = set1(0.0f);
+  // One row: the weights come from memory, in more streams than the hardware follows. Tiles lie one behind
+  // the other, so lines are asked for in the order of their addresses, a tile ahead and far enough to arrive.
+  const int64_t ahead = C * k > 128 * kLine ? C * k : 128 * kLine;
   const int64_t whole = k / kLanes * kLanes;
   for (int64_t i = 0; i < whole; i += kLanes) {
     V a[R];
     for (int r = 0; r < R; ++r) a[r] = load(in + r * ldi + i);
     for (int c = 0; c < C; ++c) {
-      // One row: the weights come from memory, in more streams than the hardware follows, so ask for the next
-      // tile's. Its rows follow this one's.
-      if (R == 1 && i % kLine == 0) prefetch_far(w + (C + c) * ldw + i);
+      if (R == 1 && i % kLine == 0) prefetch_far(w + i * C + c * kLine + ahead);
       const V b = W::load(w + c * ldw + i);
       for (int r = 0; r < R; ++r) acc[r][c] = fma(a[r], b, acc[r][c]);
     }
