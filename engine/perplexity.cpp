@@ -17,7 +17,7 @@ constexpr std::pair<Protocol, const char*> kNames[] = {{Protocol::kGptq, "gptq"}
                                                        {Protocol::kStrided, "strided"},
                                                        {Protocol::kLlamaCpp, "llama.cpp"},
                                                        {Protocol::kDocument, "document"}};
-constexpr int64_t kLogitRows = 128;  // rows of logits alive at once
+constexpr int64_t kLogitRows = 256;  // rows of logits alive at once
 
 bool adds_specials(Protocol protocol) {
   return protocol == Protocol::kLlamaCpp || protocol == Protocol::kDocument;
@@ -100,23 +100,6 @@ PerplexityResult::Chunk score(Session& session, std::span<const int32_t> tokens,
   return chunk;
 }
 
-void summarise(PerplexityResult& result, int64_t bytes) {
-  double nll = 0, squares = 0;
-  result.tokens_scored = 0;
-  for (const auto& chunk : result.chunks) {
-    nll += chunk.nll;
-    squares += chunk.nll_square;
-    result.tokens_scored += chunk.tokens;
-  }
-  const double n = double(result.tokens_scored);
-  if (n == 0) return;
-  result.nll = nll / n;
-  result.ppl = std::exp(result.nll);
-  const double variance = n > 1 ? std::max(0.0, squares / n - result.nll * result.nll) * n / (n - 1) : 0.0;
-  result.ppl_stderr = result.ppl * std::sqrt(variance / n);
-  result.bits_per_byte = bytes > 0 ? nll / std::log(2.0) / double(bytes) : 0.0;
-}
-
 }  // namespace
 
 Protocol parse_protocol(std::string_view name) {
@@ -167,17 +150,61 @@ std::vector<Window> plan_windows(const PerplexityOptions& options, int64_t token
   return windows;
 }
 
+void PerplexityResult::summarise(int64_t bytes) {
+  double sum = 0, squares = 0;
+  tokens_scored = 0;
+  for (const Chunk& chunk : chunks) {
+    sum += chunk.nll;
+    squares += chunk.nll_square;
+    tokens_scored += chunk.tokens;
+  }
+  const double n = double(tokens_scored);
+  if (n == 0) return;
+  nll = sum / n;
+  ppl = std::exp(nll);
+  const double variance = n > 1 ? std::max(0.0, squares / n - nll * nll) * n / (n - 1) : 0.0;
+  ppl_stderr = ppl * std::sqrt(variance / n);
+  bits_per_byte = bytes > 0 ? sum / std::log(2.0) / double(bytes) : 0.0;
+}
+
+ScoringPlan::ScoringPlan(const Engine& engine, std::string_view text, const PerplexityOptions& options)
+    : tokenizer(engine.tokenizer()),
+      tokens(tokenizer.encode(text, {.add_special = adds_specials(options.protocol), .parse_special = true})),
+      windows(plan_windows(options, int64_t(tokens.size()))),
+      text_sha256(sha256_hex(text)),
+      tokenizer_sha256(sha256_file(tokenizer_file(engine.options().model))) {
+  const auto id = engine.config().bos_token_id;
+  bos = adds_specials(options.protocol) && id && !tokens.empty() && tokens.front() == *id;
+  if (bos && options.protocol == Protocol::kLlamaCpp) replace_first = id;
+}
+
+std::vector<int32_t> ScoringPlan::window_tokens(size_t window) const {
+  const auto begin = tokens.begin() + windows[window].begin;
+  std::vector<int32_t> ids(begin, begin + windows[window].length);
+  if (replace_first) ids.front() = *replace_first;
+  return ids;
+}
+
+int64_t ScoringPlan::scored_bytes(size_t window) const {
+  const Window& w = windows[window];
+  const auto scored =
+      std::span(tokens).subspan(size_t(w.begin + w.first_scored), size_t(w.length - w.first_scored));
+  return int64_t(tokenizer.decode(scored, false).size());
+}
+
+PerplexityResult ScoringPlan::empty_result() const {
+  PerplexityResult result;
+  result.bos = bos;
+  result.text_sha256 = text_sha256;
+  result.tokenizer_sha256 = tokenizer_sha256;
+  return result;
+}
+
 PerplexityResult perplexity(Engine& engine, std::string_view text, const PerplexityOptions& options,
                             const PerplexityProgress& progress) {
-  const Tokenizer& tokenizer = engine.tokenizer();
-  std::vector<int32_t> tokens =
-      tokenizer.encode(text, {.add_special = adds_specials(options.protocol), .parse_special = true});
-  const auto bos = engine.config().bos_token_id;
-  PerplexityResult result;
-  result.bos = adds_specials(options.protocol) && bos && !tokens.empty() && tokens.front() == *bos;
-  result.text_sha256 = sha256_hex(text);
-  result.tokenizer_sha256 = sha256_file(tokenizer_file(engine.options().model));
-  const std::vector<Window> windows = plan_windows(options, int64_t(tokens.size()));
+  const ScoringPlan plan(engine, text, options);
+  const std::vector<Window>& windows = plan.windows;
+  PerplexityResult result = plan.empty_result();
 
   const ResumeState state(
       options.resume, {{"model", sha256_file(engine.options().model / "config.json")},
@@ -200,16 +227,13 @@ PerplexityResult perplexity(Engine& engine, std::string_view text, const Perplex
   Session session(engine);
   int64_t bytes = 0;
   for (size_t i = 0; i < windows.size(); ++i) {
-    const Window& w = windows[i];
-    std::vector<int32_t> window(tokens.begin() + w.begin, tokens.begin() + w.begin + w.length);
-    bytes += int64_t(tokenizer.decode(std::span(window).subspan(size_t(w.first_scored)), false).size());
-    if (options.protocol == Protocol::kLlamaCpp && result.bos) window.front() = *bos;
+    bytes += plan.scored_bytes(i);
     if (i >= result.chunks.size()) {
-      result.chunks.push_back(score(session, window, w.first_scored));
-      result.tokens_evaluated += w.length;
+      result.chunks.push_back(score(session, plan.window_tokens(i), windows[i].first_scored));
+      result.tokens_evaluated += windows[i].length;
       state.save(result.chunks);
     }
-    summarise(result, bytes);
+    result.summarise(bytes);
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (progress) progress(int64_t(i + 1), int64_t(windows.size()), result);
   }

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -62,6 +63,27 @@ struct PerplexityResult {
   double seconds = 0;            // of this run, resumed windows not counted
   int64_t tokens_evaluated = 0;  // in this run
   bool bos = false;              // windows begin with BOS
+  std::string text_sha256, tokenizer_sha256;
+
+  /// Sums up the chunks; `bytes` is the length of the scored tokens' text.
+  void summarise(int64_t bytes);
+};
+
+/// A text as one engine's tokens, and the windows of it to score. Throws InputError if there is none.
+struct ScoringPlan {
+  ScoringPlan(const Engine& engine, std::string_view text, const PerplexityOptions& options);
+
+  /// With BOS in front where the protocol wants it there.
+  std::vector<int32_t> window_tokens(size_t window) const;
+  /// Length of the scored tokens' text.
+  int64_t scored_bytes(size_t window) const;
+  PerplexityResult empty_result() const;
+
+  const Tokenizer& tokenizer;
+  std::vector<int32_t> tokens;
+  std::vector<Window> windows;
+  bool bos = false;                      // windows begin with BOS
+  std::optional<int32_t> replace_first;  // BOS, where it takes the place of each window's first token
   std::string text_sha256, tokenizer_sha256;
 };
 

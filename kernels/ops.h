@@ -81,6 +81,9 @@ class Ops {
   /// out[r] = log softmax(logits[r, :])[targets[r]]   logits [tokens, vocab]
   virtual void token_logprobs(std::span<float> out, Mat<const float> logits,
                               std::span<const int32_t> targets) = 0;
+
+  /// out[r] = KL(softmax(reference[r, :]) || softmax(logits[r, :])) in nats        both [tokens, vocab]
+  virtual void kl_divergence(std::span<float> out, Mat<const float> reference, Mat<const float> logits) = 0;
 };
 
 /// Names of the Ops this machine can run, best first.

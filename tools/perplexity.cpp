@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
 
+#include "engine/compare.h"
 #include "kernels/error.h"
 #include "tools/cli.h"
 #include "tools/terminal.h"
@@ -21,12 +23,14 @@ constexpr const char* kFooter = R"(Protocols:
 Examples:
   stamp perplexity -m DIR --file wikitext-2-test.raw --chunks 20 --json out.json
   stamp perplexity -m DIR --file book.txt --protocol strided --context 1024 --stride 256
-  stamp perplexity -m DIR --file huge.txt --resume state.json     (run again to continue after an interruption))";
+  stamp perplexity -m DIR --file huge.txt --resume state.json     (run again to continue after an interruption)
+  stamp perplexity -m DIR --recipe w4a8kv4-stamp --compare f32 --file wikitext-2-test.raw --chunks 20
+                                     (how far the recipe's predictions are from the exact model's, token by token))";
 
 struct PerplexityFlags {
   EngineOptions engine;
   PerplexityOptions options;
-  std::string file, protocol = "gptq", json;
+  std::string file, protocol = "gptq", compare, json;
 };
 
 nlohmann::ordered_json to_json(Engine& engine, const PerplexityFlags& flags, const PerplexityResult& r) {
@@ -55,6 +59,32 @@ nlohmann::ordered_json to_json(Engine& engine, const PerplexityFlags& flags, con
           {"chunks", chunks}};
 }
 
+/// The engine that --compare names: a directory, or the same one under another recipe.
+Engine make_reference(const PerplexityFlags& flags) {
+  EngineOptions options = flags.engine;
+  const bool directory = std::filesystem::is_directory(flags.compare);
+  if (directory) options.model = flags.compare;
+  options.recipe = directory ? "" : flags.compare;
+  return Engine(options);
+}
+
+PerplexityResult run_alone(Engine& engine, const std::string& text, const PerplexityFlags& flags) {
+  Progress progress("perplexity");
+  return perplexity(engine, text, flags.options,
+                    [&](int64_t done, int64_t total, const PerplexityResult& so_far) {
+                      progress.update(done, total, fmt::format("ppl {:.4f}", so_far.ppl));
+                    });
+}
+
+Comparison run_compared(Engine& engine, const std::string& text, const PerplexityFlags& flags) {
+  Engine reference = make_reference(flags);
+  Progress progress("perplexity");
+  return compare(
+      engine, reference, text, flags.options, [&](int64_t done, int64_t total, const Comparison& so_far) {
+        progress.update(done, total, fmt::format("ppl {:.4f}, KL {:.5f}", so_far.model.ppl, so_far.kl_mean));
+      });
+}
+
 int run(PerplexityFlags flags) {
   flags.options.protocol = parse_protocol(flags.protocol);
   if (flags.options.stride > 0 && flags.options.protocol != Protocol::kStrided)
@@ -62,22 +92,34 @@ int run(PerplexityFlags flags) {
   const std::string text = read_text(flags.file);
   flags.engine.context = flags.options.context;
   Engine engine(flags.engine);
-  PerplexityResult result;
-  {
-    Progress progress("perplexity");
-    result = perplexity(engine, text, flags.options,
-                        [&](int64_t done, int64_t total, const PerplexityResult& so_far) {
-                          progress.update(done, total, fmt::format("ppl {:.4f}", so_far.ppl));
-                        });
-  }
+  const bool compared = !flags.compare.empty();
+  Comparison comparison;
+  if (compared) comparison = run_compared(engine, text, flags);
+  else comparison.model = run_alone(engine, text, flags);
+  const PerplexityResult& result = comparison.model;
   if (result.tokens_scored == 0) throw InputError("no window was scored; raise --chunks");
   print(fmt::format("perplexity {:.4f} +/- {:.4f}  ({} tokens in {} windows, {}, context {}, recipe {})\n",
                     result.ppl, result.ppl_stderr, result.tokens_scored, result.chunks.size(), flags.protocol,
                     flags.options.context, engine.recipe().name));
+  if (compared)
+    print(fmt::format(
+        "against {}: perplexity {:+.4f} +/- {:.4f}, KL {:.6f} (99 % below {:.6f}), same top token "
+        "{:.2f} %\n",
+        flags.compare, comparison.delta_ppl, comparison.delta_ppl_stderr, comparison.kl_mean,
+        comparison.kl_p99, 100 * comparison.top1_agreement));
   fmt::print(stderr, "{:.1f} tok/s, {} x{}\n",
              result.seconds > 0 ? double(result.tokens_evaluated) / result.seconds : 0.0, engine.ops().name(),
              engine.ops().threads());
-  write_json(flags.json, to_json(engine, flags, result));
+  nlohmann::ordered_json json = to_json(engine, flags, result);
+  if (compared)
+    json.update({{"compare", flags.compare},
+                 {"compare_ppl", comparison.reference.ppl},
+                 {"kl_mean", comparison.kl_mean},
+                 {"kl_p99", comparison.kl_p99},
+                 {"top1_agreement", comparison.top1_agreement},
+                 {"delta_ppl", comparison.delta_ppl},
+                 {"delta_ppl_stderr", comparison.delta_ppl_stderr}});
+  write_json(flags.json, json);
   return 0;
 }
 
@@ -102,6 +144,10 @@ void add_perplexity(CLI::App& app, int& exit_code) {
                        "Score only the first windows; -1 is all")
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
       ->capture_default_str();
+  add_flag_with_mirror(
+      *command, "--compare", flags->compare,
+      "Recipe or directory to compare with, token by token: KL divergence, agreement, and the "
+      "difference of the perplexities");
   add_flag_with_mirror(*command, "--resume", flags->options.resume,
                        "State file: written after each window, continued if it exists");
   add_flag_with_mirror(*command, "--json", flags->json, "Write the result to this file");

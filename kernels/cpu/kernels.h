@@ -102,6 +102,8 @@ struct CpuKernels {
   void (*attend)(const AttendTile& tile);
   /// log sum exp x[0, n)
   double (*log_sum_exp)(const float* x, int64_t n);
+  /// sum exp(p - log_sum_p) (p - q) over [0, n)
+  double (*weighted_difference)(const float* p, const float* q, int64_t n, double log_sum_p);
 
   /// out = L in or L^-1 in over a block's kBlock rows; may be in place
   void (*transform)(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t cols, SeqTransform kind,

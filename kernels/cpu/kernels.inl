@@ -71,6 +71,21 @@ void add_to(float* x, const float* y, int64_t n) {
   });
 }
 
+double weighted_difference(const float* p, const float* q, int64_t n, double log_sum_p) {
+  const V shift = set1(float(log_sum_p));
+  constexpr int64_t kChunk = 1024;  // float sums stay short; double carries the rest
+  double total = 0;
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    V sum = set1(0.0f);
+    for_lanes(n - begin < kChunk ? n - begin : kChunk, [&](int64_t i, int64_t live) {
+      const V x = load_some(p + begin + i, live), y = load_some(q + begin + i, live);
+      sum = fma(exp(sub(x, shift)), sub(x, y), sum);  // dead lanes: x = y = 0
+    });
+    total += double(reduce_add(sum));
+  }
+  return total;
+}
+
 double log_sum_exp(const float* x, int64_t n) {
   V top = set1(x[0]);
   for_lanes(n,
@@ -247,6 +262,7 @@ const CpuKernels kKernels = {.name = isa::kName,
                              .add = add_to,
                              .attend = attend,
                              .log_sum_exp = log_sum_exp,
+                             .weighted_difference = weighted_difference,
                              .transform = transform,
                              .quantize_row = quantize_row,
                              .dequantize_row = dequantize_row,

@@ -226,6 +226,16 @@ class CpuOps final : public Ops {
     });
   }
 
+  void kl_divergence(std::span<float> out, Mat<const float> reference, Mat<const float> logits) override {
+    pool_.parallel_for(logits.rows, [&](int64_t r, int) {
+      const float *p = reference.row(r), *q = logits.row(r);
+      const double log_sum_p = kernels_.log_sum_exp(p, logits.cols);
+      const double log_sum_q = kernels_.log_sum_exp(q, logits.cols);
+      out[size_t(r)] =
+          float(kernels_.weighted_difference(p, q, logits.cols, log_sum_p) + log_sum_q - log_sum_p);
+    });
+  }
+
  private:
   static const void* weight_row(WeightView w, int64_t row) {
     return static_cast<const std::byte*>(w.data) + row * w.cols * dtype_size(w.dtype);

@@ -206,6 +206,25 @@ class ReferenceOps final : public Ops {
     }
   }
 
+  void kl_divergence(std::span<float> out, Mat<const float> reference, Mat<const float> logits) override {
+    for (int64_t r = 0; r < logits.rows; ++r) {
+      const auto log_sum = [&](const float* x) {
+        const double top = double(*std::max_element(x, x + logits.cols));
+        double sum = 0;
+        for (int64_t c = 0; c < logits.cols; ++c) sum += std::exp(double(x[c]) - top);
+        return top + std::log(sum);
+      };
+      const float *p = reference.row(r), *q = logits.row(r);
+      const double log_sum_p = log_sum(p), log_sum_q = log_sum(q);
+      double kl = 0;
+      for (int64_t c = 0; c < logits.cols; ++c) {
+        const double log_p = double(p[c]) - log_sum_p, log_q = double(q[c]) - log_sum_q;
+        kl += std::exp(log_p) * (log_p - log_q);
+      }
+      out[size_t(r)] = float(kl);
+    }
+  }
+
  private:
   /// out = in weight^T + bias, in [r, k] as `value` tells.
   template <class Value>

@@ -223,6 +223,21 @@ TEST_P(OpsTest, TokenLogprobsEqualReferenceAlsoForLargeLogits) {
   for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(out[i], truth[i], 2e-7 * (1 + std::fabs(truth[i]))) << i;
 }
 
+TEST_P(OpsTest, KlDivergenceEqualsReferenceAndIsZeroForEqualRows) {
+  const int64_t rows = 3, vocab = 5003;
+  auto p = random_floats(rows * vocab, 19, 4.0f);
+  auto q = random_floats(rows * vocab, 20, 4.0f);
+  for (int64_t c = 0; c < vocab; ++c) q[vocab + c] = p[vocab + c];  // row 1: the same
+  for (int64_t c = 0; c < vocab; ++c)
+    q[2 * vocab + c] = p[2 * vocab + c] + 7;  // row 2: the same after softmax
+  std::vector<float> out(3), truth(3);
+  ops_->kl_divergence(out, p.mat(rows, vocab), q.mat(rows, vocab));
+  reference_->kl_divergence(truth, p.mat(rows, vocab), q.mat(rows, vocab));
+  EXPECT_GT(truth[0], 1.0f);
+  EXPECT_NEAR(out[0], truth[0], 1e-5 * truth[0]);
+  for (size_t i : {1, 2}) EXPECT_NEAR(out[i], 0.0f, 1e-5f) << i;
+}
+
 INSTANTIATE_TEST_SUITE_P(All, OpsTest, testing::ValuesIn(available_ops()),
                          [](const auto& info) { return info.param; });
 

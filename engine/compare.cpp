@@ -1,0 +1,133 @@
+#include "engine/compare.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "kernels/error.h"
+
+namespace stamp {
+namespace {
+
+constexpr int64_t kRows = 256;  // of logits alive at once, in each engine
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// One pass over the windows of a text by two engines.
+class Pass {
+ public:
+  Pass(Engine& model, Engine& reference) : model_(model), reference_(reference) {}
+
+  /// Appends to the comparison what the window's scored tokens say.
+  void score(Comparison& c, std::span<const int32_t> window, int64_t first_scored) {
+    model_.truncate(0), reference_.truncate(0);
+    PerplexityResult::Chunk of_model, of_reference;
+    const int64_t rows =
+        std::min({kRows, model_.engine().llama().max_rows(), reference_.engine().llama().max_rows()});
+    const int64_t total = int64_t(window.size()) - 1;  // the last token predicts nothing
+    for (int64_t begin = 0; begin < total; begin += rows) {
+      const auto part = window.subspan(size_t(begin), size_t(std::min(rows, total - begin)));
+      const int64_t first = std::clamp<int64_t>(first_scored - 1 - begin, 0, int64_t(part.size()));
+      Mat<float> truth;
+      reference_.advance_all(part, first, rows, [&](int64_t, Mat<float> logits) { truth = logits; });
+      model_.advance_all(part, first, rows, [&](int64_t index, Mat<float> logits) {
+        const auto targets = window.subspan(size_t(begin + index + 1), size_t(logits.rows));
+        add_divergences(c, truth, logits);
+        add_scores(of_reference, truth, targets, reference_scores_);
+        add_scores(of_model, logits, targets, model_scores_);
+      });
+    }
+    c.model.chunks.push_back(of_model), c.reference.chunks.push_back(of_reference);
+  }
+
+  /// -log p of every scored token so far.
+  std::span<const float> model_scores() const { return model_scores_; }
+  std::span<const float> reference_scores() const { return reference_scores_; }
+  int64_t agreements() const { return agreements_; }
+
+ private:
+  void add_divergences(Comparison& c, Mat<const float> truth, Mat<const float> logits) {
+    const size_t before = c.kl.size();
+    c.kl.resize(before + size_t(logits.rows));
+    model_.engine().ops().kl_divergence(std::span(c.kl).subspan(before), truth, logits);
+    for (int64_t r = 0; r < logits.rows; ++r) {
+      const auto top = [r](Mat<const float> x) {
+        return std::max_element(x.row(r), x.row(r) + x.cols) - x.row(r);
+      };
+      agreements_ += top(truth) == top(logits) ? 1 : 0;
+    }
+  }
+
+  void add_scores(PerplexityResult::Chunk& chunk, Mat<const float> logits, std::span<const int32_t> targets,
+                  std::vector<float>& scores) {
+    const size_t before = scores.size();
+    scores.resize(before + targets.size());
+    const std::span<float> added = std::span(scores).subspan(before);
+    model_.engine().ops().token_logprobs(added, logits, targets);
+    for (float& score : added) {
+      score = -score;
+      chunk.nll += double(score);
+      chunk.nll_square += double(score) * double(score);
+    }
+    chunk.tokens += int64_t(added.size());
+  }
+
+  Session model_, reference_;
+  std::vector<float> model_scores_, reference_scores_;
+  int64_t agreements_ = 0;
+};
+
+void summarise(Comparison& c, const Pass& pass) {
+  const auto n = double(c.kl.size());
+  if (c.kl.empty()) return;
+  double sum = 0;
+  for (float kl : c.kl) sum += double(kl);
+  c.kl_mean = sum / n;
+  std::vector<float> sorted = c.kl;
+  const auto rank = size_t(std::ceil(0.99 * n)) - 1;
+  std::nth_element(sorted.begin(), sorted.begin() + ptrdiff_t(rank), sorted.end());
+  c.kl_p99 = double(sorted[rank]);
+  c.top1_agreement = double(pass.agreements()) / n;
+  c.delta_ppl = c.model.ppl - c.reference.ppl;
+  // Delta method: a token moves exp(mean a) - exp(mean b) by (ppl_a a_i - ppl_b b_i) / n.
+  double mean = 0, square = 0;
+  for (size_t i = 0; i < c.kl.size(); ++i) {
+    const double x =
+        c.model.ppl * double(pass.model_scores()[i]) - c.reference.ppl * double(pass.reference_scores()[i]);
+    mean += x / n, square += x * x / n;
+  }
+  if (n > 1) c.delta_ppl_stderr = std::sqrt(std::max(0.0, square - mean * mean) / (n - 1));
+}
+
+}  // namespace
+
+Comparison compare(Engine& model, Engine& reference, std::string_view text, const PerplexityOptions& options,
+                   const std::function<void(int64_t, int64_t, const Comparison&)>& progress) {
+  if (!options.resume.empty()) throw InputError("--resume does not keep comparisons; leave it out");
+  const ScoringPlan plan(model, text, options), theirs(reference, text, options);
+  if (plan.tokenizer_sha256 != theirs.tokenizer_sha256 ||
+      model.config().vocab_size != reference.config().vocab_size)
+    throw InputError(reference.options().model.string() + ": has another tokenizer than " +
+                     model.options().model.string() + "; distributions cannot be compared");
+  Comparison c;
+  c.model = c.reference = plan.empty_result();
+  Pass pass(model, reference);
+  const double start = now();
+  int64_t bytes = 0;
+  for (size_t i = 0; i < plan.windows.size(); ++i) {
+    bytes += plan.scored_bytes(i);
+    pass.score(c, plan.window_tokens(i), plan.windows[i].first_scored);
+    for (PerplexityResult* result : {&c.model, &c.reference}) {
+      result->summarise(bytes);
+      result->tokens_evaluated += plan.windows[i].length;
+      result->seconds = now() - start;
+    }
+    summarise(c, pass);
+    if (progress) progress(int64_t(i + 1), int64_t(plan.windows.size()), c);
+  }
+  return c;
+}
+
+}  // namespace stamp
