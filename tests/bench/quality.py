@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""The ablation behind the README's table of perplexities: transform x levels x rows x weights x cache.
+
+    python3 tests/bench/quality.py --stamp build/release/stamp --model DIR --file wikitext-2-test.raw [--chunks 20]
+
+Every row is one run of `stamp perplexity` (protocol gptq); quantised weights are made once by `stamp quantize` and
+shared by the rows that use them. Results are kept in --out (build/quality): a run that was interrupted continues,
+--only takes the rows whose names contain a text. The table goes to stdout and OUT/quality.md, OUT/quality.json.
+
+"closing" is the share of the loss in log perplexity of the row's baseline, the same bits without a transform, that
+the transform removes: 1 - ln(ppl / F) / ln(ppl_baseline / F), F being the same weights with 16-bit activations and
+cache.
+"""
+import argparse
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+ROTATED = {"residual": True, "head": True, "down": True, "seed": 0}
+UNROTATED = {"residual": False, "head": True, "down": True, "seed": 0}
+
+
+def plan(transform="identity", levels=None, rows=2):
+    fields = {"low_bits": 4, "high_bits": 8, "high_rows": rows, "block": 64, "transform": transform}
+    return fields | ({"levels": levels} if levels else {})
+
+
+def weights(method, group=64, head_bits=16):
+    return {"bits": 4, "group": group, "method": method, "head_bits": head_bits}
+
+
+EIGHT = {"low_bits": 8}
+HAAR = plan("haar", 5)
+# name: (weights, rotation, activations, cache, baseline row)
+ROWS = {
+    "f32": (None, None, None, None, None),
+    "activations 8 bits": (None, ROTATED, EIGHT, None, None),
+    "activations 4 bits": (None, ROTATED, plan(), None, None),
+    "activations 4 bits, Haar 5/2": (None, ROTATED, HAAR, None, "activations 4 bits"),
+    "activations 4 bits, Haar 4/4": (None, ROTATED, plan("haar", 4, 4), None, "activations 4 bits, 4 rows"),
+    "activations 4 bits, 4 rows": (None, ROTATED, plan(rows=4), None, None),
+    "activations 4 bits, Haar 3/2 (mismatch)": (None, ROTATED, plan("haar", 3), None, "activations 4 bits"),
+    "activations 4 bits, DCT": (None, ROTATED, plan("dct"), None, "activations 4 bits"),
+    "activations 4 bits, Walsh-Hadamard": (None, ROTATED, plan("walsh-hadamard"), None, "activations 4 bits"),
+    "cache 4 bits": (None, ROTATED, None, plan(), None),
+    "cache 4 bits, Haar 5/2": (None, ROTATED, None, HAAR, "cache 4 bits"),
+    "cache 4 bits, DCT": (None, ROTATED, None, plan("dct"), "cache 4 bits"),
+    "weights 4 bits, nearest, rotated": (weights("rtn"), ROTATED, None, None, None),
+    "weights 4 bits, GPTQ, rotated": (weights("gptq"), ROTATED, None, None, "weights 4 bits, nearest, rotated"),
+    "weights 4 bits, GPTQ, residual not rotated":
+        (weights("gptq"), UNROTATED, None, None, "weights 4 bits, nearest, rotated"),
+    "w4a4kv4": (weights("gptq", head_bits=8), ROTATED, plan(), plan(), None),
+    "w4a4kv4-stamp": (weights("gptq", head_bits=8), ROTATED, HAAR, HAAR, "w4a4kv4"),
+    "w4 (head 8 bits), GPTQ": (weights("gptq", head_bits=8), ROTATED, None, None, None),
+    "w4a8kv4-stamp": (weights("gptq", head_bits=8), UNROTATED, EIGHT, HAAR, None),
+    "w4 (head 8 bits), GPTQ, residual not rotated": (weights("gptq", head_bits=8), UNROTATED, None, None, None),
+}
+# What closing is measured from, where it is not f32: the same weights alone.
+FLOAT_ROW = {"w4a4kv4-stamp": "w4 (head 8 bits), GPTQ"}
+
+
+def write_recipe(path, name, parts):
+    names = ("weights", "rotation", "activations", "kv")
+    path.write_text(json.dumps({"name": name} | {k: v for k, v in zip(names, parts) if v}, indent=2) + "\n")
+    return path
+
+
+def run(command):
+    print("quality:", *map(str, command), file=sys.stderr)
+    if subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL).returncode != 0:
+        sys.exit("quality: the command above failed")
+
+
+def measure(arguments, name, row):
+    """-> the report of `stamp perplexity` for one row, from an earlier run if there is one."""
+    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+    report = arguments.out / f"{stem}-{arguments.chunks}.json"
+    if not report.exists():
+        recipe = write_recipe(arguments.out / f"{stem}.recipe.json", stem, row[:4])
+        model = arguments.model
+        if row[0]:
+            model = arguments.out / "-".join(str(v) for v in (*row[0].values(), row[1]["residual"]))
+            if not model.exists():
+                alone = write_recipe(arguments.out / f"{model.name}.json", model.name, (row[0], row[1], None, None))
+                run([arguments.stamp, "quantize", "-m", arguments.model, "--out", model, "--recipe", alone])
+        partial = report.with_suffix(".partial")
+        run([arguments.stamp, "perplexity", "-m", model, "--recipe", recipe, "--file", arguments.file, "--chunks",
+             arguments.chunks, "--threads", arguments.threads, "--resume", report.with_suffix(".state"), "--json",
+             partial])
+        partial.rename(report)
+    return json.loads(report.read_text())
+
+
+def closing(reports, name, baseline):
+    needed = [name, baseline, FLOAT_ROW.get(name, "f32")]
+    if baseline is None or any(n not in reports for n in needed):
+        return None
+    ppl, base, exact = (reports[n]["ppl"] for n in needed)
+    return 1 - math.log(ppl / exact) / math.log(base / exact)
+
+
+def table(reports):
+    lines = ["| what is quantised | bits: weights, activations, cache | perplexity | loss (ln) | closing |",
+             "|---|---|---:|---:|---:|"]
+    for name, (*_, baseline) in ROWS.items():
+        if name not in reports:
+            continue
+        r, share = reports[name], closing(reports, name, baseline)
+        bits = ", ".join(f"{r[k]:.3f}" for k in ("weight_bits", "mean_activation_bits", "mean_kv_bits"))
+        loss = f"{math.log(r['ppl'] / reports['f32']['ppl']):.4f}" if "f32" in reports else ""
+        shown = "" if share is None else f"{share:.3f}"
+        lines.append(f"| {name} | {bits} | {r['ppl']:.4f} ± {r['ppl_stderr']:.4f} | {loss} | {shown} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stamp", type=Path, default=Path("build/release/stamp"))
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--file", type=Path, required=True)
+    parser.add_argument("--chunks", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--only", default="", help="rows whose names contain this")
+    parser.add_argument("--out", type=Path, default=Path("build/quality"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    reports = {name: measure(arguments, name, row) for name, row in ROWS.items() if arguments.only in name}
+    (arguments.out / "quality.json").write_text(json.dumps(reports, indent=1) + "\n")
+    text = table(reports)
+    (arguments.out / "quality.md").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
