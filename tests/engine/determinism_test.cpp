@@ -7,6 +7,7 @@
 
 #include "engine/session.h"
 #include "tests/golden/golden.h"
+#include "tests/temp_dir.h"
 
 namespace stamp {
 namespace {
@@ -150,6 +151,102 @@ TEST_P(DeterminismTest, DecodingGivesTheBitsOfPrefill) {
     for (size_t i = 0; i < tokens.size(); ++i) {
       SCOPED_TRACE("token " + std::to_string(i));
       expect_same_bits(decode.advance({&tokens[i], 1}), std::span(truth).subspan(i * vocab, vocab));
+    }
+  }
+}
+
+// ---- coded activations and cache: blocks of 64 tokens are computed together
+
+/// The bits of w4a4kv4-stamp, rounded to nearest, which takes no calibration.
+std::string coded_recipe(const TempDir& dir) {
+  const std::string plan =
+      R"({"low_bits": 4, "high_bits": 8, "high_rows": 2, "transform": "haar", "levels": 5})";
+  write_file(dir / "recipe.json", R"({"name": "coded", "weights": {"bits": 4, "group": 32, "head_bits": 8},
+    "rotation": {"residual": true, "head": true, "down": true}, "activations": )" +
+                                      plan + R"(, "kv": )" + plan + "}");
+  return (dir / "recipe.json").string();
+}
+
+TEST_P(DeterminismTest, CodedBlocksDoNotDependOnChunksThreadsOrPageOrder) {
+  const TempDir dir;
+  for (const char* model : {"gqa", "odd_sizes_f16", "both_biases"}) {
+    SCOPED_TRACE(model);
+    EngineOptions base = options(golden::kTinyModels / model, GetParam());
+    base.recipe = coded_recipe(dir);
+    expect_same_bits_for_every_setting(base, fresh(base));
+  }
+}
+
+/// One of several sequences that share forward passes: a prompt in chunks, then single tokens.
+struct Request {
+  Request(Engine& engine, uint32_t seed, int64_t prompt, int64_t decoded)
+      : tokens(tokens_for(engine, prompt + decoded, seed)), prompt(prompt), pages(engine.cache()) {}
+
+  int64_t next_rows(int64_t chunk) const {
+    return done < prompt ? std::min(chunk, prompt - done)
+                         : std::min<int64_t>(1, int64_t(tokens.size()) - done);
+  }
+
+  std::vector<int32_t> tokens;
+  int64_t prompt = 0, done = 0;
+  PageTable pages;
+  std::vector<float> logits;
+};
+
+/// Requests join one after another; each pass mixes chunks of prompts with decoded tokens.
+void run_together(Engine& engine, std::vector<std::unique_ptr<Request>>& requests) {
+  const int64_t vocab = engine.config().vocab_size;
+  Buffer<float> logits(engine.llama().max_rows() * vocab);
+  for (size_t step = 0;; ++step) {
+    std::vector<int32_t> tokens, rows;
+    std::vector<RowRun> runs;
+    std::vector<Request*> members;
+    for (size_t i = 0; i < std::min(requests.size(), step + 1); ++i) {
+      Request& r = *requests[i];
+      const int64_t count = r.next_rows(i % 2 == 0 ? 128 : 64);
+      if (count == 0) continue;
+      r.pages.grow(r.done + count);
+      runs.push_back({int64_t(tokens.size()), count, r.done, r.pages.pages()});
+      tokens.insert(tokens.end(), r.tokens.begin() + r.done, r.tokens.begin() + r.done + count);
+      members.push_back(&r);
+    }
+    if (members.empty() && step >= requests.size()) return;
+    for (size_t row = 0; row < tokens.size(); ++row) rows.push_back(int32_t(row));
+    engine.llama().forward({tokens, runs, rows}, engine.cache().view(),
+                           logits.mat(int64_t(rows.size()), vocab));
+    for (size_t i = 0; i < members.size(); ++i) {
+      members[i]->pages.settle();
+      members[i]->done += runs[i].count;
+      const float* begin = logits.data() + runs[i].row * vocab;
+      members[i]->logits.insert(members[i]->logits.end(), begin, begin + runs[i].count * vocab);
+    }
+  }
+}
+
+TEST_P(DeterminismTest, ABatchOfSevenMixedRequestsGivesTheBitsOfEachAlone) {
+  const TempDir dir;
+  for (const std::string& recipe : {std::string(), coded_recipe(dir)}) {
+    SCOPED_TRACE(recipe.empty() ? "f32" : "coded");
+    EngineOptions base = options(golden::kTinyModels / "gqa", GetParam());
+    base.recipe = recipe;
+    base.prefill_chunk = 768;
+    base.context = 2048;
+    Engine engine(base);
+    std::vector<std::unique_ptr<Request>> requests;
+    uint32_t seed = 11;
+    for (const auto& [prompt, decoded] : std::vector<std::pair<int64_t, int64_t>>{
+             {320, 5}, {1, 9}, {64, 3}, {130, 70}, {200, 1}, {65, 66}, {128, 2}})
+      requests.push_back(std::make_unique<Request>(engine, seed++, prompt, decoded));
+    run_together(engine, requests);
+    for (const auto& r : requests) {
+      SCOPED_TRACE("prompt " + std::to_string(r->prompt));
+      Session alone(engine);
+      std::vector<float> truth = all_logits(alone, std::span(r->tokens).first(size_t(r->prompt)));
+      for (size_t i = size_t(r->prompt); i < r->tokens.size(); ++i) {
+        const std::span<float> logits = alone.advance({&r->tokens[i], 1});
+        truth.insert(truth.end(), logits.begin(), logits.end());
+      }
+      expect_same_bits(r->logits, truth);
     }
   }
 }
