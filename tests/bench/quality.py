@@ -8,8 +8,7 @@ shared by the rows that use them. Results are kept in --out (build/quality): a r
 --only takes the rows whose names contain a text. The table goes to stdout and OUT/quality.md, OUT/quality.json.
 
 "closing" is the share of the loss in log perplexity of the row's baseline, the same bits without a transform, that
-the transform removes: 1 - ln(ppl / F) / ln(ppl_baseline / F), F being the same weights with 16-bit activations and
-cache.
+the transform removes: 1 - ln(ppl / F) / ln(ppl_baseline / F), F being the perplexity of f32.
 """
 import argparse
 import json
@@ -57,8 +56,6 @@ ROWS = {
     "w4a8kv4-stamp": (weights("gptq", head_bits=8), UNROTATED, EIGHT, HAAR, None),
     "w4 (head 8 bits), GPTQ, residual not rotated": (weights("gptq", head_bits=8), UNROTATED, None, None, None),
 }
-# What closing is measured from, where it is not f32: the same weights alone.
-FLOAT_ROW = {"w4a4kv4-stamp": "w4 (head 8 bits), GPTQ"}
 
 
 def write_recipe(path, name, parts):
@@ -94,10 +91,9 @@ def measure(arguments, name, row):
 
 
 def closing(reports, name, baseline):
-    needed = [name, baseline, FLOAT_ROW.get(name, "f32")]
-    if baseline is None or any(n not in reports for n in needed):
+    if baseline not in reports or "f32" not in reports:
         return None
-    ppl, base, exact = (reports[n]["ppl"] for n in needed)
+    ppl, base, exact = (reports[n]["ppl"] for n in (name, baseline, "f32"))
     return 1 - math.log(ppl / exact) / math.log(base / exact)
 
 
