@@ -129,6 +129,7 @@ int run_stamp(int argc, char** argv) {
   add_perplexity(app, exit_code);
   add_quantize(app, exit_code);
   add_bench(app, exit_code);
+  add_inspect(app, exit_code);
   try {
     app.parse(argc, argv);
     return exit_code;

@@ -18,6 +18,7 @@ void add_chat(CLI::App& app, int& exit_code);
 void add_perplexity(CLI::App& app, int& exit_code);
 void add_quantize(CLI::App& app, int& exit_code);
 void add_bench(CLI::App& app, int& exit_code);
+void add_inspect(CLI::App& app, int& exit_code);
 
 /// --model, --recipe, --device, --threads: the same for every subcommand.
 void add_model_flags(CLI::App& command, EngineOptions& options);

@@ -190,7 +190,11 @@ std::vector<std::string> verify_checkpoint(const std::filesystem::path& director
   for (const auto& [name, entry] : files->items()) {
     if (name.empty() || name.find('/') != std::string::npos) fields.fail(name, "is no plain file name");
     const JsonFields expected(entry, file.string(), name + ".");
+    std::error_code error;  // no regular file: no size
     if (!is_present(directory / name)) problems.push_back(name + ": is missing");
+    else if (int64_t(std::filesystem::file_size(directory / name, error)) !=
+             expected.integer("bytes", 0, INT64_MAX))
+      problems.push_back(name + ": has another size than when it was written");
     else if (sha256_file(directory / name) != expected.string("sha256"))
       problems.push_back(name + ": was changed, its SHA-256 is another");
   }

@@ -80,6 +80,24 @@ TEST(Checkpoint, NoticesOneChangedBitInAnyFile) {
   EXPECT_THAT(verify_checkpoint(out), testing::ElementsAre(testing::HasSubstr("is missing")));
 }
 
+TEST(Checkpoint, NoticesOneChangedBitInAnyByteOfTheManifest) {
+  const TempDir dir;
+  const auto out = dir.path() / "out";
+  quantise(models().front(), out, Recipe::load("w8a8"));
+  const std::string manifest = slurp(out / "manifest.json");
+  for (size_t bit = 0; bit < 8 * manifest.size(); bit += 7) {
+    std::string damaged = manifest;
+    damaged[bit / 8] = char(damaged[bit / 8] ^ (1 << bit % 8));
+    write_file(out / "manifest.json", damaged);
+    bool noticed = true;
+    try {
+      noticed = !verify_checkpoint(out).empty();
+    } catch (const InputError&) {
+    }
+    ASSERT_TRUE(noticed) << damaged;
+  }
+}
+
 TEST(Checkpoint, IsWrittenWholeOrNotAtAll) {
   const TempDir dir;
   const auto source = models().front(), out = dir.path() / "out";
