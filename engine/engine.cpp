@@ -22,7 +22,8 @@ void check(const EngineOptions& options) {
     throw InputError("context " + std::to_string(options.context) + ": must not be negative");
 }
 
-/// A quantised directory says how it is represented; anything else is f32 unless asked otherwise.
+}  // namespace
+
 Recipe choose_recipe(const EngineOptions& options, const ModelConfig& config) {
   if (config.stored_recipe.empty()) return Recipe::load(options.recipe.empty() ? "f32" : options.recipe);
   const Recipe stored = Recipe::parse(config.stored_recipe, (options.model / "config.json").string());
@@ -33,8 +34,6 @@ Recipe choose_recipe(const EngineOptions& options, const ModelConfig& config) {
                      "; give the unquantised model to --recipe " + options.recipe);
   return asked;  // the same weights under other activations or another cache
 }
-
-}  // namespace
 
 Engine::Engine(const EngineOptions& options) : options_(options) {
   const auto start = std::chrono::steady_clock::now();

@@ -31,6 +31,10 @@ struct EngineOptions {
   uint64_t page_shuffle = 0;                                            // see KvCache
 };
 
+/// How the model is represented: a quantised directory says so itself, anything else is f32 unless asked
+/// otherwise. Throws InputError if a quantised directory has other weights than the recipe asked for.
+Recipe choose_recipe(const EngineOptions& options, const ModelConfig& config);
+
 /// One loaded model: its files, its operations and its cache. Not thread-safe: one session advances at a
 /// time.
 class Engine {

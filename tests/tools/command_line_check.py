@@ -43,7 +43,7 @@ class Help(ProgramTest):
             "perplexity": ["file", "protocol", "context", "stride", "chunks", "resume", "json"],
             "bench": ["prefill", "decode", "depth", "repeat", "json"],
             "quantize": ["out", "calibrate"],
-            "inspect": ["verify"],
+            "inspect": ["verify", "text", "tokens", "report", "perplexities", "tune", "bits", "json"],
         }
         for command in COMMANDS:
             with self.subTest(command):
