@@ -48,7 +48,9 @@ void Llama::begin(const Batch& batch) {
   const int64_t rows = int64_t(batch.tokens.size()), half = config_.head_dim / 2;
   ops_.embed(residual(rows), batch.tokens, weights_.embedding);
   rope_.angles(cos_.mat(rows, half), sin_.mat(rows, half), batch.runs);
-  split_tiles(batch.runs, recipe_.activations.plan, coded_tiles_);
+  // Every plan that is not plain codes the same tiles; an input's own plan may be one where the recipe's is
+  // plain.
+  split_tiles(batch.runs, BitPlan{.transform = SeqTransform::kHaar}, coded_tiles_);
   split_tiles(batch.runs, BitPlan{}, plain_tiles_);
 }
 

@@ -242,19 +242,20 @@ summary { cursor:pointer; margin:.6rem 0; }
                  table("SQNR in dB: " + source_text(Source(s)), head, rows) + "</details>\n";
     }
     head[0] = "what is quantised";
-    return section("error", "Quantisation error",
-                   "The signal-to-quantisation-noise ratio (SQNR) of activations under the bit plans drawn "
-                   "below: the same bits, "
-                   "different transforms. 6 dB more are as good as one bit more everywhere. Keys and values "
-                   "are quantised "
-                   "head by head.",
-                   table("SQNR in dB, mean over layers", head, means) + legend(series) +
-                       "<div class=\"figures\">" + charts + "</div>" +
-                       heatmap("Gain of the transform over the identity", names, gains, "layer", "dB") +
-                       "<p>The darker a cell of this map, the more the recipe's transform (Haar, if it has "
-                       "none) improves the "
-                       "SQNR of that layer over leaving tokens as they are.</p>\n" +
-                       details);
+    return section(
+        "error", "Quantisation error",
+        "The signal-to-quantisation-noise ratio (SQNR) of activations under the bit plans drawn "
+        "below: the same bits, "
+        "different transforms. 6 dB more are as good as one bit more everywhere. Keys and values "
+        "are quantised "
+        "head by head.",
+        table("SQNR in dB, mean over layers", head, means) + legend(series) + "<div class=\"figures\">" +
+            charts + "</div>" +
+            heatmap("Gain of the transform over the identity", names, gains, "layer", "dB") +
+            "<p>The stronger the colour of a cell, the more the recipe's transform (Haar, if it has "
+            "none) improves the "
+            "SQNR of that layer over leaving tokens as they are.</p>\n" +
+            details);
   }
 
   std::string plan() const {

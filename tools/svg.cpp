@@ -148,7 +148,7 @@ std::string heatmap(const std::string& title, std::span<const std::string> rows,
                        kLeft + int(c) * kCell + kCell / 2, bottom + 14, c);
   out +=
       fmt::format(R"(<text class="tick" x="{}" y="{}">{}</text>)", kLeft, bottom + 30, escape_html(column));
-  out += fmt::format(R"(<text class="tick" x="0" y="{}">palest {:.1f}, darkest {:.1f} {}</text>)",
+  out += fmt::format(R"(<text class="tick" x="0" y="{}">weakest colour {:.1f}, strongest {:.1f} {}</text>)",
                      bottom + 48, low, high, escape_html(unit));
   return out + "</svg>\n";
 }

@@ -35,7 +35,7 @@ void fit(Axes& axes, std::span<const Series> series);
 std::string line_chart(const Axes& axes, std::span<const Series> series);
 /// Lines alone under a title, one of many side by side.
 std::string small_chart(const Axes& axes, std::span<const Series> series);
-/// A cell for each value, the darker the larger; the value is its tooltip.
+/// A cell for each value, the stronger its colour the larger; the value is its tooltip.
 std::string heatmap(const std::string& title, std::span<const std::string> rows,
                     const std::vector<std::vector<double>>& values, const std::string& column,
                     const std::string& unit);

@@ -101,6 +101,22 @@ TEST(Preparation, LogitsDoNotDependOnThreadsOrChunks) {
   }
 }
 
+TEST(Preparation, PlansOfAllInputsAreTheRecipesPlan) {
+  const auto ops = make_ops({}, 2);
+  const std::string name = models().front();
+  Recipe whole = rotated();
+  whole.activations = {.quantised = true,
+                       .plan = {.transform = SeqTransform::kHaar, .high_rows = 2, .low_bits = 4}};
+  Recipe single = rotated();
+  single.activations = {.quantised = true, .plan = {}};
+  const auto eight = logits_of(name, single, *ops);
+  for (int64_t layer = 0; layer < ModelConfig::load(kTiny / name).layers; ++layer)
+    for (int site = 0; site < kSites; ++site) single.site_plans[{layer, Site(site)}] = whole.activations.plan;
+  const auto a = logits_of(name, whole, *ops), b = logits_of(name, single, *ops);
+  EXPECT_EQ(0, std::memcmp(a.data(), b.data(), a.size() * sizeof(float)));
+  EXPECT_NE(0, std::memcmp(b.data(), eight.data(), b.size() * sizeof(float)));
+}
+
 TEST(Rotation, IsOrthogonalForSizesThatAreNoPowersOfTwo) {
   for (int64_t dim : {576, 1536, 40, 36, 7, 1, 11008}) {
     const Rotation rotation = Rotation::random(dim, 5);
