@@ -109,13 +109,15 @@ constexpr int chain_place(int lane) {
 /// side by side, out of each other's cache sets.
 template <class W, int kWidth>
 void pack(float* packed, const typename W::T* source, int64_t ld, int64_t live, int64_t k) {
+  constexpr int64_t kAhead = 512 / int64_t(sizeof(*source));  // of a row: sixteen are too many to follow
   const int64_t steps = (k + kLanes - 1) / kLanes;
-  for (int64_t step = 0; step < steps; ++step) {
-    const int64_t i = step * kLanes, n = k - i;
-    for (int64_t first = 0; first < kWidth; first += kLanes) {
+  for (int64_t first = 0; first < kWidth; first += kLanes) {
+    for (int64_t step = 0; step < steps; ++step) {
+      const int64_t i = step * kLanes, n = k - i;
       V block[kLanes];
       for (int64_t r = 0; r < kLanes; ++r) {
         const auto* p = source + (first + r) * ld + i;
+        if (i % (64 / int64_t(sizeof(*p))) == 0) prefetch_far(p + kAhead);
         block[r] = first + r >= live ? set1(0.0f) : n >= kLanes ? W::load(p) : W::load_n(p, n);
       }
       transpose(block);
