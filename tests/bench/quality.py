@@ -53,8 +53,8 @@ ROWS = {
     "w4a4kv4": (weights("gptq", head_bits=8), ROTATED, plan(), plan(), None),
     "w4a4kv4-stamp": (weights("gptq", head_bits=8), ROTATED, HAAR, HAAR, "w4a4kv4"),
     "w4 (head 8 bits), GPTQ": (weights("gptq", head_bits=8), ROTATED, None, None, None),
-    "w4a8kv4-stamp": (weights("gptq", head_bits=8), UNROTATED, EIGHT, HAAR, None),
-    "w4 (head 8 bits), GPTQ, residual not rotated": (weights("gptq", head_bits=8), UNROTATED, None, None, None),
+    "w4a8kv4-stamp": (weights("gptq", head_bits=8), ROTATED, EIGHT, HAAR, None),
+    "w4a8kv4-stamp, residual not rotated": (weights("gptq", head_bits=8), UNROTATED, EIGHT, HAAR, None),
 }
 
 
