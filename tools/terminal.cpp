@@ -81,8 +81,12 @@ void install_interrupt_handler() {
 }
 
 void print(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    throw Error(std::string("cannot write to stdout: ") + std::strerror(errno));
+  // Not through stdio: after an interrupt nobody knows how much of its buffer was written.
+  while (!text.empty()) {
+    const ssize_t n = write(STDOUT_FILENO, text.data(), text.size());
+    if (n >= 0) text.remove_prefix(size_t(n));
+    else if (errno != EINTR) throw Error(std::string("cannot write to stdout: ") + std::strerror(errno));
+  }
 }
 
 std::string read_stdin() {
