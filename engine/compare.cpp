@@ -4,7 +4,9 @@
 #include <chrono>
 #include <cmath>
 
+#include "engine/sampler.h"
 #include "kernels/error.h"
+#include "models/sha256.h"
 
 namespace stamp {
 namespace {
@@ -35,16 +37,16 @@ class Pass {
       model_.advance_all(part, first, rows, [&](int64_t index, Mat<float> logits) {
         const auto targets = window.subspan(size_t(begin + index + 1), size_t(logits.rows));
         add_divergences(c, truth, logits);
-        add_scores(of_reference, truth, targets, reference_scores_);
-        add_scores(of_model, logits, targets, model_scores_);
+        add_logprobs(of_reference, truth, targets, reference_logprobs_);
+        add_logprobs(of_model, logits, targets, model_logprobs_);
       });
     }
     c.model.chunks.push_back(of_model), c.reference.chunks.push_back(of_reference);
   }
 
-  /// -log p of every scored token so far.
-  std::span<const float> model_scores() const { return model_scores_; }
-  std::span<const float> reference_scores() const { return reference_scores_; }
+  /// log p of every scored token so far.
+  std::span<const float> model_logprobs() const { return model_logprobs_; }
+  std::span<const float> reference_logprobs() const { return reference_logprobs_; }
   int64_t agreements() const { return agreements_; }
 
  private:
@@ -52,30 +54,21 @@ class Pass {
     const size_t before = c.kl.size();
     c.kl.resize(before + size_t(logits.rows));
     model_.engine().ops().kl_divergence(std::span(c.kl).subspan(before), truth, logits);
-    for (int64_t r = 0; r < logits.rows; ++r) {
-      const auto top = [r](Mat<const float> x) {
-        return std::max_element(x.row(r), x.row(r) + x.cols) - x.row(r);
-      };
-      agreements_ += top(truth) == top(logits) ? 1 : 0;
-    }
+    for (int64_t r = 0; r < logits.rows; ++r)
+      agreements_ += argmax(truth.row_span(r)) == argmax(logits.row_span(r)) ? 1 : 0;
   }
 
-  void add_scores(PerplexityResult::Chunk& chunk, Mat<const float> logits, std::span<const int32_t> targets,
-                  std::vector<float>& scores) {
-    const size_t before = scores.size();
-    scores.resize(before + targets.size());
-    const std::span<float> added = std::span(scores).subspan(before);
+  void add_logprobs(PerplexityResult::Chunk& chunk, Mat<const float> logits, std::span<const int32_t> targets,
+                    std::vector<float>& logprobs) {
+    const size_t before = logprobs.size();
+    logprobs.resize(before + targets.size());
+    const std::span<float> added = std::span(logprobs).subspan(before);
     model_.engine().ops().token_logprobs(added, logits, targets);
-    for (float& score : added) {
-      score = -score;
-      chunk.nll += double(score);
-      chunk.nll_square += double(score) * double(score);
-    }
-    chunk.tokens += int64_t(added.size());
+    chunk.add(added);
   }
 
   Session model_, reference_;
-  std::vector<float> model_scores_, reference_scores_;
+  std::vector<float> model_logprobs_, reference_logprobs_;
   int64_t agreements_ = 0;
 };
 
@@ -94,8 +87,8 @@ void summarise(Comparison& c, const Pass& pass) {
   // Delta method: a token moves exp(mean a) - exp(mean b) by (ppl_a a_i - ppl_b b_i) / n.
   double mean = 0, square = 0;
   for (size_t i = 0; i < c.kl.size(); ++i) {
-    const double x =
-        c.model.ppl * double(pass.model_scores()[i]) - c.reference.ppl * double(pass.reference_scores()[i]);
+    const double x = c.reference.ppl * double(pass.reference_logprobs()[i]) -
+                     c.model.ppl * double(pass.model_logprobs()[i]);
     mean += x / n, square += x * x / n;
   }
   if (n > 1) c.delta_ppl_stderr = std::sqrt(std::max(0.0, square - mean * mean) / (n - 1));
@@ -106,8 +99,8 @@ void summarise(Comparison& c, const Pass& pass) {
 Comparison compare(Engine& model, Engine& reference, std::string_view text, const PerplexityOptions& options,
                    const std::function<void(int64_t, int64_t, const Comparison&)>& progress) {
   if (!options.resume.empty()) throw InputError("--resume does not keep comparisons; leave it out");
-  const ScoringPlan plan(model, text, options), theirs(reference, text, options);
-  if (plan.tokenizer_sha256 != theirs.tokenizer_sha256 ||
+  const ScoringPlan plan(model, text, options);
+  if (plan.tokenizer_sha256 != sha256_file(tokenizer_file(reference.options().model)) ||
       model.config().vocab_size != reference.config().vocab_size)
     throw InputError(reference.options().model.string() + ": has another tokenizer than " +
                      model.options().model.string() + "; distributions cannot be compared");

@@ -66,8 +66,7 @@ class Meter {
   Meter(const ModelConfig& config, const ModelWeights& weights, const InspectOptions& options,
         Inspection& result)
       : config_(config), weights_(weights), options_(options), ops_(*options.ops), result_(result) {
-    const int64_t widest =
-        std::max({config.hidden_size, config.heads * config.head_dim, config.intermediate_size});
+    const int64_t widest = config.widest_input();
     coefficients_ = Buffer<float>(kChunk * widest);
     transposed_ = Buffer<float>(kBlock * widest);
     q_ = Buffer<uint8_t>(kChunk * round_up(widest, QuantMat::kQuantAlign));

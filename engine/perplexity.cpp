@@ -91,11 +91,7 @@ PerplexityResult::Chunk score(Session& session, std::span<const int32_t> tokens,
                         logprobs.resize(size_t(logits.rows));
                         session.engine().ops().token_logprobs(
                             logprobs, logits, tokens.subspan(size_t(index + 1), size_t(logits.rows)));
-                        for (float logprob : logprobs) {
-                          chunk.nll -= double(logprob);
-                          chunk.nll_square += double(logprob) * double(logprob);
-                        }
-                        chunk.tokens += logits.rows;
+                        chunk.add(logprobs);
                       });
   return chunk;
 }
@@ -148,6 +144,14 @@ std::vector<Window> plan_windows(const PerplexityOptions& options, int64_t token
   if (options.max_chunks >= 0 && options.max_chunks < int64_t(windows.size()))
     windows.resize(size_t(options.max_chunks));
   return windows;
+}
+
+void PerplexityResult::Chunk::add(std::span<const float> logprobs) {
+  for (float logprob : logprobs) {
+    nll -= double(logprob);
+    nll_square += double(logprob) * double(logprob);
+  }
+  tokens += int64_t(logprobs.size());
 }
 
 void PerplexityResult::summarise(int64_t bytes) {

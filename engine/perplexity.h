@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,6 +54,8 @@ struct PerplexityResult {
     double nll = 0;         // sum of -log p over the window's scored tokens, nats
     double nll_square = 0;  // sum of squares of the same
     int64_t tokens = 0;
+    /// Adds tokens by their log p.
+    void add(std::span<const float> logprobs);
   };
   std::vector<Chunk> chunks;
   int64_t tokens_scored = 0;

@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -33,6 +34,9 @@ struct ModelConfig {
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;
   std::string stored_recipe;  // JSON of the recipe of a directory that stamp quantised; empty: not quantised
+
+  /// Channels of the widest input of a linear.
+  int64_t widest_input() const { return std::max({hidden_size, heads * head_dim, intermediate_size}); }
 
   /// Reads DIR/config.json. Throws InputError naming file and field for anything missing, out of range or
   /// contradictory, for architectures that are not Llama's, and for fields that change the mathematics in a

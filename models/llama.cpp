@@ -4,14 +4,6 @@
 #include <cmath>
 
 namespace stamp {
-namespace {
-
-int64_t widest_input(const ModelConfig& c) {
-  return std::max({c.hidden_size, c.heads * c.head_dim, c.intermediate_size});
-}
-
-}  // namespace
-
 Llama::Llama(const ModelConfig& config, const ModelWeights& weights, const Recipe& recipe, Ops& ops,
              int64_t max_rows)
     : config_(config),
@@ -32,7 +24,7 @@ Llama::Llama(const ModelConfig& config, const ModelWeights& weights, const Recip
       cos_(max_rows * config.head_dim / 2),
       sin_(max_rows * config.head_dim / 2) {
   if (!recipe.activations.quantised) return;
-  integers_ = Buffer<uint8_t>(max_rows * round_up(widest_input(config), QuantMat::kQuantAlign));
+  integers_ = Buffer<uint8_t>(max_rows * round_up(config.widest_input(), QuantMat::kQuantAlign));
   scale_ = Buffer<float>(max_rows);
   offset_ = Buffer<float>(max_rows);
 }

@@ -58,8 +58,8 @@ void add_model_flags(CLI::App& command, EngineOptions& options) {
       ->capture_default_str();
   add_switch_with_mirror(
       command, "--mmap", options.map_weights,
-      "Leave the weights in the mapped file, shared between processes, instead of reading them "
-      "into huge pages, which decodes faster");
+      "Leave the weights in the mapped file, shared between processes, instead of moving them to huge "
+      "pages, which decodes faster");
 }
 
 void add_context_flag(CLI::App& command, EngineOptions& options) {

@@ -71,19 +71,27 @@ void add_to(float* x, const float* y, int64_t n) {
   });
 }
 
-double weighted_difference(const float* p, const float* q, int64_t n, double log_sum_p) {
-  const V shift = set1(float(log_sum_p));
-  constexpr int64_t kChunk = 1024;  // float sums stay short; double carries the rest
+/// The sum over [0, n) of what add_term(sum, i, live) adds to a register of sums: short sums in float, a
+/// double carries the rest.
+template <class AddTerm>
+inline double long_sum(int64_t n, AddTerm add_term) {
+  constexpr int64_t kChunk = 1024;
   double total = 0;
   for (int64_t begin = 0; begin < n; begin += kChunk) {
     V sum = set1(0.0f);
-    for_lanes(n - begin < kChunk ? n - begin : kChunk, [&](int64_t i, int64_t live) {
-      const V x = load_some(p + begin + i, live), y = load_some(q + begin + i, live);
-      sum = fma(exp(sub(x, shift)), sub(x, y), sum);  // dead lanes: x = y = 0
-    });
+    for_lanes(n - begin < kChunk ? n - begin : kChunk,
+              [&](int64_t i, int64_t live) { sum = add_term(sum, begin + i, live); });
     total += double(reduce_add(sum));
   }
   return total;
+}
+
+double weighted_difference(const float* p, const float* q, int64_t n, double log_sum_p) {
+  const V shift = set1(float(log_sum_p));
+  return long_sum(n, [&](V sum, int64_t i, int64_t live) {
+    const V x = load_some(p + i, live), y = load_some(q + i, live);
+    return fma(exp(sub(x, shift)), sub(x, y), sum);  // dead lanes: x = y = 0
+  });
 }
 
 double log_sum_exp(const float* x, int64_t n) {
@@ -91,15 +99,9 @@ double log_sum_exp(const float* x, int64_t n) {
   for_lanes(n,
             [&](int64_t i, int64_t live) { top = max(top, keep_first(load_some(x + i, live), live, x[0])); });
   const V peak = set1(reduce_max(top));
-  constexpr int64_t kChunk = 1024;  // float sums stay short; double carries the rest
-  double total = 0;
-  for (int64_t begin = 0; begin < n; begin += kChunk) {
-    V sum = set1(0.0f);
-    for_lanes(n - begin < kChunk ? n - begin : kChunk, [&](int64_t i, int64_t live) {
-      sum = add(sum, keep_first(exp(sub(load_some(x + begin + i, live), peak)), live, 0.0f));
-    });
-    total += double(reduce_add(sum));
-  }
+  const double total = long_sum(n, [&](V sum, int64_t i, int64_t live) {
+    return add(sum, keep_first(exp(sub(load_some(x + i, live), peak)), live, 0.0f));
+  });
   return double(reduce_max(peak)) + __builtin_log(total);
 }
 
