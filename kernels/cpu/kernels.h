@@ -62,6 +62,9 @@ struct IntLinear {
   const uint8_t* weight_zero = nullptr;
   const float* weight_sum = nullptr;
   int64_t first_panel = 0, last_panel = 0;
+  int64_t high_rows = 0;            // the first rows have codes of high_bits, the others of low_bits
+  int high_bits = 8, low_bits = 8;  // 2..8
+  uint8_t* scratch = nullptr;       // [groups * group * kPanel], for 4-bit weights and many rows
 };
 
 /// 1 / (2 cos((i + 1/2) pi / n)) for n = 2, 4, ..., kBlock, one table after another: that of n begins at n /
@@ -115,8 +118,8 @@ struct CpuKernels {
   /// x = scale * H x, n a power of two, H with entries of +-1
   void (*hadamard)(float* x, int64_t n, float scale);
   void (*int_linear)(const IntLinear& product);
-  /// out [kPanel, groups * group] = a panel's weights as floats
-  void (*widen_panel)(float* out, int64_t ldo, const IntLinear& product, int64_t panel);
+  /// out [count, groups * group] = rows [row, row + count) of a weight as floats
+  void (*widen_rows)(float* out, int64_t ldo, const IntLinear& product, int64_t row, int64_t count);
   void (*kv_write_row)(std::byte* side, const KvSide& format, int64_t row, const float* x);
   void (*kv_unpack)(float* out, float* scale, float* offset, const std::byte* side, const KvSide& format,
                     int64_t rows);

@@ -1,11 +1,5 @@
 // Rows of a coefficient page (KvSide): quantising them, and unpacking them to whole numbers.
 
-inline float half_bits_to_float(uint16_t h) {
-  float x[kLanes];
-  store(x, load_f16_n(&h, 1));
-  return x[0];
-}
-
 /// The nearest binary16 to x >= 0, largest finite at most.
 inline uint16_t to_half_bits(float x) {
   if (!(x < 65504.0f)) return 0x7bff;
@@ -75,8 +69,10 @@ void kv_unpack(float* out, float* scale, float* offset, const std::byte* side, c
       });
     } else {
       for_lanes(d / 2, [&](int64_t i, int64_t live) {
-        uint8_t low[kLanes] = {}, high[kLanes] = {};
-        for (int64_t j = 0; j < live; ++j) low[j] = q[i + j] & 15, high[j] = q[i + j] >> 4;
+        uint8_t both[kLanes] = {}, low[kLanes], high[kLanes];
+        if (live == kLanes) __builtin_memcpy(both, q + i, kLanes);
+        else __builtin_memcpy(both, q + i, size_t(live));
+        for (int j = 0; j < kLanes; ++j) low[j] = both[j] & 15, high[j] = both[j] >> 4;
         store_some(x + i, load_u8(low), live);
         store_some(x + d / 2 + i, load_u8(high), live);
       });

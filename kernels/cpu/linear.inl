@@ -90,7 +90,7 @@ void linear(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows,
     case DType::kBF16:
       return linear_of<Bf16Weights>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
     default:
-      __builtin_unreachable();  // quantised types come through widen_panel
+      __builtin_unreachable();  // quantised types come through widen_rows
   }
 }
 

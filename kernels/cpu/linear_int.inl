@@ -2,35 +2,89 @@
 // exact; only the scaling of a group's sum rounds, group after group in order, so a row's bits do not depend
 // on its tile.
 
-template <bool kFour, int R>
-inline void int_tile(const IntLinear& p, int64_t row, int64_t panel) {
-  constexpr int kVecs = int(kPanel) / kLanes, kStep = kFour ? 8 : 4;
-  const uint8_t* w = p.weights + panel * p.panel_bytes;
-  const uint8_t* in = p.q + row * p.ldq;
-  const uint16_t* scale = p.weight_scale + panel * p.groups * kPanel;
-  const uint8_t* zero = kFour ? p.weight_zero + panel * p.groups * kPanel : nullptr;
-  V total[R][kVecs];
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < kVecs; ++v) total[r][v] = set1(0.0f);
-  for (int64_t g = 0; g < p.groups; ++g) {
-    I acc[R][kVecs];
+constexpr int kPanelVecs = int(kPanel) / kLanes;
+
+/// How a tile finds its weights: 8-bit panels; 4-bit panels as they are stored, for few rows, which read each
+/// once; 4-bit panels unpacked to bytes, for many rows.
+enum class Codes { kEight, kFour, kFourUnpacked };
+
+/// acc [R, kVecs] += the rows' channels [k, end) times those of a panel whose bytes begin at w.
+template <Codes kCodes, int R>
+inline __attribute__((always_inline)) void int_dots(I (&acc)[R][kPanelVecs], const uint8_t* in, int64_t ldq,
+                                                    const uint8_t* w, int64_t k, int64_t end) {
+  constexpr int kStep = kCodes == Codes::kFour ? 8 : 4;
+  for (; k < end; k += kStep, w += 64) {
+    if (R <= 2) prefetch(w + 1024);
+    for (int v = 0; v < kPanelVecs; ++v) {
+      const I x = load_bytes(w + v * kLanes * 4);
+      for (int r = 0; r < R; ++r) {
+        const uint8_t* a = in + r * ldq + k;
+        if constexpr (kCodes == Codes::kFour) {
+          acc[r][v] = dot_q4(acc[r][v], broadcast_four(a), low_nibbles(x));
+          acc[r][v] = dot_q4(acc[r][v], broadcast_four(a + 4), high_nibbles(x));
+        } else if constexpr (kCodes == Codes::kFourUnpacked) {
+          acc[r][v] = dot_q4(acc[r][v], broadcast_four(a), x);
+        } else {
+          acc[r][v] = dot_q8(acc[r][v], broadcast_four(a), x);
+        }
+      }
+    }
+  }
+}
+
+/// The same for 4-bit weights where sums of pairs stay in 16 bits for `most` channels.
+template <Codes kCodes, int R>
+inline __attribute__((always_inline)) void int_pair_dots(I (&acc)[R][kPanelVecs], const uint8_t* in,
+                                                         int64_t ldq, const uint8_t* w, int64_t k,
+                                                         int64_t end, int64_t most) {
+  constexpr int kStep = kCodes == Codes::kFour ? 8 : 4;
+  while (k < end) {
+    const int64_t stop = end - k < most ? end : k + most;
+    I pairs[R][kPanelVecs];
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kVecs; ++v) acc[r][v] = int_zero();
-    for (int64_t k = g * p.group; k < (g + 1) * p.group; k += kStep, w += 64) {
+      for (int v = 0; v < kPanelVecs; ++v) pairs[r][v] = int_zero();
+#pragma GCC unroll 2
+    for (; k < stop; k += kStep, w += 64) {
       if (R <= 2) prefetch(w + 1024);
-      for (int v = 0; v < kVecs; ++v) {
+      for (int v = 0; v < kPanelVecs; ++v) {
         const I x = load_bytes(w + v * kLanes * 4);
         for (int r = 0; r < R; ++r) {
-          if constexpr (kFour) {
-            acc[r][v] = dot_q4(acc[r][v], broadcast_four(in + r * p.ldq + k), low_nibbles(x));
-            acc[r][v] = dot_q4(acc[r][v], broadcast_four(in + r * p.ldq + k + 4), high_nibbles(x));
+          const uint8_t* a = in + r * ldq + k;
+          if constexpr (kCodes == Codes::kFour) {
+            pairs[r][v] = add_pairs(pairs[r][v], broadcast_four(a), low_nibbles(x));
+            pairs[r][v] = add_pairs(pairs[r][v], broadcast_four(a + 4), high_nibbles(x));
           } else {
-            acc[r][v] = dot_q8(acc[r][v], broadcast_four(in + r * p.ldq + k), x);
+            pairs[r][v] = add_pairs(pairs[r][v], broadcast_four(a), x);
           }
         }
       }
     }
-    for (int v = 0; v < kVecs; ++v) {
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = fold_pairs(acc[r][v], pairs[r][v]);
+  }
+}
+
+/// R rows, whose activations have `bits`, times one panel; `w` is its codes.
+template <Codes kCodes, int R>
+inline void int_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t panel, int bits) {
+  constexpr bool kFour = kCodes != Codes::kEight;
+  const uint8_t* in = p.q + row * p.ldq;
+  const uint16_t* scale = p.weight_scale + panel * p.groups * kPanel;
+  const uint8_t* zero = kFour ? p.weight_zero + panel * p.groups * kPanel : nullptr;
+  const int64_t group_bytes = p.group * kPanel / (kCodes == Codes::kFour ? 2 : 1);
+  // Two products a channel pair, each at most 15 * (2^bits - 1); four channels a step.
+  const int64_t most = 4 * (32767 / (2 * 15 * ((1 << bits) - 1)));
+  V total[R][kPanelVecs];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < kPanelVecs; ++v) total[r][v] = set1(0.0f);
+  for (int64_t g = 0; g < p.groups; ++g, w += group_bytes) {
+    I acc[R][kPanelVecs];
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = int_zero();
+    const int64_t k = g * p.group;
+    if constexpr (kFour && kPairSums) int_pair_dots<kCodes>(acc, in, p.ldq, w, k, k + p.group, most);
+    else int_dots<kCodes>(acc, in, p.ldq, w, k, k + p.group);
+    for (int v = 0; v < kPanelVecs; ++v) {
       const V s = load_f16(scale + g * kPanel + v * kLanes);
       V z = set1(0.0f);
       if constexpr (kFour) z = mul(mul(load_u8(zero + g * kPanel + v * kLanes), set1(-1.0f / 16)), s);
@@ -40,7 +94,7 @@ inline void int_tile(const IntLinear& p, int64_t row, int64_t panel) {
       }
     }
   }
-  for (int v = 0; v < kVecs; ++v) {
+  for (int v = 0; v < kPanelVecs; ++v) {
     const int64_t col = panel * kPanel + v * kLanes, live = p.cols - col;
     if (live <= 0) break;
     const V sum = load(p.weight_sum + col);
@@ -51,35 +105,64 @@ inline void int_tile(const IntLinear& p, int64_t row, int64_t panel) {
   }
 }
 
-template <bool kFour>
-void int_linear_of(const IntLinear& p) {
+/// Rows [r, end).
+template <Codes kCodes>
+void int_rows(const IntLinear& p, const uint8_t* w, int64_t r, int64_t end, int64_t panel, int bits) {
+  for (; r + kIntRows <= end; r += kIntRows) int_tile<kCodes, kIntRows>(p, w, r, panel, bits);
+  if constexpr (kIntRows > 4)
+    if (end - r >= 4) int_tile<kCodes, 4>(p, w, r, panel, bits), r += 4;
+  if constexpr (kIntRows > 2)
+    if (end - r >= 2) int_tile<kCodes, 2>(p, w, r, panel, bits), r += 2;
+  if (end - r >= 1) int_tile<kCodes, 1>(p, w, r, panel, bits);
+}
+
+template <Codes kCodes>
+void int_rows(const IntLinear& p, const uint8_t* w, int64_t panel) {
+  const int64_t high = p.high_rows < p.rows ? p.high_rows : p.rows;
+  int_rows<kCodes>(p, w, 0, high, panel, p.high_bits);
+  int_rows<kCodes>(p, w, high, p.rows, panel, p.low_bits);
+}
+
+/// 64 bytes of nibbles become the bytes of two steps of four channels.
+inline void unpack_nibbles(uint8_t* bytes, const uint8_t* w, int64_t packed) {
+  for (int64_t i = 0; i < packed; i += 64)
+    for (int v = 0; v < kPanelVecs; ++v) {
+      const I x = load_bytes(w + i + v * kLanes * 4);
+      store_bytes(bytes + 2 * i + v * kLanes * 4, low_nibbles(x));
+      store_bytes(bytes + 2 * i + 64 + v * kLanes * 4, high_nibbles(x));
+    }
+}
+
+void int_linear(const IntLinear& p) {
   for (int64_t panel = p.first_panel; panel < p.last_panel; ++panel) {
-    int64_t r = 0;
-    for (; r + kIntRows <= p.rows; r += kIntRows) int_tile<kFour, kIntRows>(p, r, panel);
-    if constexpr (kIntRows > 4)
-      if (p.rows - r >= 4) int_tile<kFour, 4>(p, r, panel), r += 4;
-    if constexpr (kIntRows > 2)
-      if (p.rows - r >= 2) int_tile<kFour, 2>(p, r, panel), r += 2;
-    if (p.rows - r >= 1) int_tile<kFour, 1>(p, r, panel);
+    const uint8_t* w = p.weights + panel * p.panel_bytes;
+    if (!p.four_bits) {
+      int_rows<Codes::kEight>(p, w, panel);
+    } else if (p.rows <= kIntRows) {
+      int_rows<Codes::kFour>(p, w, panel);
+    } else {
+      unpack_nibbles(p.scratch, w, p.panel_bytes);
+      int_rows<Codes::kFourUnpacked>(p, p.scratch, panel);
+    }
   }
 }
 
-void int_linear(const IntLinear& p) { p.four_bits ? int_linear_of<true>(p) : int_linear_of<false>(p); }
-
-/// Rows of one panel as floats: out [kPanel, padded cols].
-void widen_panel(float* out, int64_t ldo, const IntLinear& p, int64_t panel) {
-  const uint8_t* w = p.weights + panel * p.panel_bytes;
-  for (int64_t k = 0; k < p.groups * p.group; ++k) {
-    const int64_t at = panel * p.groups * kPanel + k / p.group * kPanel;
-    for (int64_t c = 0; c < kPanel; ++c) {
-      float scale[kLanes];
-      store(scale, load_f16_n(p.weight_scale + at + c, 1));
-      if (p.four_bits) {
-        const uint8_t byte = w[k / 8 * 64 + c * 4 + k % 4];
-        const float q = float(k % 8 < 4 ? byte & 15 : byte >> 4);
-        out[c * ldo + k] = scale[0] * (q - float(p.weight_zero[at + c]) * (1.0f / 16));
-      } else {
-        out[c * ldo + k] = scale[0] * float(int8_t(w[k / 4 * 64 + c * 4 + k % 4]));
+/// Rows [row, row + count) of a weight as floats: out [count, padded cols].
+void widen_rows(float* out, int64_t ldo, const IntLinear& p, int64_t row, int64_t count) {
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t panel = (row + r) / kPanel, c = (row + r) % kPanel;
+    const uint8_t* w = p.weights + panel * p.panel_bytes + c * 4;
+    for (int64_t g = 0; g < p.groups; ++g) {
+      const int64_t at = (panel * p.groups + g) * kPanel + c;
+      const float scale = half_bits_to_float(p.weight_scale[at]);
+      const float zero = p.four_bits ? float(p.weight_zero[at]) * (1.0f / 16) : 0.0f;
+      for (int64_t k = g * p.group; k < (g + 1) * p.group; ++k) {
+        if (p.four_bits) {
+          const uint8_t byte = w[k / 8 * 64 + k % 4];
+          out[r * ldo + k] = scale * (float(k % 8 < 4 ? byte & 15 : byte >> 4) - zero);
+        } else {
+          out[r * ldo + k] = scale * float(int8_t(w[k / 4 * 64 + k % 4]));
+        }
       }
     }
   }

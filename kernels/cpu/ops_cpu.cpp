@@ -9,7 +9,7 @@
 namespace stamp {
 namespace {
 
-constexpr int64_t kQueryTile = 16;        // tokens of an attention tile; divides kBlock
+constexpr int64_t kQueryTile = 16;        // tokens of an attention tile over float pages; divides kBlock
 constexpr int64_t kSerialFloats = 16384;  // elementwise work below this is done before a worker would wake
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -54,7 +54,8 @@ class CpuOps final : public Ops {
     for (const Product& product : products) panels += divide_up(product.weight.rows, kPanel);
     const int64_t span = std::clamp<int64_t>(panels / wanted, 1, 8);
     split(products, span * kPanel);
-    pool_.parallel_for(int64_t(column_tasks_.size()) * tiles, [&](int64_t item, int) {
+    for (auto& scratch : scratch_) reserve(scratch, weight.padded_cols() * kPanel / int64_t{sizeof(float)});
+    pool_.parallel_for(int64_t(column_tasks_.size()) * tiles, [&](int64_t item, int thread) {
       const RowTile& tile = in.tiles[size_t(item % tiles)];
       const auto& [product, col, cols] = column_tasks_[size_t(item / tiles)];
       const Mat<float> part{product->out.row(tile.row) + col, tile.count, cols, product->out.stride};
@@ -65,6 +66,11 @@ class CpuOps final : public Ops {
         job.scale = in.scale + tile.row, job.offset = in.offset + tile.row;
         if (sums != nullptr) job.sums = sums + tile.row * job.groups;
         job.first_panel = col / kPanel, job.last_panel = divide_up(col + cols, kPanel);
+        if (tile.coded) {
+          job.high_rows = in.plan.high_rows;
+          job.high_bits = in.plan.high_bits, job.low_bits = in.plan.low_bits;
+        }
+        job.scratch = reinterpret_cast<uint8_t*>(scratch_[size_t(thread)].data());
         kernels_.int_linear(job);
       }
       if (tile.coded)
@@ -154,23 +160,25 @@ class CpuOps final : public Ops {
   void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
                  float scale) override {
     const int64_t d = kv.head_dim, group = q.cols / d / kv.kv_heads;
+    const int64_t tile_tokens = kv.format.coded ? coded_tile(runs, kv.kv_heads, group) : kQueryTile;
     for (auto& scratch : scratch_) {
-      reserve(scratch, kv.format.coded ? coded_scratch_floats(kQueryTile * group, d)
-                                       : attend_scratch_floats(kQueryTile * group, d));
+      reserve(scratch, kv.format.coded ? coded_scratch_floats(tile_tokens * group, d)
+                                       : attend_scratch_floats(tile_tokens * group, d));
     }
     // A batch of short runs is one loop, too: decode of many sequences.
     tasks_.clear();
     for (const RowRun& run : runs) {
-      // Tiles begin at multiples of kQueryTile in the sequence, so a tile never straddles a page. The last
+      // Tiles begin at multiples of their size in the sequence, so a tile never straddles a page. The last
       // tiles see the most keys; they go first to keep the threads level.
-      const int64_t first = run.position / kQueryTile, end = divide_up(run.position + run.count, kQueryTile);
+      const int64_t first = run.position / tile_tokens,
+                    end = divide_up(run.position + run.count, tile_tokens);
       for (int64_t tile = end - 1; tile >= first; --tile)
         for (int64_t head = 0; head < kv.kv_heads; ++head) tasks_.push_back({&run, tile, head});
     }
     pool_.parallel_for(int64_t(tasks_.size()), [&](int64_t item, int thread) {
       const auto& [run, tile, head] = tasks_[size_t(item)];
-      const int64_t from = std::max(run->position, tile * kQueryTile);
-      const int64_t to = std::min(run->position + run->count, (tile + 1) * kQueryTile);
+      const int64_t from = std::max(run->position, tile * tile_tokens);
+      const int64_t to = std::min(run->position + run->count, (tile + 1) * tile_tokens);
       const int64_t row = run->row + from - run->position, column = head * group * d;
       float* scratch = scratch_[size_t(thread)].data();
       if (kv.format.coded) {
@@ -245,15 +253,25 @@ class CpuOps final : public Ops {
     if (buffer.size() < floats) buffer = Buffer<float>(floats);
   }
 
-  /// A row of a panel is scattered: the panel is widened as a whole, a token is little work all the same.
   void embed_quantised(Mat<float> out, std::span<const int32_t> ids, WeightView table) {
     const int64_t ld = table.padded_cols();
-    for (auto& scratch : scratch_) reserve(scratch, kPanel * ld);
-    pool_for_rows(out.rows, kPanel * out.cols, [&](int64_t r, int thread) {
-      float* panel = scratch_[size_t(thread)].data();
-      kernels_.widen_panel(panel, ld, product_of(table), ids[size_t(r)] / kPanel);
-      std::copy_n(panel + ids[size_t(r)] % kPanel * ld, table.cols, out.row(r));
+    for (auto& scratch : scratch_) reserve(scratch, ld);
+    pool_for_rows(out.rows, out.cols, [&](int64_t r, int thread) {
+      float* padded = scratch_[size_t(thread)].data();
+      kernels_.widen_rows(padded, ld, product_of(table), ids[size_t(r)], 1);
+      std::copy_n(padded, table.cols, out.row(r));
     });
+  }
+
+  /// Tokens of an attention tile over coefficient pages, which are unpacked for every tile: large tiles where
+  /// there are enough for all threads. A divisor of kBlock.
+  int64_t coded_tile(std::span<const RowRun> runs, int64_t kv_heads, int64_t group) const {
+    int64_t rows = 0, tokens = kBlock;
+    for (const RowRun& run : runs) rows += run.count;
+    while (tokens > 1 && (tokens * group > kMaxCodedLanes ||
+                          (tokens > kQueryTile && rows / tokens * kv_heads < 4 * threads())))
+      tokens /= 2;
+    return tokens;
   }
 
   static IntLinear product_of(const WeightView& w) {
@@ -356,7 +374,7 @@ class CpuOps final : public Ops {
       const auto& [product, col, cols] = column_tasks_[size_t(item)];
       const WeightView& weight = product->weight;
       float* widened = scratch_[size_t(thread)].data();
-      if (quantised) kernels_.widen_panel(widened, ld, product_of(weight), col / kPanel);
+      if (quantised) kernels_.widen_rows(widened, ld, product_of(weight), col, cols);
       kernels_.linear(product->out.data + col, product->out.stride, in.data, in.stride, in.rows,
                       quantised ? widened : weight_row(weight, col), quantised ? DType::kF32 : weight.dtype,
                       quantised ? ld : weight.cols, cols, weight.cols, bias_at(*product, col));
@@ -384,8 +402,8 @@ class CpuOps final : public Ops {
     const int64_t panels = int64_t(column_tasks_.size());
     const int64_t wanted = std::min(divide_up(8 * threads(), panels), divide_up(tiles, 8));
     const int64_t span = divide_up(tiles, wanted), spans = divide_up(tiles, span);
-    const int64_t ld = products.front().weight.padded_cols(), widened_cols = round_up(tile_cols, kPanel);
-    for (auto& scratch : scratch_) reserve(scratch, panel_floats + widened_cols * ld);
+    const int64_t ld = products.front().weight.padded_cols();
+    for (auto& scratch : scratch_) reserve(scratch, panel_floats + tile_cols * ld);
     pool_.parallel_for(panels * spans, [&](int64_t item, int thread) {
       const auto& [product, col, cols] = column_tasks_[size_t(item / spans)];
       float* packed = scratch_[size_t(thread)].data();
@@ -411,10 +429,8 @@ class CpuOps final : public Ops {
       return;
     }
     const int64_t ld = weight.padded_cols();
-    const int64_t first = col / kPanel, last = divide_up(col + cols, kPanel);
-    for (int64_t panel = first; panel < last; ++panel)
-      kernels_.widen_panel(widened + (panel - first) * kPanel * ld, ld, product_of(weight), panel);
-    kernels_.pack_cols(packed, widened + (col - first * kPanel) * ld, DType::kF32, ld, cols, weight.cols);
+    kernels_.widen_rows(widened, ld, product_of(weight), col, cols);
+    kernels_.pack_cols(packed, widened, DType::kF32, ld, cols, weight.cols);
   }
 
   /// body(row, thread), on the pool if `rows * floats_per_row` is worth waking it.

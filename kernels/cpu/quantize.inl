@@ -1,5 +1,11 @@
 // Quantising rows, and Hadamard rotations of channels.
 
+inline float half_bits_to_float(uint16_t h) {
+  float x[kLanes];
+  store(x, load_f16_n(&h, 1));
+  return x[0];
+}
+
 /// q = round((x - min) * levels / (max - min)) with the row's own extremes; zeros fill q up to `padded`.
 void quantize_row(uint8_t* q, float* scale, float* offset, const float* x, int64_t n, int64_t padded,
                   int bits) {

@@ -102,6 +102,7 @@ using I = __m256i;
 constexpr int kIntRows = 4;  // rows of an integer tile
 inline I int_zero() { return _mm256_setzero_si256(); }
 inline I load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline void store_bytes(uint8_t* p, I x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
 inline I broadcast_four(const uint8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);
@@ -119,4 +120,10 @@ inline I dot_q8(I acc, I a, I w) {
   const I low = _mm256_maddubs_epi16(low_nibbles(a), w), high = _mm256_maddubs_epi16(high_nibbles(a), w);
   acc = _mm256_add_epi32(acc, _mm256_madd_epi16(low, _mm256_set1_epi16(1)));
   return _mm256_add_epi32(acc, _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
+}
+/// Sums of pairs of products with 4-bit weights in 16-bit lanes, and their sum in 32-bit ones.
+constexpr bool kPairSums = true;
+inline I add_pairs(I pairs, I a, I w) { return _mm256_add_epi16(pairs, _mm256_maddubs_epi16(a, w)); }
+inline I fold_pairs(I acc, I pairs) {
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }

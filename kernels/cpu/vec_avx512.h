@@ -99,6 +99,7 @@ using I = __m512i;
 constexpr int kIntRows = 8;  // rows of an integer tile
 inline I int_zero() { return _mm512_setzero_si512(); }
 inline I load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline void store_bytes(uint8_t* p, I x) { _mm512_storeu_si512(p, x); }
 inline I broadcast_four(const uint8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);
@@ -108,9 +109,16 @@ inline I low_nibbles(I x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 inline I high_nibbles(I x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }
 inline V to_float(I x) { return _mm512_cvtepi32_ps(x); }
 #if defined(__AVX512VNNI__)
+constexpr bool kPairSums = false;
 inline I dot_q4(I acc, I a, I w) { return _mm512_dpbusd_epi32(acc, a, w); }
 inline I dot_q8(I acc, I a, I w) { return _mm512_dpbusd_epi32(acc, a, w); }
 #else
+/// Sums of pairs of products with 4-bit weights in 16-bit lanes, and their sum in 32-bit ones.
+constexpr bool kPairSums = true;
+inline I add_pairs(I pairs, I a, I w) { return _mm512_add_epi16(pairs, _mm512_maddubs_epi16(a, w)); }
+inline I fold_pairs(I acc, I pairs) {
+  return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+}
 /// a * w + a' * w' stays within 16 bits: 2 * 255 * 15.
 inline I dot_q4(I acc, I a, I w) {
   return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(a, w), _mm512_set1_epi16(1)));

@@ -119,6 +119,7 @@ inline I load_bytes(const uint8_t* p) {
   __builtin_memcpy(&x, p, sizeof(x));
   return x;
 }
+inline void store_bytes(uint8_t* p, I x) { __builtin_memcpy(p, &x, sizeof(x)); }
 inline I broadcast_four(const uint8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);
@@ -134,3 +135,4 @@ inline I dot_q8(I acc, I a, I w) {
   return acc;
 }
 inline I dot_q4(I acc, I a, I w) { return dot_q8(acc, a, w); }
+constexpr bool kPairSums = false;
