@@ -2,36 +2,56 @@
 // lane, so the transforms of scores and probabilities along a page's 64 rows are vector operations, and no
 // sum crosses lanes.
 
-struct CodedScratch {
+/// One side of a page as whole numbers: value [r, c] = scale[r] * q[r, c] + offset[r].
+struct PageRows {
+  float* q;               // [kBlock, head_dim]
+  float *scale, *offset;  // [kBlock]
+};
+
+/// Queries that go through a page together, few enough that all they need stays in the first-level cache.
+struct QueryPart {
   float *q, *out;             // [head_dim, lanes]
-  float* scores;              // [kBlock, lanes]
-  float* rows;                // [kBlock, head_dim]: one side of a page as whole numbers
-  float *scale, *offset;      // [kBlock]
   float *peak, *sum, *q_sum;  // [lanes]
+};
+constexpr int64_t kPartLanes = kMulVecs * kLanes;
+
+struct CodedScratch {
+  float* scores;  // [kBlock, lanes]
+  PageRows keys, values;
+  float* parts;
+  int64_t lanes, head_dim;
+
+  QueryPart part(int64_t i) const {
+    float *q = parts + i * (2 * head_dim + 3) * lanes, *out = q + head_dim * lanes,
+          *peak = out + head_dim * lanes;
+    return {.q = q, .out = out, .peak = peak, .sum = peak + lanes, .q_sum = peak + 2 * lanes};
+  }
 };
 
 inline CodedScratch coded_scratch(float* p, int64_t lanes, int64_t d) {
-  CodedScratch s;
-  const auto take = [&p](int64_t n) {
-    float* part = p;
-    p += n;
-    return part;
+  const auto page_rows = [&p, d] {
+    const PageRows rows{.q = p, .scale = p + kBlock * d, .offset = p + kBlock * (d + 1)};
+    p += kBlock * (d + 2);
+    return rows;
   };
-  s.q = take(d * lanes), s.out = take(d * lanes), s.scores = take(kBlock * lanes), s.rows = take(kBlock * d);
-  s.scale = take(kBlock), s.offset = take(kBlock);
-  s.peak = take(lanes), s.sum = take(lanes), s.q_sum = take(lanes);
+  CodedScratch s;
+  s.keys = page_rows(), s.values = page_rows();
+  s.scores = p, s.parts = p + kBlock * lanes;
+  s.lanes = lanes, s.head_dim = d;
   return s;
 }
 
 /// scores [kBlock, lanes] = scale * (K~ q) + offset * sum(q), then L^-1 along the rows.
-inline void page_scores(const CodedScratch& s, int64_t lanes, int64_t d, SeqTransform kind, int levels,
+inline void page_scores(const CodedScratch& s, const QueryPart& part, SeqTransform kind, int levels,
                         int64_t rows) {
-  multiply(s.scores, lanes, s.rows, d, 1, s.q, lanes, rows, lanes, d, false);
+  const int64_t lanes = s.lanes, d = s.head_dim;
+  multiply(s.scores, lanes, s.keys.q, d, 1, part.q, lanes, rows, lanes, d, false);
   for (int64_t lane = 0; lane < lanes; lane += kLanes) {
     V t[kB];
-    const V q_sum = load(s.q_sum + lane);
+    const V q_sum = load(part.q_sum + lane);
     for (int64_t r = 0; r < rows; ++r)
-      t[r] = fma(load(s.scores + r * lanes + lane), set1(s.scale[r]), mul(set1(s.offset[r]), q_sum));
+      t[r] =
+          fma(load(s.scores + r * lanes + lane), set1(s.keys.scale[r]), mul(set1(s.keys.offset[r]), q_sum));
     transform_inverse(t, kind, levels);
     for (int64_t r = 0; r < rows; ++r) store(s.scores + r * lanes + lane, t[r]);
   }
@@ -39,27 +59,27 @@ inline void page_scores(const CodedScratch& s, int64_t lanes, int64_t d, SeqTran
 
 /// Online softmax: scores become probabilities relative to each lane's running maximum; row r is visible to a
 /// lane if r < visible[lane]. The output and the sum are rescaled when the maximum moves.
-inline void page_softmax(const CodedScratch& s, int64_t lanes, int64_t d, const float* visible,
-                         int64_t rows) {
+inline void page_softmax(const CodedScratch& s, const QueryPart& part, const float* visible, int64_t rows) {
+  const int64_t lanes = s.lanes, d = s.head_dim;
   const V lowest = set1(-__builtin_inff());
   for (int64_t lane = 0; lane < lanes; lane += kLanes) {
     const V seen = load(visible + lane);
-    V top = load(s.peak + lane);
+    V top = load(part.peak + lane);
     const V before = top;
     for (int64_t r = 0; r < rows; ++r)
       top = max(top, select_less(set1(float(r)), seen, load(s.scores + r * lanes + lane), lowest));
     const V shift = exp(sub(before, top));  // of the first page: exp(-inf), while sum and out are zero
-    V total = mul(load(s.sum + lane), shift);
+    V total = mul(load(part.sum + lane), shift);
     for (int64_t r = 0; r < rows; ++r) {
       float* score = s.scores + r * lanes + lane;
       const V p = select_less(set1(float(r)), seen, exp(sub(load(score), top)), set1(0.0f));
       total = add(total, p);
       store(score, p);
     }
-    store(s.sum + lane, total);
-    store(s.peak + lane, top);
+    store(part.sum + lane, total);
+    store(part.peak + lane, top);
     for (int64_t c = 0; c < d; ++c) {
-      float* out = s.out + c * lanes + lane;
+      float* out = part.out + c * lanes + lane;
       store(out, mul(load(out), shift));
     }
   }
@@ -67,40 +87,45 @@ inline void page_softmax(const CodedScratch& s, int64_t lanes, int64_t d, const 
 
 /// out [d, lanes] += (L p)^T V~: the probabilities take on V's scales, its offsets are one term for all
 /// channels.
-inline void page_values(const CodedScratch& s, int64_t lanes, int64_t d, SeqTransform kind, int levels,
+inline void page_values(const CodedScratch& s, const QueryPart& part, SeqTransform kind, int levels,
                         int64_t rows) {
+  const int64_t lanes = s.lanes, d = s.head_dim;
   for (int64_t lane = 0; lane < lanes; lane += kLanes) {
     V t[kB];
     for (int64_t r = 0; r < rows; ++r) t[r] = load(s.scores + r * lanes + lane);
     transform_forward(t, kind, levels);
     V common = set1(0.0f);
     for (int64_t r = 0; r < rows; ++r) {
-      common = fma(t[r], set1(s.offset[r]), common);
-      store(s.scores + r * lanes + lane, mul(t[r], set1(s.scale[r])));
+      common = fma(t[r], set1(s.values.offset[r]), common);
+      store(s.scores + r * lanes + lane, mul(t[r], set1(s.values.scale[r])));
     }
     for (int64_t c = 0; c < d; ++c) {
-      float* out = s.out + c * lanes + lane;
+      float* out = part.out + c * lanes + lane;
       store(out, add(load(out), common));
     }
   }
-  multiply(s.out, lanes, s.rows, 1, d, s.scores, lanes, d, lanes, rows, true);
+  multiply(part.out, lanes, s.values.q, 1, d, s.scores, lanes, d, lanes, rows, true);
 }
 
 void attend_coded(const CodedTile& t) {
-  const int64_t queries = t.tokens * t.group, d = t.head_dim, lanes = round_up(queries, kLanes);
+  const int64_t queries = t.tokens * t.group, d = t.head_dim;
+  const int64_t lanes = queries < kPartLanes ? round_up(queries, kLanes) : kPartLanes;
   const CodedScratch s = coded_scratch(t.scratch, lanes, d);
-  for (int64_t lane = 0; lane < lanes; ++lane) {
-    const int64_t source = lane < queries ? lane : 0;  // spare lanes repeat the first query
-    const float* q = t.q + source / t.group * t.q_stride + source % t.group * d;
-    float total = 0.0f;
-    for (int64_t c = 0; c < d; ++c) {
-      s.q[c * lanes + lane] = q[c] * t.scale;
-      s.out[c * lanes + lane] = 0.0f;
-      total += q[c] * t.scale;
+  for (int64_t first = 0; first < queries; first += lanes) {
+    const QueryPart part = s.part(first / lanes);
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      const int64_t source = first + lane < queries ? first + lane : 0;  // spare lanes repeat the first query
+      const float* q = t.q + source / t.group * t.q_stride + source % t.group * d;
+      float total = 0.0f;
+      for (int64_t c = 0; c < d; ++c) {
+        part.q[c * lanes + lane] = q[c] * t.scale;
+        part.out[c * lanes + lane] = 0.0f;
+        total += q[c] * t.scale;
+      }
+      part.q_sum[lane] = total;
+      part.peak[lane] = -__builtin_inff();
+      part.sum[lane] = 0.0f;
     }
-    s.q_sum[lane] = total;
-    s.peak[lane] = -__builtin_inff();
-    s.sum[lane] = 0.0f;
   }
   const int64_t last_page = (t.position + t.tokens - 1) / kBlock;
   for (int64_t page = 0; page <= last_page; ++page) {
@@ -109,17 +134,25 @@ void attend_coded(const CodedTile& t) {
     const KvSide& side = sealed ? t.sealed_side : t.open_side;
     const std::byte* base = sealed ? t.sealed[t.pages[page]] : t.open[t.pages[page]];
     const SeqTransform kind = sealed ? t.transform : SeqTransform::kIdentity;
-    float visible[kMaxCodedLanes];
-    for (int64_t lane = 0; lane < lanes; ++lane)
-      visible[lane] = float(t.position + (lane < queries ? lane : 0) / t.group + 1 - page * kBlock);
-    kv_unpack(s.rows, s.scale, s.offset, base + (sealed ? t.sealed_k : t.open_k), side, rows);
-    page_scores(s, lanes, d, kind, t.levels, rows);
-    page_softmax(s, lanes, d, visible, rows);
-    kv_unpack(s.rows, s.scale, s.offset, base + (sealed ? t.sealed_v : t.open_v), side, rows);
-    page_values(s, lanes, d, kind, t.levels, rows);
+    kv_unpack(s.keys.q, s.keys.scale, s.keys.offset, base + (sealed ? t.sealed_k : t.open_k), side, rows);
+    kv_unpack(s.values.q, s.values.scale, s.values.offset, base + (sealed ? t.sealed_v : t.open_v), side,
+              rows);
+    for (int64_t first = 0; first < queries; first += lanes) {
+      const QueryPart part = s.part(first / lanes);
+      float visible[kPartLanes];
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        const int64_t source = first + lane < queries ? first + lane : 0;
+        visible[lane] = float(t.position + source / t.group + 1 - page * kBlock);
+      }
+      page_scores(s, part, kind, t.levels, rows);
+      page_softmax(s, part, visible, rows);
+      page_values(s, part, kind, t.levels, rows);
+    }
   }
-  for (int64_t lane = 0; lane < queries; ++lane) {
-    float* out = t.out + lane / t.group * t.out_stride + lane % t.group * d;
-    for (int64_t c = 0; c < d; ++c) out[c] = s.out[c * lanes + lane] / s.sum[lane];
+  for (int64_t query = 0; query < queries; ++query) {
+    const QueryPart part = s.part(query / lanes);
+    const int64_t lane = query % lanes;
+    float* out = t.out + query / t.group * t.out_stride + query % t.group * d;
+    for (int64_t c = 0; c < d; ++c) out[c] = part.out[c * lanes + lane] / part.sum[lane];
   }
 }

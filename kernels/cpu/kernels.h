@@ -41,10 +41,10 @@ struct CodedTile {
   float* scratch;  // coded_scratch_floats(tokens * group, head_dim)
 };
 
-inline constexpr int64_t kMaxCodedLanes = 1024;
+/// Lanes come in parts of at most 64.
 inline int64_t coded_scratch_floats(int64_t queries, int64_t head_dim) {
-  const int64_t lanes = round_up(queries, 16);
-  return (2 * head_dim + kBlock + 3) * lanes + kBlock * (head_dim + 2);
+  const int64_t lanes = round_up(queries, 64);
+  return (2 * head_dim + 3) * lanes + 64 * kBlock + 2 * kBlock * (head_dim + 2);
 }
 
 /// A range of panels of one integer product.

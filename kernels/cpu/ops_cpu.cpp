@@ -160,7 +160,7 @@ class CpuOps final : public Ops {
   void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
                  float scale) override {
     const int64_t d = kv.head_dim, group = q.cols / d / kv.kv_heads;
-    const int64_t tile_tokens = kv.format.coded ? coded_tile(runs, kv.kv_heads, group) : kQueryTile;
+    const int64_t tile_tokens = kv.format.coded ? coded_tile(runs, kv.kv_heads) : kQueryTile;
     for (auto& scratch : scratch_) {
       reserve(scratch, kv.format.coded ? coded_scratch_floats(tile_tokens * group, d)
                                        : attend_scratch_floats(tile_tokens * group, d));
@@ -265,12 +265,10 @@ class CpuOps final : public Ops {
 
   /// Tokens of an attention tile over coefficient pages, which are unpacked for every tile: large tiles where
   /// there are enough for all threads. A divisor of kBlock.
-  int64_t coded_tile(std::span<const RowRun> runs, int64_t kv_heads, int64_t group) const {
+  int64_t coded_tile(std::span<const RowRun> runs, int64_t kv_heads) const {
     int64_t rows = 0, tokens = kBlock;
     for (const RowRun& run : runs) rows += run.count;
-    while (tokens > 1 && (tokens * group > kMaxCodedLanes ||
-                          (tokens > kQueryTile && rows / tokens * kv_heads < 4 * threads())))
-      tokens /= 2;
+    while (tokens > kQueryTile && rows / tokens * kv_heads < 4 * threads()) tokens /= 2;
     return tokens;
   }
 
