@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/dct_table.h"
 #include "kernels/views.h"
 
 namespace stamp {
@@ -63,13 +64,6 @@ struct IntLinear {
   const float* weight_sum = nullptr;
   int64_t first_panel = 0, last_panel = 0;
 };
-
-/// 1 / (2 cos((i + 1/2) pi / n)) for n = 2, 4, ..., kBlock, one table after another: that of n begins at n /
-/// 2 - 1.
-struct DctTable {
-  float secant[kBlock - 1];
-};
-extern const DctTable kDct;
 
 constexpr int64_t kPackPad = 16;  // floats after each chain of a packed matrix
 

@@ -1,19 +1,13 @@
 #pragma once
 #include <cuda_runtime.h>
 
-#include <string>
 #include <type_traits>
 
-#include "kernels/error.h"
+#include "kernels/cuda/check.h"
 
 /// How kernels are started and get their shared memory: the one place where a GPU and the host executor
 /// (tests/cuda_on_host) differ.
 namespace stamp::cuda {
-
-/// Throws Error naming what failed.
-inline void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) throw Error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
-}
 
 struct Shape {
   dim3 grid, block;
@@ -47,6 +41,17 @@ __device__ __forceinline__ T& shared_storage() {
   return *reinterpret_cast<T*>(bytes);
 #else
   return *static_cast<T*>(cuda_on_host::shared_memory(sizeof(T)));
+#endif
+}
+
+/// The same where the size follows the model: `count` elements.
+template <class T>
+__device__ __forceinline__ T* shared_array([[maybe_unused]] int64_t count) {
+#ifdef __CUDACC__
+  extern __shared__ __align__(128) unsigned char bytes[];
+  return reinterpret_cast<T*>(bytes);
+#else
+  return static_cast<T*>(cuda_on_host::shared_memory(size_t(count) * sizeof(T)));
 #endif
 }
 

@@ -148,7 +148,10 @@ bool Memory::check(const Access& who, const void* address, size_t size, AccessKi
 /// nothing orders; the others are this block's, ordered unless equal to step_.
 const char* Memory::record(Region& region, size_t at, const Access& who, AccessKind kind) {
   Cell& cell = region.cells[at];
-  const auto foreign = [&](uint32_t step) { return step >= launch_step_ && step < block_step_; };
+  // Shared memory is a block's own.
+  const auto foreign = [&](uint32_t step) {
+    return &region == &device_ && step >= launch_step_ && step < block_step_;
+  };
   const auto ordered = [&](int other, uint32_t warp_step) {
     return other == who.thread || (warp_of(other) == warp_of(who.thread) && warp_step < who.warp_step);
   };
