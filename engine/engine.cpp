@@ -12,8 +12,7 @@ namespace stamp {
 namespace {
 
 void check(const EngineOptions& options) {
-  if (options.device == "cuda") require_cuda_device();
-  if (options.device != "auto" && options.device != "cpu")
+  if (options.device != "auto" && options.device != "cpu" && options.device != "cuda")
     throw InputError("device " + options.device + ": unknown; choose auto, cpu or cuda");
   if (options.prefill_chunk < kBlock || options.prefill_chunk % kBlock != 0)
     throw InputError("prefill chunk " + std::to_string(options.prefill_chunk) + ": must be a multiple of " +
@@ -38,6 +37,8 @@ Recipe choose_recipe(const EngineOptions& options, const ModelConfig& config) {
 Engine::Engine(const EngineOptions& options) : options_(options) {
   const auto start = std::chrono::steady_clock::now();
   check(options_);
+  ops_ = options_.device == "cuda" ? make_cuda_ops() : make_ops(options_.ops, options_.threads);
+  const bool on_host = &ops_->memory() == &host_memory();
   config_ = ModelConfig::load(options_.model);
   recipe_ = choose_recipe(options_, config_);
   generation_config_ = GenerationConfig::load(options_.model, config_);
@@ -49,19 +50,22 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
                      std::to_string(config_.vocab_size) + " but the tokenizer has " +
                      std::to_string(tokenizer_->vocab_size()) + " tokens; the files do not belong together");
   context_ = options_.context > 0 ? options_.context : config_.max_position_embeddings;
-  ops_ = make_ops(options_.ops, options_.threads);
   const bool prepares = config_.stored_recipe.empty() && !recipe_.keeps_weights();
-  if (prepares)
-    weights_ = prepare_weights(config_, weights_, recipe_,
-                               {.ops = ops_.get(), .progress = options_.prepare_progress});
+  if (prepares) {  // looks into activations, which takes the host's memory
+    const auto host_ops = on_host ? nullptr : make_ops("", options_.threads);
+    weights_ = prepare_weights(
+        config_, weights_, recipe_,
+        {.ops = on_host ? ops_.get() : host_ops.get(), .progress = options_.prepare_progress});
+  }
+  if (!on_host) weights_.move_to(ops_->memory());
   codes_activations_ = recipe_.activations.quantised && !recipe_.activations.plan.is_plain();
   for (const auto& [at, plan] : recipe_.site_plans) codes_activations_ |= !plan.is_plain();
   llama_ = std::make_unique<Llama>(config_, weights_, recipe_, *ops_, options_.prefill_chunk);
   cache_ =
       std::make_unique<KvCache>(config_, KvFormat{.coded = recipe_.kv.quantised, .plan = recipe_.kv.plan},
-                                context_, options_.page_shuffle);
+                                context_, options_.page_shuffle, ops_->memory());
   // A mapped file's pages can be given up, huge pages cannot: only where there is room to spare.
-  if (!prepares && !options_.map_weights && int64_t(weights_.file_bytes) < available_memory() / 2)
+  if (!prepares && on_host && !options_.map_weights && int64_t(weights_.file_bytes) < available_memory() / 2)
     mover_ = std::jthread([this](const std::stop_token& stop) { weights_.move_to_huge_pages(stop); });
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }

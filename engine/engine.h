@@ -71,10 +71,10 @@ class Engine {
   ModelConfig config_;
   GenerationConfig generation_config_;
   Recipe recipe_;
+  std::unique_ptr<Ops> ops_;  // before everything in its memory
   ModelWeights weights_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> chat_template_;
-  std::unique_ptr<Ops> ops_;
   std::unique_ptr<Llama> llama_;
   std::unique_ptr<KvCache> cache_;
   bool codes_activations_ = false;

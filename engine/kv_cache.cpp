@@ -13,8 +13,10 @@ size_t pages_for(int64_t tokens) { return size_t((tokens + kBlock - 1) / kBlock)
 
 }  // namespace
 
-KvCache::KvCache(const ModelConfig& config, const KvFormat& format, int64_t max_tokens, uint64_t shuffle_seed)
-    : layers_(config.layers),
+KvCache::KvCache(const ModelConfig& config, const KvFormat& format, int64_t max_tokens, uint64_t shuffle_seed,
+                 Memory& memory)
+    : memory_(memory),
+      layers_(config.layers),
       kv_heads_(config.kv_heads),
       head_dim_(config.head_dim),
       format_(format),
@@ -73,7 +75,7 @@ void KvCache::attach(Pool& pool, std::byte*& base, bool wanted) {
     return;
   }
   if (pool.unused.empty()) {
-    pool.unused.push_back(pool.storage.emplace_back(pool.page_bytes).data());
+    pool.unused.push_back(pool.storage.emplace_back(pool.page_bytes, memory_).data());
     bytes_allocated_ += pool.page_bytes;
   }
   base = pool.unused.back();

@@ -16,8 +16,10 @@ namespace stamp {
 class KvCache {
  public:
   /// At most `max_tokens`, rounded up to whole pages. A non-zero `shuffle_seed` hands pages out in a
-  /// scrambled order: tests use it to show that the layout does not change a bit of the logits.
-  KvCache(const ModelConfig& config, const KvFormat& format, int64_t max_tokens, uint64_t shuffle_seed = 0);
+  /// scrambled order: tests use it to show that the layout does not change a bit of the logits. `memory` is
+  /// that of the operations that use the pages.
+  KvCache(const ModelConfig& config, const KvFormat& format, int64_t max_tokens, uint64_t shuffle_seed = 0,
+          Memory& memory = host_memory());
 
   KvPages view() const;
   const KvFormat& format() const { return format_; }
@@ -42,6 +44,7 @@ class KvCache {
   };
   void attach(Pool& pool, std::byte*& base, bool wanted);
 
+  Memory& memory_;
   int64_t layers_, kv_heads_, head_dim_;
   KvFormat format_;
   Pool open_pool_, sealed_pool_;

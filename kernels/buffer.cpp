@@ -2,9 +2,12 @@
 
 #include <sys/mman.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <new>
 
 namespace stamp {
+namespace {
 
 void* allocate_aligned(int64_t bytes) {
   constexpr int64_t kHugePage = int64_t{2} << 20;
@@ -17,6 +20,20 @@ void* allocate_aligned(int64_t bytes) {
   // Whole huge pages only: a partly used last one would be resident in full.
   if (rounded >= kHugePage) madvise(memory, size_t(rounded / kHugePage * kHugePage), MADV_HUGEPAGE);
   std::memset(memory, 0, size_t(rounded));
+  return memory;
+}
+
+class HostMemory final : public Memory {
+ public:
+  void* allocate(int64_t bytes) override { return allocate_aligned(bytes); }
+  void release(void* pointer) override { std::free(pointer); }
+  void write(void* to, const void* from, int64_t bytes) override { std::memcpy(to, from, size_t(bytes)); }
+};
+
+}  // namespace
+
+Memory& host_memory() {
+  static HostMemory memory;
   return memory;
 }
 

@@ -1,8 +1,6 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <span>
 #include <utility>
 
@@ -10,22 +8,43 @@
 
 namespace stamp {
 
+/// Where buffers get their memory: the host's, or a device's, which the host cannot read or write through
+/// pointers. Outlives its buffers.
+class Memory {
+ public:
+  virtual ~Memory() = default;
+  /// Zeroed bytes on a 64-byte boundary; throws std::bad_alloc.
+  virtual void* allocate(int64_t bytes) = 0;
+  virtual void release(void* pointer) = 0;
+  /// Copies from the host into this memory.
+  virtual void write(void* to, const void* from, int64_t bytes) = 0;
+};
+
+/// From 2 MiB on, transparent huge pages are asked for: large arrays are streamed, and 4 KiB pages would
+/// spend the time in the TLB.
+Memory& host_memory();
+
 /// Owns a zero-initialised array of T on a 64-byte boundary (one cache line, one AVX-512 register).
-/// Arrays of 2 MiB and more ask for transparent huge pages: they are streamed, and 4 KiB pages would spend
-/// the time in the TLB. Move-only; views into it stay valid across moves.
+/// Move-only; views into it stay valid across moves.
 template <class T>
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(int64_t size) : size_(size), data_(static_cast<T*>(allocate(size * int64_t{sizeof(T)}))) {}
+  explicit Buffer(int64_t size, Memory& memory = host_memory())
+      : size_(size), data_(static_cast<T*>(memory.allocate(size * int64_t{sizeof(T)}))), memory_(&memory) {}
   Buffer(Buffer&& other) noexcept
-      : size_(std::exchange(other.size_, 0)), data_(std::exchange(other.data_, nullptr)) {}
+      : size_(std::exchange(other.size_, 0)),
+        data_(std::exchange(other.data_, nullptr)),
+        memory_(other.memory_) {}
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(size_, other.size_);
     std::swap(data_, other.data_);
+    std::swap(memory_, other.memory_);
     return *this;
   }
-  ~Buffer() { std::free(data_); }
+  ~Buffer() {
+    if (data_ != nullptr) memory_->release(data_);
+  }
 
   T* data() { return data_; }
   const T* data() const { return data_; }
@@ -38,17 +57,9 @@ class Buffer {
   Mat<T> mat(int64_t rows, int64_t cols) { return {data_, rows, cols, cols}; }
 
  private:
-  static void* allocate(int64_t bytes);  // throws std::bad_alloc
   int64_t size_ = 0;
   T* data_ = nullptr;
+  Memory* memory_ = nullptr;
 };
-
-/// Zeroed bytes on a 64-byte boundary, huge pages advised from 2 MiB on; release with std::free.
-void* allocate_aligned(int64_t bytes);
-
-template <class T>
-void* Buffer<T>::allocate(int64_t bytes) {
-  return allocate_aligned(bytes);
-}
 
 }  // namespace stamp

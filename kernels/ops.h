@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/buffer.h"
 #include "kernels/views.h"
 
 namespace stamp {
@@ -23,9 +24,16 @@ class Ops {
   /// "reference", "scalar", "avx2", "avx512", "avx512vnni"
   virtual std::string_view name() const = 0;
   virtual int threads() const = 0;
+  /// Where the operations work without a copy: activations, weights and the cache's pages belong there. On a
+  /// device the host cannot look into it; views of other memory are then copied in and out, call by call,
+  /// except pages.
+  virtual Memory& memory() { return host_memory(); }
 
   /// out[r, :] = table[ids[r], :]                     out [tokens, dim], table [vocab, dim]
   virtual void embed(Mat<float> out, std::span<const int32_t> ids, WeightView table) = 0;
+
+  /// out[r, :] = in[rows[r], :]                       out [rows.size(), dim], in [tokens, dim]
+  virtual void gather(Mat<float> out, Mat<const float> in, std::span<const int32_t> rows) = 0;
 
   /// out = in / sqrt(mean(in^2) + eps) * gain         out, in [tokens, dim] (may be the same), gain [dim]
   virtual void rms_norm(Mat<float> out, Mat<const float> in, std::span<const float> gain, float eps) = 0;

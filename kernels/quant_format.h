@@ -6,8 +6,12 @@
 namespace stamp {
 
 /// For functions that files built for an instruction set call, too: an out-of-line copy of theirs must not
-/// exist, the linker might keep it for everybody.
+/// exist, the linker might keep it for everybody. Device code calls them as well.
+#ifdef __CUDACC__
+#define STAMP_INLINE __host__ __device__ __forceinline__
+#else
 #define STAMP_INLINE inline __attribute__((always_inline))
+#endif
 
 /// Tokens in one page of the KV cache, and in one block of the sequence transform (B of design section 3).
 inline constexpr int64_t kBlock = 64;
@@ -30,14 +34,16 @@ struct BitPlan {
     return (high_rows * high_bits + (kBlock - high_rows) * low_bits) / double(kBlock);
   }
   /// A block of tokens at kTokenBits each is the same with or without this plan.
-  bool is_plain() const { return transform == SeqTransform::kIdentity && high_bits == 8 && low_bits == 8; }
+  STAMP_INLINE bool is_plain() const {
+    return transform == SeqTransform::kIdentity && high_bits == 8 && low_bits == 8;
+  }
   bool operator==(const BitPlan&) const = default;
 };
 
 inline constexpr int kTokenBits = 8;
 
 /// Block 0 holds the attention sink and keeps kTokenBits.
-inline constexpr bool is_coded_block(int64_t block) { return block > 0; }
+STAMP_INLINE constexpr bool is_coded_block(int64_t block) { return block > 0; }
 
 /// Quantised weights lie in panels of kPanel output channels, zero-padded at both ends. 8-bit: for every four
 /// input channels k..k+3, kPanel channels x 4 signed bytes. 4-bit: for every eight, kPanel channels x 4

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 #include "kernels/quant_format.h"
 
@@ -13,7 +14,7 @@ namespace stamp {
 /// input channels.
 enum class DType : uint8_t { kF32, kF16, kBF16, kQ8, kQ4 };
 
-inline bool is_quantised(DType dtype) { return dtype == DType::kQ8 || dtype == DType::kQ4; }
+STAMP_INLINE bool is_quantised(DType dtype) { return dtype == DType::kQ8 || dtype == DType::kQ4; }
 /// Of the float types.
 inline int64_t dtype_size(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
 inline const char* dtype_name(DType dtype) {
@@ -26,11 +27,13 @@ struct Mat {
   T* data = nullptr;
   int64_t rows = 0, cols = 0, stride = 0;
 
-  T* row(int64_t r) const { return data + r * stride; }
+  STAMP_INLINE T* row(int64_t r) const { return data + r * stride; }
   std::span<T> row_span(int64_t r) const { return {row(r), size_t(cols)}; }
   /// Rows [first, first + count).
   Mat slice(int64_t first, int64_t count) const { return {row(first), count, cols, stride}; }
-  operator Mat<const T>() const { return {data, rows, cols, stride}; }
+  STAMP_INLINE operator Mat<const T>() const requires(!std::is_const_v<T>) {
+    return {data, rows, cols, stride};
+  }
 };
 
 /// A linear's weight: [rows = out features, cols = in features]. Float types as the file stores them, without
@@ -46,18 +49,22 @@ struct WeightView {
   const uint8_t* zero = nullptr;    // kQ4: [panels, groups, kPanel], in sixteenths of a step
   const float* sum = nullptr;       // [panels, kPanel]: of each row's weights, for activations' offsets
 
-  int64_t panels() const { return round_up(rows, kPanel) / kPanel; }
-  int64_t padded_cols() const {
+  STAMP_INLINE int64_t panels() const { return round_up(rows, kPanel) / kPanel; }
+  STAMP_INLINE int64_t padded_cols() const {
     return round_up(cols, dtype == DType::kQ4 && group > kColAlign ? group : kColAlign);
   }
-  int64_t groups() const { return dtype == DType::kQ4 ? padded_cols() / group : 1; }
+  STAMP_INLINE int64_t groups() const { return dtype == DType::kQ4 ? padded_cols() / group : 1; }
+  int64_t data_bytes() const {
+    return is_quantised(dtype) ? panels() * panel_bytes() : rows * cols * dtype_size(dtype);
+  }
+  /// Elements of `scale`, and of `zero` if there is one.
+  int64_t parameters() const { return panels() * groups() * kPanel; }
   /// Of the data and its parameters.
   int64_t bytes() const {
-    if (!is_quantised(dtype)) return rows * cols * dtype_size(dtype);
-    const int64_t parameters = panels() * groups() * kPanel;
-    return panels() * (panel_bytes() + kPanel * 4) + parameters * (dtype == DType::kQ4 ? 3 : 2);
+    if (!is_quantised(dtype)) return data_bytes();
+    return data_bytes() + panels() * kPanel * 4 + parameters() * (dtype == DType::kQ4 ? 3 : 2);
   }
-  int64_t panel_bytes() const { return padded_cols() * kPanel / (dtype == DType::kQ4 ? 2 : 1); }
+  STAMP_INLINE int64_t panel_bytes() const { return padded_cols() * kPanel / (dtype == DType::kQ4 ? 2 : 1); }
 };
 
 /// One of the products of a common input: out = in weight^T + bias.
@@ -132,7 +139,7 @@ void split_tiles(const Runs& runs, const BitPlan& plan, Tiles& tiles) {
 struct KvFormat {
   bool coded = false;  // else float32
   BitPlan plan;
-  bool seals(int64_t page) const { return coded && !plan.is_plain() && is_coded_block(page); }
+  STAMP_INLINE bool seals(int64_t page) const { return coded && !plan.is_plain() && is_coded_block(page); }
 };
 
 /// One layer's part of a paged KV cache. A page holds kBlock tokens of every KV head.

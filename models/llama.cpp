@@ -12,21 +12,22 @@ Llama::Llama(const ModelConfig& config, const ModelWeights& weights, const Recip
       ops_(ops),
       rope_(config),
       max_rows_(max_rows),
-      residual_(max_rows * config.hidden_size),
-      normed_(max_rows * config.hidden_size),
-      q_(max_rows * config.heads * config.head_dim),
-      k_(max_rows * config.kv_heads * config.head_dim),
-      v_(max_rows * config.kv_heads * config.head_dim),
-      attended_(max_rows * config.heads * config.head_dim),
-      projected_(max_rows * config.hidden_size),
-      gate_(max_rows * config.intermediate_size),
-      up_(max_rows * config.intermediate_size),
+      residual_(max_rows * config.hidden_size, ops.memory()),
+      normed_(max_rows * config.hidden_size, ops.memory()),
+      q_(max_rows * config.heads * config.head_dim, ops.memory()),
+      k_(max_rows * config.kv_heads * config.head_dim, ops.memory()),
+      v_(max_rows * config.kv_heads * config.head_dim, ops.memory()),
+      attended_(max_rows * config.heads * config.head_dim, ops.memory()),
+      projected_(max_rows * config.hidden_size, ops.memory()),
+      gate_(max_rows * config.intermediate_size, ops.memory()),
+      up_(max_rows * config.intermediate_size, ops.memory()),
       cos_(max_rows * config.head_dim / 2),
       sin_(max_rows * config.head_dim / 2) {
   if (!recipe.activations.quantised) return;
-  integers_ = Buffer<uint8_t>(max_rows * round_up(config.widest_input(), QuantMat::kQuantAlign));
-  scale_ = Buffer<float>(max_rows);
-  offset_ = Buffer<float>(max_rows);
+  integers_ =
+      Buffer<uint8_t>(max_rows * round_up(config.widest_input(), QuantMat::kQuantAlign), ops.memory());
+  scale_ = Buffer<float>(max_rows, ops.memory());
+  offset_ = Buffer<float>(max_rows, ops.memory());
 }
 
 void Llama::forward(const Batch& batch, const KvPages& kv, Mat<float> logits) {
@@ -87,8 +88,7 @@ void Llama::forward_layer(const LayerWeights& layer, int64_t index, const KvPage
 void Llama::head(const Batch& batch, Mat<float> logits) {
   const Mat<float> x = residual(int64_t(batch.tokens.size()));
   const Mat<float> normed = normed_.mat(int64_t(batch.logit_rows.size()), config_.hidden_size);
-  for (int64_t i = 0; i < normed.rows; ++i)
-    std::copy_n(x.row(batch.logit_rows[size_t(i)]), x.cols, normed.row(i));
+  ops_.gather(normed, x, batch.logit_rows);
   rotate(normed, weights_.residual_rotation, true);
   ops_.rms_norm(normed, normed, weights_.norm, config_.rms_norm_eps);
   rotate(normed, weights_.residual_rotation);

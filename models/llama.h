@@ -68,7 +68,7 @@ class Llama {
   Rope rope_;
   int64_t max_rows_;
   Observer observer_;
-  // Scratch, named by role, [max_rows, ...].
+  // Scratch, named by role, [max_rows, ...], in the operations' memory; the angles are the host's.
   Buffer<float> residual_, normed_, q_, k_, v_, attended_, projected_, gate_, up_, cos_, sin_;
   Buffer<uint8_t> integers_;
   Buffer<float> scale_, offset_;

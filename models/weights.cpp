@@ -158,6 +158,40 @@ ModelWeights ModelWeights::load(const std::filesystem::path& directory, const Mo
   return w;
 }
 
+void ModelWeights::move_to(Memory& memory) {
+  const auto move = [&]<class T>(const T*& data, int64_t count) {
+    if (data == nullptr || count == 0) return;
+    Buffer<std::byte>& copy = moved_.emplace_back(count * int64_t{sizeof(T)}, memory);
+    memory.write(copy.data(), data, copy.size());
+    data = reinterpret_cast<const T*>(copy.data());
+  };
+  const auto move_matrix = [&](WeightView& w) {
+    auto bytes = static_cast<const std::byte*>(w.data);
+    move(bytes, w.data_bytes());
+    w.data = bytes;
+    move(w.scale, w.parameters());
+    move(w.zero, w.parameters());
+    move(w.sum, w.panels() * kPanel);
+  };
+  const auto move_vector = [&](std::span<const float>& values) {
+    const float* data = values.data();
+    move(data, int64_t(values.size()));
+    values = {data, values.size()};
+  };
+  const bool tied = lm_head.data == embedding.data;
+  move_matrix(embedding);
+  if (tied) lm_head = embedding;
+  else move_matrix(lm_head);
+  move_vector(norm);
+  for (LayerWeights& layer : layers) {
+    for_each_matrix(layer, [&](const char*, WeightView& w) { move_matrix(w); });
+    for_each_vector(layer, move_vector);
+  }
+  files_ = {};
+  floats_.clear();
+  packed_.clear();
+}
+
 int64_t ModelWeights::matrix_bytes() const {
   int64_t bytes = embedding.bytes() + (lm_head.data != embedding.data ? lm_head.bytes() : 0);
   for (const LayerWeights& layer : layers)

@@ -49,6 +49,9 @@ struct ModelWeights {
   /// See MappedFile: views stay valid, and may be read meanwhile.
   void move_to_huge_pages(const std::stop_token& stop) { files_.move_to_huge_pages(stop); }
 
+  /// Copies everything to a device's memory, where the views then point, and lets go of the host's.
+  void move_to(Memory& memory);
+
   std::span<float> own(std::vector<float> values) { return floats_.emplace_back(std::move(values)); }
   WeightView own(PackedWeight weight) { return packed_.emplace_back(std::move(weight)).view; }
   /// Bytes of all matrices as they are used.
@@ -59,6 +62,7 @@ struct ModelWeights {
   Safetensors files_;
   std::deque<std::vector<float>> floats_;
   std::deque<PackedWeight> packed_;
+  std::vector<Buffer<std::byte>> moved_;
 };
 
 /// Every matrix of a layer with its name in a file, in a fixed order; Layer may be const.
@@ -71,6 +75,14 @@ void for_each_matrix(Layer& layer, const Visit& visit) {
   visit("mlp.gate_proj", layer.gate);
   visit("mlp.up_proj", layer.up);
   visit("mlp.down_proj", layer.down);
+}
+
+/// Every norm and bias of a layer, those that are absent included.
+template <class Visit>
+void for_each_vector(LayerWeights& layer, const Visit& visit) {
+  for (auto* vector : {&layer.input_norm, &layer.q_bias, &layer.k_bias, &layer.v_bias, &layer.o_bias,
+                       &layer.post_attention_norm, &layer.gate_bias, &layer.up_bias, &layer.down_bias})
+    visit(*vector);
 }
 
 }  // namespace stamp

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/dct_table.h"
 #include "kernels/views.h"
 
 namespace stamp {
@@ -66,13 +67,6 @@ struct IntLinear {
   int high_bits = 8, low_bits = 8;  // 2..8
   uint8_t* scratch = nullptr;       // [groups * group * kPanel], for 4-bit weights and many rows
 };
-
-/// 1 / (2 cos((i + 1/2) pi / n)) for n = 2, 4, ..., kBlock, one table after another: that of n begins at n /
-/// 2 - 1.
-struct DctTable {
-  float secant[kBlock - 1];
-};
-extern const DctTable kDct;
 
 constexpr int64_t kPackPad = 16;  // floats after each chain of a packed matrix
 

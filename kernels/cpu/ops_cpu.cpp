@@ -31,6 +31,11 @@ class CpuOps final : public Ops {
     });
   }
 
+  void gather(Mat<float> out, Mat<const float> in, std::span<const int32_t> rows) override {
+    for_rows(out.rows, out.cols,
+             [&](int64_t r) { std::copy_n(in.row(rows[size_t(r)]), in.cols, out.row(r)); });
+  }
+
   void rms_norm(Mat<float> out, Mat<const float> in, std::span<const float> gain, float eps) override {
     for_rows(in.rows, in.cols,
              [&](int64_t r) { kernels_.rms_norm(out.row(r), in.row(r), gain.data(), in.cols, eps); });

@@ -3,7 +3,7 @@
 
 namespace stamp {
 
-void require_cuda_device() {
+std::unique_ptr<Ops> make_cuda_ops() {
   throw InputError(
       "device cuda: this build has no CUDA backend; install the CUDA toolkit and build again, or use "
       "--device cpu");

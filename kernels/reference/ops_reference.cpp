@@ -71,6 +71,10 @@ class ReferenceOps final : public Ops {
       for (int64_t c = 0; c < out.cols; ++c) out.row(r)[c] = float(weight_at(table, ids[size_t(r)], c));
   }
 
+  void gather(Mat<float> out, Mat<const float> in, std::span<const int32_t> rows) override {
+    for (int64_t r = 0; r < out.rows; ++r) std::copy_n(in.row(rows[size_t(r)]), in.cols, out.row(r));
+  }
+
   void rms_norm(Mat<float> out, Mat<const float> in, std::span<const float> gain, float eps) override {
     for (int64_t r = 0; r < in.rows; ++r) {
       double squares = 0;

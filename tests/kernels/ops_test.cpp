@@ -102,7 +102,7 @@ TEST_P(OpsTest, ElementwiseOperationsEqualReference) {
     const auto x = random_floats(rows * cols, 6, 30.0f), y = random_floats(rows * cols, 7),
                gain = random_floats(cols, 8);
     const auto run = [&](Ops& ops) {
-      Buffer<float> out(4 * rows * cols);
+      Buffer<float> out(5 * rows * cols);
       const auto part = [&](int64_t i) { return Mat<float>{out.data() + i * rows * cols, rows, cols, cols}; };
       const Mat<const float> mx{x.data(), rows, cols, cols}, my{y.data(), rows, cols, cols};
       ops.rms_norm(part(0), mx, all(gain), 1e-5f);
@@ -113,6 +113,9 @@ TEST_P(OpsTest, ElementwiseOperationsEqualReference) {
       std::vector<int32_t> ids(static_cast<size_t>(rows));
       for (size_t i = 0; i < ids.size(); ++i) ids[i] = int32_t(i * 7 % 11);
       ops.embed(part(3), ids, table.view);
+      std::vector<int32_t> reversed(ids.size());
+      for (size_t i = 0; i < ids.size(); ++i) reversed[i] = int32_t(ids.size() - 1 - i);
+      ops.gather(part(4), mx, reversed);
       return out;
     };
     EXPECT_LE(nmse(run(*ops_).span(), run(*reference_).span()), kFloatBound) << rows << "x" << cols;
@@ -143,10 +146,10 @@ TEST_P(OpsTest, RopeTurnsEachPairByItsAngle) {
 
 /// A float cache of one layer whose sequence visits the pages in `order`.
 struct Cache {
-  Cache(int64_t kv_heads, int64_t head_dim, std::vector<int32_t> order) : table(std::move(order)) {
+  Cache(Ops& ops, int64_t kv_heads, int64_t head_dim, std::vector<int32_t> order) : table(std::move(order)) {
     view = {
         .open = {}, .sealed = {}, .layer_index = 0, .kv_heads = kv_heads, .head_dim = head_dim, .format = {}};
-    storage = Buffer<std::byte>(int64_t(table.size()) * view.open_layer_bytes());
+    storage = Buffer<std::byte>(int64_t(table.size()) * view.open_layer_bytes(), ops.memory());
     for (int64_t i = 0; i < int64_t(table.size()); ++i)
       bases.push_back(storage.data() + i * view.open_layer_bytes());
     view.open = bases;
@@ -163,7 +166,7 @@ TEST_P(OpsTest, AttentionEqualsReferenceForGroupsHeadSizesAndLengths) {
     const auto q = random_floats(tokens * heads * d, 12, 3.0f), k = random_floats(tokens * kv_heads * d, 13);
     const auto v = random_floats(tokens * kv_heads * d, 14);
     const auto run = [&](Ops& ops) {
-      Cache cache(kv_heads, d, {2, 0, 3, 1});
+      Cache cache(ops, kv_heads, d, {2, 0, 3, 1});
       Buffer<float> out(tokens * heads * d);
       const RowRun rows{.row = 0, .count = tokens, .position = 0, .pages = cache.table};
       ops.append_kv(cache.view, {k.data(), tokens, kv_heads * d, kv_heads * d},
@@ -186,7 +189,7 @@ TEST_P(OpsTest, AttentionDoesNotDependOnTheChunksThePagesOrTheBatch) {
   };
   const auto run = [&](std::vector<int32_t> order, std::vector<int64_t> chunks, int threads) {
     const auto ops = make_ops(GetParam(), threads);
-    Cache cache(kv_heads, d, std::move(order));
+    Cache cache(*ops, kv_heads, d, std::move(order));
     Buffer<float> out(tokens * heads * d);
     int64_t at = 0;
     for (int64_t count : chunks) {

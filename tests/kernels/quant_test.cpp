@@ -278,7 +278,7 @@ TEST_P(QuantTest, RotationsEqualTheirDenseMatrixAndUndoThemselves) {
 
 /// A coded cache, pages in the order given.
 struct Cache {
-  Cache(int64_t kv_heads, int64_t head_dim, const BitPlan& plan, std::vector<int32_t> order)
+  Cache(Ops& ops, int64_t kv_heads, int64_t head_dim, const BitPlan& plan, std::vector<int32_t> order)
       : table(std::move(order)) {
     view = {.open = {},
             .sealed = {},
@@ -286,8 +286,8 @@ struct Cache {
             .kv_heads = kv_heads,
             .head_dim = head_dim,
             .format = {.coded = true, .plan = plan}};
-    open_storage = Buffer<std::byte>(int64_t(table.size()) * view.open_layer_bytes());
-    sealed_storage = Buffer<std::byte>(int64_t(table.size()) * view.sealed_layer_bytes());
+    open_storage = Buffer<std::byte>(int64_t(table.size()) * view.open_layer_bytes(), ops.memory());
+    sealed_storage = Buffer<std::byte>(int64_t(table.size()) * view.sealed_layer_bytes(), ops.memory());
     for (int64_t i = 0; i < int64_t(table.size()); ++i) {
       open.push_back(open_storage.data() + i * view.open_layer_bytes());
       sealed.push_back(sealed_storage.data() + i * view.sealed_layer_bytes());
@@ -336,7 +336,7 @@ TEST_P(QuantTest, CoefficientAttentionEqualsReference) {
            {1, 1, 8, 1}, {9, 3, 64, 150}, {4, 4, 40, 130}, {8, 2, 128, 65}, {2, 1, 12, 200}}) {
     const Sequence sequence(tokens, heads, kv_heads, d);
     for (const auto& [name, plan] : kPlans) {
-      Cache fast(kv_heads, d, plan, {2, 0, 3, 1}), truth(kv_heads, d, plan, {2, 0, 3, 1});
+      Cache fast(*ops_, kv_heads, d, plan, {2, 0, 3, 1}), truth(*reference_, kv_heads, d, plan, {2, 0, 3, 1});
       const auto out = sequence.run(*ops_, fast, {tokens}),
                  expected = sequence.run(*reference_, truth, {tokens});
       // A tie that float rounding decides otherwise moves one code by one step.
@@ -348,8 +348,8 @@ TEST_P(QuantTest, CoefficientAttentionEqualsReference) {
 TEST_P(QuantTest, CoefficientAttentionIsCloseToFloatAttention) {
   const Sequence s(200, 3, 1, 64);
   const BitPlan& haar = kPlans[2].plan;
-  Cache coded(1, 64, haar, {0, 1, 2, 3}), plain(1, 64, BitPlan{}, {0, 1, 2, 3}),
-      identity(1, 64, kPlans[0].plan, {0, 1, 2, 3});
+  Cache coded(*ops_, 1, 64, haar, {0, 1, 2, 3}), plain(*ops_, 1, 64, BitPlan{}, {0, 1, 2, 3}),
+      identity(*ops_, 1, 64, kPlans[0].plan, {0, 1, 2, 3});
   const auto exact = s.run(*ops_, plain, {200});
   const double haar_error = nmse(s.run(*ops_, coded, {200}).span(), exact.span());
   const double identity_error = nmse(s.run(*ops_, identity, {200}).span(), exact.span());
@@ -361,8 +361,9 @@ TEST_P(QuantTest, CoefficientAttentionDoesNotDependOnChunksPagesOrThreads) {
   const Sequence s(300, 6, 2, 24);
   for (const auto& [name, plan] : kPlans) {
     const auto run = [&](std::vector<int32_t> order, const std::vector<int64_t>& chunks, int threads) {
-      Cache cache(2, 24, plan, std::move(order));
-      return s.run(*make_ops(GetParam(), threads), cache, chunks);
+      const auto ops = make_ops(GetParam(), threads);
+      Cache cache(*ops, 2, 24, plan, std::move(order));
+      return s.run(*ops, cache, chunks);
     };
     const auto whole = run({0, 1, 2, 3, 4}, {300}, 1);
     for (const auto& chunks :
@@ -379,7 +380,8 @@ TEST_P(QuantTest, DecodingIntoAPageSealsItWhenItIsFull) {
   const Sequence s(140, 2, 1, 16);
   std::vector<int64_t> singles(140, 1);
   for (const auto& [name, plan] : kPlans) {
-    Cache fast(1, 16, plan, {0, 1, 2}), truth(1, 16, plan, {0, 1, 2}), prefilled(1, 16, plan, {0, 1, 2});
+    Cache fast(*ops_, 1, 16, plan, {0, 1, 2}), truth(*reference_, 1, 16, plan, {0, 1, 2}),
+        prefilled(*ops_, 1, 16, plan, {0, 1, 2});
     const auto out = s.run(*ops_, fast, singles);
     EXPECT_LE(nmse(out.span(), s.run(*reference_, truth, singles).span()), 1e-6) << name;
     // The page was sealed from 8-bit tokens instead of floats: close, not equal.

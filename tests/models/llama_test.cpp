@@ -33,13 +33,14 @@ struct TinyLlama {
   TinyLlama(const std::string& name, Ops& ops, int64_t max_rows)
       : config(ModelConfig::load(golden::kTinyModels / name)),
         weights(ModelWeights::load(golden::kTinyModels / name, config)),
+        memory(ops.memory()),
         llama(config, weights, exact, ops, max_rows) {
     for (int64_t number : tiny()["numbers"]) tokens.push_back(int32_t(number % config.vocab_size));
   }
 
   /// Logits [count, vocab] of a new sequence of the first tokens, `chunk` rows a forward pass.
   std::vector<float> run(int64_t chunk, int64_t count = 400) {
-    KvCache cache(config, {}, count);
+    KvCache cache(config, {}, count, 0, memory);
     PageTable pages(cache);
     std::vector<float> logits(size_t(count * config.vocab_size));
     for (int64_t begin = 0; begin < count; begin += chunk) {
@@ -64,6 +65,7 @@ struct TinyLlama {
   ModelConfig config;
   ModelWeights weights;
   Recipe exact;
+  Memory& memory;
   Llama llama;
   std::vector<int32_t> tokens;
 };
@@ -128,7 +130,7 @@ TEST_P(LlamaTest, SequencesInOneBatchGiveTheBitsOfEachAlone) {
     // batch.
     const int64_t vocab = model.config.vocab_size;
     const std::vector<int64_t> starts{0, 70, 129};
-    KvCache cache(model.config, {}, 400, 7);
+    KvCache cache(model.config, {}, 400, 7, ops_->memory());
     PageTable a(cache), b(cache), c(cache);
     PageTable* const tables[] = {&a, &b, &c};
     std::vector<int32_t> tokens, wanted;

@@ -1,7 +1,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "kernels/cpu/kernels.h"
+#include "kernels/dct_table.h"
 
 namespace stamp {
 

@@ -1,0 +1,45 @@
+#pragma once
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <map>
+#include <vector>
+
+#include "kernels/buffer.h"
+
+namespace stamp::cuda {
+
+/// Device memory for buffers; knows its own, to tell device pointers from the host's.
+class DeviceMemory final : public Memory {
+ public:
+  explicit DeviceMemory(cudaStream_t stream) : stream_(stream) {}
+  void* allocate(int64_t bytes) override;
+  void release(void* pointer) override;
+  void write(void* to, const void* from, int64_t bytes) override;
+  bool owns(const void* pointer) const;
+
+ private:
+  cudaStream_t stream_;
+  std::map<const std::byte*, int64_t> allocations_;
+};
+
+/// Scratch of one operation at a time, kept between calls. Work on a stream is in order, so the next
+/// operation may take the same bytes.
+class Scratch {
+ public:
+  explicit Scratch(DeviceMemory& memory) : memory_(memory) {}
+  void reset() { chunk_ = 0, used_ = 0; }
+  template <class T>
+  T* take(int64_t count) {
+    return static_cast<T*>(take_bytes(count * int64_t{sizeof(T)}));
+  }
+
+ private:
+  void* take_bytes(int64_t bytes);
+  DeviceMemory& memory_;
+  std::vector<Buffer<std::byte>> chunks_;
+  size_t chunk_ = 0;
+  int64_t used_ = 0;
+};
+
+}  // namespace stamp::cuda

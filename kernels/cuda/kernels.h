@@ -1,0 +1,92 @@
+#pragma once
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "kernels/dct_table.h"
+#include "kernels/views.h"
+
+/// The kernels' launchers. Every pointer is device memory; every call only enqueues. Shapes are those of
+/// kernels/ops.h.
+namespace stamp::cuda {
+
+/// QuantMat on the device.
+struct Integers {
+  uint8_t* q = nullptr;  // [rows, stride]
+  int64_t rows = 0, cols = 0, stride = 0;
+  float *scale = nullptr, *offset = nullptr;
+  BitPlan plan;
+  const RowTile* tiles = nullptr;
+  int64_t tile_count = 0;
+};
+
+/// A physical page: where its two forms begin, all layers.
+struct PageBases {
+  std::byte *open = nullptr, *sealed = nullptr;
+};
+
+/// Tokens of one run that go to one page, slots [begin, end). Their rows are `row` and the following.
+struct PageWrite {
+  int64_t page = 0, row = 0;  // page: index into Cache::pages
+  int begin = 0, end = 0;
+  bool seals = false;
+};
+
+/// Queries of one run: a query is a row and one of the heads that share a KV head, rows first. Those from
+/// `first` on, `count` of them; row i has the position `position` + i and is row `row` + i of the batch. The
+/// run's pages are those from `page` on, and its tokens, those of this batch included, are `length`.
+struct QueryTile {
+  int64_t row = 0, position = 0, page = 0, length = 0, first = 0;
+  int count = 0;
+};
+inline constexpr int kQueries = 32;  // of a tile, at most
+
+/// KvPages on the device.
+struct Cache {
+  const PageBases* pages = nullptr;
+  int64_t layer_index = 0, kv_heads = 0, head_dim = 0;
+  KvFormat format;
+  KvSide open_side, sealed_side;
+  int64_t open_layer_bytes = 0, sealed_layer_bytes = 0;
+};
+
+void embed(Mat<float> out, const int32_t* ids, const WeightView& table, cudaStream_t stream);
+void gather(Mat<float> out, Mat<const float> in, const int32_t* rows, cudaStream_t stream);
+void rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin, cudaStream_t stream);
+void silu_mul(Mat<float> gate, Mat<const float> up, cudaStream_t stream);
+void add(Mat<float> x, Mat<const float> y, cudaStream_t stream);
+
+void rms_norm(Mat<float> out, Mat<const float> in, const float* gain, float eps, cudaStream_t stream);
+void token_logprobs(float* out, Mat<const float> logits, const int32_t* targets, cudaStream_t stream);
+void kl_divergence(float* out, Mat<const float> reference, Mat<const float> logits, cudaStream_t stream);
+
+/// `signs` and `mix` may be null.
+void rotate(Mat<float> x, int64_t block, const float* signs, const float* mix, bool inverse,
+            cudaStream_t stream);
+
+/// `extremes`: scratch of extremes_size(out).
+int64_t extremes_size(const Integers& out);
+void quantize(const Integers& out, Mat<const float> in, const DctTable& dct, float* extremes,
+              cudaStream_t stream);
+/// out = scale * q + offset
+void dequantize(Mat<float> out, const Integers& in, cudaStream_t stream);
+
+/// out = in weight^T + bias for weights of any type at their float values; `bias` may be null.
+void linear_float(Mat<float> out, Mat<const float> in, const WeightView& weight, const float* bias,
+                  cudaStream_t stream);
+/// In place, what is left of a product of `in` after linear_float: L^-1 where a tile is coded, and the bias.
+void finish_tiles(Mat<float> out, const Integers& in, const DctTable& dct, const float* bias,
+                  cudaStream_t stream);
+
+/// sums [rows, groups]: of the integers of each group of `group` input channels, for zero points.
+void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, cudaStream_t stream);
+/// out = L^-1 (in weight^T) + bias by integer products; `sums` is for kQ4. Groups are multiples of 32.
+void linear_int(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums,
+                const float* bias, const DctTable& dct, int compute_capability, cudaStream_t stream);
+
+void append_kv(const Cache& cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes,
+               int64_t count, const DctTable& dct, cudaStream_t stream);
+void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const QueryTile* tiles, int64_t count,
+               float scale, const DctTable& dct, cudaStream_t stream);
+
+}  // namespace stamp::cuda

@@ -1,0 +1,334 @@
+#include "kernels/cuda/ops_cuda.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/kernels.h"
+#include "kernels/device.h"
+#include "kernels/error.h"
+
+namespace stamp {
+namespace {
+
+using cuda::check;
+
+class Stream {
+ public:
+  Stream() { check(cudaStreamCreate(&stream_), "cudaStreamCreate"); }
+  ~Stream() { cudaStreamDestroy(stream_); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+int device_compute_capability() {
+#ifdef STAMP_CUDA_ON_HOST
+  return cuda_on_host::compute_capability();
+#else
+  int device = 0, major = 0, minor = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
+  return 10 * major + minor;
+#endif
+}
+
+/// The operands of one operation, brought to the device where they are not there yet.
+class Operands {
+ public:
+  Operands(cuda::DeviceMemory& memory, cuda::Scratch& scratch, cudaStream_t stream)
+      : memory_(memory), scratch_(scratch), stream_(stream) {
+    scratch_.reset();
+  }
+
+  template <class T>
+  const T* in(const T* data, int64_t count) {
+    if (data == nullptr || count == 0 || memory_.owns(data)) return data;
+    return upload(data, count);
+  }
+  template <class T>
+  const T* in(std::span<const T> values) {
+    return values.empty() ? nullptr : in(values.data(), int64_t(values.size()));
+  }
+  template <class T>
+  T* out(T* data, int64_t count) {
+    if (count == 0 || memory_.owns(data)) return data;
+    T* const copy = scratch_.take<T>(count);
+    results_.push_back({data, copy, count * int64_t{sizeof(T)}});
+    return copy;
+  }
+  template <class T>
+  T* in_out(T* data, int64_t count) {
+    if (count == 0 || memory_.owns(data)) return data;
+    T* const copy = upload(data, count);
+    results_.push_back({data, copy, count * int64_t{sizeof(T)}});
+    return copy;
+  }
+  Mat<const float> in(Mat<const float> m) { return {in(m.data, extent(m)), m.rows, m.cols, m.stride}; }
+  Mat<float> in_out(Mat<float> m) { return {in_out(m.data, extent(m)), m.rows, m.cols, m.stride}; }
+  Mat<float> out(Mat<float> m) {  // gaps between rows keep what they hold
+    return m.stride == m.cols ? Mat<float>{out(m.data, extent(m)), m.rows, m.cols, m.stride} : in_out(m);
+  }
+  WeightView in(WeightView w) {
+    w.data = in(static_cast<const std::byte*>(w.data), w.data_bytes());
+    w.scale = in(w.scale, w.parameters());
+    w.zero = in(w.zero, w.parameters());
+    w.sum = in(w.sum, w.panels() * kPanel);
+    return w;
+  }
+  cuda::Integers in(const QuantMat& m) {
+    cuda::Integers x = integers(m);
+    x.q = const_cast<uint8_t*>(in<uint8_t>(m.q, m.rows * m.stride));
+    x.scale = const_cast<float*>(in<float>(m.scale, m.rows));
+    x.offset = const_cast<float*>(in<float>(m.offset, m.rows));
+    return x;
+  }
+  cuda::Integers out(const QuantMat& m) {
+    cuda::Integers x = integers(m);
+    x.q = out(m.q, m.rows * m.stride);
+    x.scale = out(m.scale, m.rows);
+    x.offset = out(m.offset, m.rows);
+    return x;
+  }
+
+  /// Hands results back to the host; waits for the device if there are any.
+  void finish() {
+    for (const auto& [to, from, bytes] : results_)
+      check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToHost, stream_), "copying a result");
+    if (!results_.empty()) check(cudaStreamSynchronize(stream_), "a kernel");
+  }
+
+ private:
+  static int64_t extent(const Mat<const float>& m) {
+    return m.rows == 0 ? 0 : (m.rows - 1) * m.stride + m.cols;
+  }
+  template <class T>
+  T* upload(const T* data, int64_t count) {
+    T* const copy = scratch_.take<T>(count);
+    check(cudaMemcpyAsync(copy, data, size_t(count) * sizeof(T), cudaMemcpyHostToDevice, stream_),
+          "copying an operand");
+    return copy;
+  }
+  cuda::Integers integers(const QuantMat& m) {
+    return {.q = nullptr,
+            .rows = m.rows,
+            .cols = m.cols,
+            .stride = m.stride,
+            .plan = m.plan,
+            .tiles = in(m.tiles),
+            .tile_count = int64_t(m.tiles.size())};
+  }
+
+  struct Result {
+    void* to;
+    const void* from;
+    int64_t bytes;
+  };
+  cuda::DeviceMemory& memory_;
+  cuda::Scratch& scratch_;
+  cudaStream_t stream_;
+  std::vector<Result> results_;
+};
+
+class CudaOps final : public Ops {
+ public:
+  explicit CudaOps(std::string_view name)
+      : name_(name), compute_capability_(device_compute_capability()), memory_(stream()), scratch_(memory_) {}
+
+  std::string_view name() const override { return name_; }
+  int threads() const override { return 1; }
+  Memory& memory() override { return memory_; }
+
+  void embed(Mat<float> out, std::span<const int32_t> ids, WeightView table) override {
+    Operands o = operands();
+    cuda::embed(o.out(out), o.in(ids), o.in(table), stream());
+    o.finish();
+  }
+
+  void gather(Mat<float> out, Mat<const float> in, std::span<const int32_t> rows) override {
+    Operands o = operands();
+    cuda::gather(o.out(out), o.in(in), o.in(rows), stream());
+    o.finish();
+  }
+
+  void rms_norm(Mat<float> out, Mat<const float> in, std::span<const float> gain, float eps) override {
+    Operands o = operands();
+    const Mat<const float> x = o.in(in);  // before `out`, which may be the same
+    cuda::rms_norm(o.out(out), x, o.in(gain), eps, stream());
+    o.finish();
+  }
+
+  void linear(std::span<const Product> products, Mat<const float> in) override {
+    Operands o = operands();
+    const Mat<const float> x = o.in(in);
+    for (const auto& [out, weight, bias] : products)
+      cuda::linear_float(o.out(out), x, o.in(weight), o.in(bias), stream());
+    o.finish();
+  }
+
+  void linear(std::span<const Product> products, const QuantMat& in) override {
+    Operands o = operands();
+    const cuda::Integers x = o.in(in);
+    const WeightView& first = products.front().weight;
+    if (!is_quantised(first.dtype)) {
+      const Mat<float> values{scratch_.take<float>(in.rows * in.cols), in.rows, in.cols, in.cols};
+      cuda::dequantize(values, x, stream());
+      for (const auto& [out, weight, bias] : products) {
+        const Mat<float> y = o.out(out);
+        cuda::linear_float(y, values, o.in(weight), nullptr, stream());
+        cuda::finish_tiles(y, x, kDct, o.in(bias), stream());
+      }
+    } else {
+      float* sums = nullptr;
+      if (first.dtype == DType::kQ4) {
+        sums = scratch_.take<float>(in.rows * first.groups());
+        cuda::group_sums(sums, x, first.groups(), first.group, stream());
+      }
+      for (const auto& [out, weight, bias] : products)
+        cuda::linear_int(o.out(out), x, o.in(weight), sums, o.in(bias), kDct, compute_capability_, stream());
+    }
+    o.finish();
+  }
+
+  void quantize(QuantMat& out, Mat<const float> in) override {
+    Operands o = operands();
+    const cuda::Integers q = o.out(out);
+    cuda::quantize(q, o.in(in), kDct, scratch_.take<float>(cuda::extremes_size(q)), stream());
+    o.finish();
+  }
+
+  void rotate(Mat<float> x, const RotationView& rotation, bool inverse) override {
+    Operands o = operands();
+    cuda::rotate(o.in_out(x), rotation.block, o.in(rotation.signs), o.in(rotation.mix), inverse, stream());
+    o.finish();
+  }
+
+  void rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin) override {
+    Operands o = operands();
+    cuda::rope(o.in_out(x), o.in(cos), o.in(sin), stream());
+    o.finish();
+  }
+
+  void silu_mul(Mat<float> gate, Mat<const float> up) override {
+    Operands o = operands();
+    cuda::silu_mul(o.in_out(gate), o.in(up), stream());
+    o.finish();
+  }
+
+  void add(Mat<float> x, Mat<const float> y) override {
+    Operands o = operands();
+    cuda::add(o.in_out(x), o.in(y), stream());
+    o.finish();
+  }
+
+  void append_kv(KvPages kv, Mat<const float> k, Mat<const float> v, std::span<const RowRun> runs) override {
+    Operands o = operands();
+    const cuda::Cache cache = cache_of(kv, runs, o);
+    page_writes_.clear();
+    int64_t first_page = 0;
+    for (const RowRun& run : runs) {
+      const int64_t end = run.position + run.count;
+      for (int64_t page = run.position / kBlock; page * kBlock < end; ++page) {
+        const int64_t begin = page * kBlock, from = std::max(run.position, begin),
+                      to = std::min(end, begin + kBlock);
+        page_writes_.push_back({.page = first_page + page,
+                                .row = run.row + from - run.position,
+                                .begin = int(from - begin),
+                                .end = int(to - begin),
+                                .seals = kv.format.seals(page) && to == begin + kBlock});
+      }
+      first_page += int64_t(run.pages.size());
+    }
+    cuda::append_kv(cache, o.in(k), o.in(v), o.in(std::span<const cuda::PageWrite>(page_writes_)),
+                    int64_t(page_writes_.size()), kDct, stream());
+    o.finish();
+  }
+
+  void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
+                 float scale) override {
+    Operands o = operands();
+    const cuda::Cache cache = cache_of(kv, runs, o);
+    query_tiles_.clear();
+    int64_t first_page = 0;
+    const int64_t sharing = q.cols / kv.head_dim / kv.kv_heads;
+    for (const RowRun& run : runs) {
+      const int64_t queries = run.count * sharing;
+      for (int64_t first = 0; first < queries; first += cuda::kQueries)
+        query_tiles_.push_back({.row = run.row,
+                                .position = run.position,
+                                .page = first_page,
+                                .length = run.position + run.count,
+                                .first = first,
+                                .count = int(std::min<int64_t>(cuda::kQueries, queries - first))});
+      first_page += int64_t(run.pages.size());
+    }
+    cuda::attention(o.out(out), o.in(q), cache, o.in(std::span<const cuda::QueryTile>(query_tiles_)),
+                    int64_t(query_tiles_.size()), scale, kDct, stream());
+    o.finish();
+  }
+
+  void token_logprobs(std::span<float> out, Mat<const float> logits,
+                      std::span<const int32_t> targets) override {
+    Operands o = operands();
+    cuda::token_logprobs(o.out(out.data(), logits.rows), o.in(logits), o.in(targets), stream());
+    o.finish();
+  }
+
+  void kl_divergence(std::span<float> out, Mat<const float> reference, Mat<const float> logits) override {
+    Operands o = operands();
+    cuda::kl_divergence(o.out(out.data(), logits.rows), o.in(reference), o.in(logits), stream());
+    o.finish();
+  }
+
+ private:
+  cudaStream_t stream() const { return stream_.get(); }
+  Operands operands() { return {memory_, scratch_, stream()}; }
+
+  /// The pages of all runs, one run after another.
+  cuda::Cache cache_of(const KvPages& kv, std::span<const RowRun> runs, Operands& o) {
+    page_bases_.clear();
+    for (const RowRun& run : runs)
+      for (int32_t page : run.pages)
+        page_bases_.push_back({kv.open[size_t(page)], kv.sealed.empty() ? nullptr : kv.sealed[size_t(page)]});
+    return {.pages = o.in(std::span<const cuda::PageBases>(page_bases_)),
+            .layer_index = kv.layer_index,
+            .kv_heads = kv.kv_heads,
+            .head_dim = kv.head_dim,
+            .format = kv.format,
+            .open_side = kv.open_side(),
+            .sealed_side = kv.sealed_side(),
+            .open_layer_bytes = kv.open_layer_bytes(),
+            .sealed_layer_bytes = kv.sealed_layer_bytes()};
+  }
+
+  std::string name_;
+  int compute_capability_;
+  Stream stream_;
+  cuda::DeviceMemory memory_;
+  cuda::Scratch scratch_;
+  // Of one call, kept for their memory.
+  std::vector<cuda::PageBases> page_bases_;
+  std::vector<cuda::PageWrite> page_writes_;
+  std::vector<cuda::QueryTile> query_tiles_;
+};
+
+}  // namespace
+
+std::unique_ptr<Ops> make_device_ops(std::string_view name) { return std::make_unique<CudaOps>(name); }
+
+std::unique_ptr<Ops> make_cuda_ops() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess)
+    throw InputError(std::string("device cuda: ") + cudaGetErrorString(status) + "; use --device cpu");
+  if (count == 0) throw InputError("device cuda: no device found; use --device cpu");
+  return make_device_ops("cuda");
+}
+
+}  // namespace stamp

@@ -1,0 +1,40 @@
+#pragma once
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+/// PTX instructions, each one function. References are to the PTX ISA 9.0. Under nvcc they are inline
+/// assembly (ptx.inl); in the host executor they are the ISA's definitions (tests/cuda_on_host/ptx.cpp).
+///
+/// All are executed by the 32 lanes of a warp together. `group` is lane / 4, `four` is lane % 4.
+namespace stamp::cuda {
+
+/// d = a b + d on integers, A [16, 32] row-major, B [32, 8] column-major, 8-bit elements four to a register
+/// in order of k (section 9.7.14.5.8, m16n8k32):
+///   a[0]: row group,     k = 4 four .. + 3        a[2]: row group,     k = 16 + 4 four .. + 3
+///   a[1]: row group + 8, k = 4 four .. + 3        a[3]: row group + 8, k = 16 + 4 four .. + 3
+///   b[0]: column group,  k = 4 four .. + 3        b[1]: column group,  k = 16 + 4 four .. + 3
+///   d[0], d[1]: row group, columns 2 four, 2 four + 1        d[2], d[3]: row group + 8
+__device__ void mma_u8_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+__device__ void mma_u8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+
+/// The same with 4-bit elements, eight to a register, A [16, 64], B [64, 8] (section 9.7.14.5.9, m16n8k64):
+/// k = 8 four .. + 7, and 32 + 8 four .. + 7 where the 8-bit form has 16 + 4 four. From sm_90 on the hardware
+/// has no such instruction and the compiler emulates it.
+__device__ void mma_u4_u4(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+
+/// Copies 16 bytes from global to shared memory without waiting, both on 16 bytes; the first `source_bytes`
+/// (0 .. 16) are read, the rest is zero (section 9.7.9.25.3.1, cp.async.cg).
+__device__ void copy_async_16(void* shared, const void* global, int source_bytes = 16);
+/// Closes the calling thread's group of copies (cp.async.commit_group).
+__device__ void commit_copies();
+/// Waits until at most kLeft of the calling thread's groups are not complete (cp.async.wait_group). Other
+/// threads see the bytes after a barrier.
+template <int kLeft>
+__device__ void wait_copies();
+
+}  // namespace stamp::cuda
+
+#ifdef __CUDACC__
+#include "kernels/cuda/ptx.inl"
+#endif

@@ -1,0 +1,29 @@
+// The functions of ptx.cuh as inline assembly.
+namespace stamp::cuda {
+
+#define STAMP_MMA(name, shape, a_type, b_type)                                                         \
+  __device__ __forceinline__ void name(int32_t(&d)[4], const uint32_t(&a)[4], const uint32_t(&b)[2]) { \
+    asm volatile("mma.sync.aligned." shape ".row.col.s32." a_type "." b_type                           \
+                 ".s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                \
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])                                      \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));                  \
+  }
+STAMP_MMA(mma_u8_s8, "m16n8k32", "u8", "s8")
+STAMP_MMA(mma_u8_u8, "m16n8k32", "u8", "u8")
+STAMP_MMA(mma_u4_u4, "m16n8k64", "u4", "u4")
+#undef STAMP_MMA
+
+__device__ __forceinline__ void copy_async_16(void* shared, const void* global, int source_bytes) {
+  const auto address = uint32_t(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(source_bytes)
+               : "memory");
+}
+
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+template <int kLeft>
+__device__ __forceinline__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+}
+
+}  // namespace stamp::cuda

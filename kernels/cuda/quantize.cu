@@ -1,0 +1,138 @@
+// Transform, scale, quantise. A block handles 128 channels of a tile, a thread one channel's tokens in
+// registers. Rows are scaled by their own extremes over all channels, so there are two passes: the first
+// writes the extremes of each row's 128 channels, the second transforms again (cheaper than keeping
+// coefficients) and rounds.
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/seq_transform.cuh"
+
+namespace stamp::cuda {
+namespace {
+
+constexpr int kChannels = 128;  // of a block, one thread each; divides QuantMat's stride
+constexpr int kThreads = kChannels;
+static_assert(QuantMat::kQuantAlign % kChannels == 0);
+
+/// Two threads read a row's halves, alternating channels: a pitch of 2 modulo 32 keeps their banks apart.
+struct Coefficients {
+  float x[kB][kChannels + 2];
+};
+struct RowParameters {
+  float low[kB], factor[kB], steps[kB];
+};
+
+/// This thread's channel of the tile, transformed if the tile is coded.
+__device__ __forceinline__ void load_channel(float (&t)[kB], const RowTile& tile, Mat<const float> in,
+                                             int64_t channel, const Integers& out, const DctTable& dct) {
+#pragma unroll
+  for (int r = 0; r < kB; ++r)
+    t[r] = r < tile.count && channel < in.cols ? in.row(tile.row + r)[channel] : 0.0f;
+  if (tile.coded) transform<false>(t, out.plan, dct);
+}
+
+__global__ void __launch_bounds__(kThreads)
+    row_extremes_kernel(float2* extremes, Integers out, Mat<const float> in, const DctTable dct) {
+  auto& shared = shared_storage<Coefficients>();
+  const RowTile tile = out.tiles[blockIdx.x];
+  const int64_t first = int64_t(blockIdx.y) * kChannels;
+  float t[kB];
+  load_channel(t, tile, in, first + threadIdx.x, out, dct);
+#pragma unroll
+  for (int r = 0; r < kB; ++r) shared.x[r][threadIdx.x] = t[r];
+  __syncthreads();
+  const int r = int(threadIdx.x) / 2, half = int(threadIdx.x) % 2,
+            live = int(min(int64_t(kChannels), in.cols - first));
+  float low = shared.x[r][0], high = low;
+  for (int c = half; c < live; c += 2) {
+    low = fminf(low, shared.x[r][c]);
+    high = fmaxf(high, shared.x[r][c]);
+  }
+  low = fminf(low, __shfl_xor_sync(kFullWarp, low, 1));
+  high = fmaxf(high, __shfl_xor_sync(kFullWarp, high, 1));
+  if (half == 0 && r < tile.count) extremes[(tile.row + r) * gridDim.y + blockIdx.y] = make_float2(low, high);
+}
+
+__global__ void __launch_bounds__(kThreads)
+    quantize_kernel(Integers out, Mat<const float> in, const float2* extremes, int parts,
+                    const DctTable dct) {
+  auto& shared = shared_storage<RowParameters>();
+  const RowTile tile = out.tiles[blockIdx.x];
+  if (threadIdx.x < tile.count) {
+    const int r = int(threadIdx.x);
+    const float2* const of_row = extremes + (tile.row + r) * parts;
+    float low = of_row[0].x, high = of_row[0].y;
+    for (int i = 1; i < parts; ++i) {
+      low = fminf(low, of_row[i].x);
+      high = fmaxf(high, of_row[i].y);
+    }
+    const float steps = float((1 << (tile.coded ? out.plan.bits(r) : kTokenBits)) - 1), range = high - low;
+    shared.low[r] = low;
+    shared.factor[r] = range > 0.0f ? steps / range : 0.0f;
+    shared.steps[r] = steps;
+    if (blockIdx.y == 0) {
+      out.scale[tile.row + r] = range / steps;
+      out.offset[tile.row + r] = low;
+    }
+  }
+  __syncthreads();
+  const int64_t channel = int64_t(blockIdx.y) * kChannels + threadIdx.x;
+  float t[kB];
+  load_channel(t, tile, in, channel, out, dct);
+#pragma unroll
+  for (int r = 0; r < kB; ++r) {
+    if (r < tile.count) {
+      const float scaled = fminf((t[r] - shared.low[r]) * shared.factor[r], shared.steps[r]);
+      out.q[(tile.row + r) * out.stride + channel] =
+          channel < in.cols ? uint8_t(__float2int_rn(scaled)) : uint8_t(0);
+    }
+  }
+}
+
+__global__ void dequantize_kernel(Mat<float> out, Integers in) {
+  const int64_t r = blockIdx.x, c = int64_t(blockIdx.y) * kThreads + threadIdx.x;
+  if (c < out.cols) out.row(r)[c] = float(in.q[r * in.stride + c]) * in.scale[r] + in.offset[r];
+}
+
+__global__ void __launch_bounds__(kThreads)
+    finish_tiles_kernel(Mat<float> out, Integers in, const float* bias, const DctTable dct) {
+  const RowTile tile = in.tiles[blockIdx.x];
+  const int64_t c = int64_t(blockIdx.y) * kThreads + threadIdx.x;
+  if (c >= out.cols) return;
+  float t[kB];
+#pragma unroll
+  for (int r = 0; r < kB; ++r) t[r] = r < tile.count ? out.row(tile.row + r)[c] : 0.0f;
+  if (tile.coded) transform<true>(t, in.plan, dct);
+  const float shift = bias != nullptr ? bias[c] : 0.0f;
+#pragma unroll
+  for (int r = 0; r < kB; ++r)
+    if (r < tile.count) out.row(tile.row + r)[c] = t[r] + shift;
+}
+
+dim3 grid_of(int64_t rows, int64_t cols) { return {uint32_t(rows), uint32_t(divide_up(cols, kChannels))}; }
+
+}  // namespace
+
+int64_t extremes_size(const Integers& out) { return out.rows * divide_up(out.cols, kChannels) * 2; }
+
+void quantize(const Integers& out, Mat<const float> in, const DctTable& dct, float* extremes,
+              cudaStream_t stream) {
+  auto* const pairs = reinterpret_cast<float2*>(extremes);
+  const dim3 measured = grid_of(out.tile_count, in.cols);
+  launch("row_extremes", row_extremes_kernel, {measured, kThreads, sizeof(Coefficients)}, stream, pairs, out,
+         in, dct);
+  launch("quantize", quantize_kernel, {grid_of(out.tile_count, out.stride), kThreads, sizeof(RowParameters)},
+         stream, out, in, pairs, int(measured.y), dct);
+}
+
+void dequantize(Mat<float> out, const Integers& in, cudaStream_t stream) {
+  launch("dequantize", dequantize_kernel, {grid_of(out.rows, out.cols), kThreads}, stream, out, in);
+}
+
+void finish_tiles(Mat<float> out, const Integers& in, const DctTable& dct, const float* bias,
+                  cudaStream_t stream) {
+  launch("finish_tiles", finish_tiles_kernel, {grid_of(in.tile_count, out.cols), kThreads}, stream, out, in,
+         bias, dct);
+}
+
+}  // namespace stamp::cuda

@@ -1,0 +1,70 @@
+// Operations that reduce rows: one block a row.
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/launch.cuh"
+
+namespace stamp::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Partials {
+  float floats[kWarpSize];
+  double doubles[kWarpSize];
+};
+
+__global__ void rms_norm_kernel(Mat<float> out, Mat<const float> in, const float* gain, float eps) {
+  auto& shared = shared_storage<Partials>();
+  const float* const x = in.row(blockIdx.x);
+  float squares = 0.0f;
+  for (int64_t c = threadIdx.x; c < in.cols; c += kThreads) squares = fmaf(x[c], x[c], squares);
+  squares = block_reduce(squares, shared.floats, Sum{});
+  const float inverse = 1.0f / sqrtf(squares / float(in.cols) + eps);
+  for (int64_t c = threadIdx.x; c < in.cols; c += kThreads) out.row(blockIdx.x)[c] = x[c] * inverse * gain[c];
+}
+
+/// log(sum(exp(x))), in double: these operations measure, they do not run in generation.
+__device__ double log_sum_exp(const float* x, int64_t cols, Partials& shared) {
+  float top = x[0];
+  for (int64_t c = threadIdx.x; c < cols; c += kThreads) top = fmaxf(top, x[c]);
+  top = block_reduce(top, shared.floats, Max{});
+  double sum = 0;
+  for (int64_t c = threadIdx.x; c < cols; c += kThreads) sum += exp(double(x[c]) - double(top));
+  return double(top) + log(block_reduce(sum, shared.doubles, Sum{}));
+}
+
+__global__ void token_logprobs_kernel(float* out, Mat<const float> logits, const int32_t* targets) {
+  auto& shared = shared_storage<Partials>();
+  const float* const x = logits.row(blockIdx.x);
+  const double total = log_sum_exp(x, logits.cols, shared);
+  if (threadIdx.x == 0) out[blockIdx.x] = float(double(x[targets[blockIdx.x]]) - total);
+}
+
+__global__ void kl_divergence_kernel(float* out, Mat<const float> reference, Mat<const float> logits) {
+  auto& shared = shared_storage<Partials>();
+  const float *const p = reference.row(blockIdx.x), *const q = logits.row(blockIdx.x);
+  const double total_p = log_sum_exp(p, logits.cols, shared), total_q = log_sum_exp(q, logits.cols, shared);
+  double kl = 0;
+  for (int64_t c = threadIdx.x; c < logits.cols; c += kThreads) {
+    const double log_p = double(p[c]) - total_p, log_q = double(q[c]) - total_q;
+    kl += exp(log_p) * (log_p - log_q);
+  }
+  kl = block_reduce(kl, shared.doubles, Sum{});
+  if (threadIdx.x == 0) out[blockIdx.x] = float(kl);
+}
+
+Shape shape_of(int64_t rows) { return {uint32_t(rows), kThreads, sizeof(Partials)}; }
+
+}  // namespace
+
+void rms_norm(Mat<float> out, Mat<const float> in, const float* gain, float eps, cudaStream_t stream) {
+  launch("rms_norm", rms_norm_kernel, shape_of(in.rows), stream, out, in, gain, eps);
+}
+void token_logprobs(float* out, Mat<const float> logits, const int32_t* targets, cudaStream_t stream) {
+  launch("token_logprobs", token_logprobs_kernel, shape_of(logits.rows), stream, out, logits, targets);
+}
+void kl_divergence(float* out, Mat<const float> reference, Mat<const float> logits, cudaStream_t stream) {
+  launch("kl_divergence", kl_divergence_kernel, shape_of(logits.rows), stream, out, reference, logits);
+}
+
+}  // namespace stamp::cuda
