@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "kernels/error.h"
-
 namespace stamp {
 
 Session::Session(Engine& engine)
@@ -27,7 +25,7 @@ int64_t Session::reuse(std::span<const int32_t> prompt) {
 }
 
 std::span<float> Session::advance(std::span<const int32_t> tokens, const Hooks& hooks) {
-  check_room(tokens);
+  engine_.check_room(tokens, int64_t(tokens_.size()));
   const int64_t total = int64_t(tokens.size());
   for (int64_t done = 0; done < total;) {
     if (hooks.cancel != nullptr && hooks.cancel->load()) return {};
@@ -44,7 +42,7 @@ std::span<float> Session::advance(std::span<const int32_t> tokens, const Hooks& 
 
 void Session::advance_all(std::span<const int32_t> tokens, int64_t first, int64_t max_rows,
                           const Visit& visit) {
-  check_room(tokens);
+  engine_.check_room(tokens, int64_t(tokens_.size()));
   const int64_t vocab = engine_.config().vocab_size, total = int64_t(tokens.size());
   max_rows = std::min(max_rows, engine_.llama().max_rows());
   if (logits_.size() < max_rows * vocab) logits_ = Buffer<float>(max_rows * vocab);
@@ -60,17 +58,6 @@ void Session::advance_all(std::span<const int32_t> tokens, int64_t first, int64_
     if (logits.rows > 0) visit(done + skip, logits);
     done += rows;
   }
-}
-
-void Session::check_room(std::span<const int32_t> tokens) const {
-  const int64_t wanted = int64_t(tokens_.size() + tokens.size());
-  if (wanted > engine_.context())
-    throw InputError(std::to_string(wanted) + " tokens do not fit the context of " +
-                     std::to_string(engine_.context()) + "; shorten the text or raise --ctx");
-  for (int32_t id : tokens)
-    if (id < 0 || id >= engine_.config().vocab_size)
-      throw InputError("token id " + std::to_string(id) + " is not in the vocabulary of " +
-                       std::to_string(engine_.config().vocab_size));
 }
 
 int64_t Session::next_rows(int64_t remaining, int64_t max_rows) const {

@@ -42,7 +42,6 @@ class Session {
   Engine& engine() { return engine_; }
 
  private:
-  void check_room(std::span<const int32_t> tokens) const;
   /// Rows of the next forward pass: up to the chunk size, ending at a multiple of kBlock or at the last
   /// token.
   int64_t next_rows(int64_t remaining, int64_t max_rows) const;
