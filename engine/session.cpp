@@ -5,6 +5,17 @@
 
 namespace stamp {
 
+int64_t chunk_end(int64_t position, int64_t prompt, int64_t total, int64_t max_rows) {
+  const int64_t limit = position + max_rows, blocks = prompt / kBlock * kBlock;
+  int64_t end = position;
+  if (end < blocks) {
+    end = std::max(end, std::min(blocks, limit / kBlock * kBlock));
+    if (end < blocks) return end;
+  }
+  const int64_t edge = (end / kBlock + 1) * kBlock, last = std::min(total, limit);
+  return last < edge ? last : end == edge - 1 ? edge : edge - 1;
+}
+
 Session::Session(Engine& engine)
     : engine_(engine), pages_(engine.cache()), logits_(engine.config().vocab_size) {}
 
@@ -61,9 +72,9 @@ void Session::advance_all(std::span<const int32_t> tokens, int64_t first, int64_
 }
 
 int64_t Session::next_rows(int64_t remaining, int64_t max_rows) const {
-  const int64_t position = int64_t(tokens_.size());
-  const int64_t end = (position + max_rows) / kBlock * kBlock;
-  return std::min(remaining, end > position ? end - position : max_rows);
+  const int64_t position = int64_t(tokens_.size()), total = position + remaining;
+  const int64_t end = chunk_end(position, total, total, max_rows);
+  return end > position ? end - position : std::min(remaining, max_rows);
 }
 
 void Session::forward(std::span<const int32_t> tokens, std::span<const int32_t> logit_rows,
