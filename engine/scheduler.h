@@ -9,17 +9,11 @@
 #include <vector>
 
 #include "engine/constraint.h"
+#include "engine/continuation.h"
 #include "engine/engine.h"
-#include "engine/generate.h"
+#include "engine/logprobs.h"
 
 namespace stamp {
-
-/// Natural logarithm of the probability of a token, and the likeliest tokens in its place, best first.
-struct TokenLogprob {
-  int32_t token = 0;
-  float logprob = 0.0f;
-  std::vector<std::pair<int32_t, float>> top{};
-};
 
 /// One prompt and its continuation in a batch of many. Answers do not depend on what else is in the batch.
 struct ScheduledRequest {
