@@ -5,7 +5,7 @@ import ssl
 import subprocess
 import unittest
 
-import httpx
+import httpx2 as httpx
 
 from program import AFTER_A, ProgramTest, stamp
 from server import Server, http_post, read_all, sse, statuses

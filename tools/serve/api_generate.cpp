@@ -57,7 +57,9 @@ asio::awaitable<void> Api::generate(Exchange& exchange, const Prepared& prepared
   }
   exchange.on_gone(nullptr);
   generation.cancel();
-  while (co_await generation.next()) {
+  for (bool more = true; more;) {
+    const auto item = co_await generation.next();
+    more = item.has_value();
   }
   if (failure) std::rethrow_exception(failure);
 }
@@ -68,7 +70,9 @@ asio::awaitable<void> Api::drive(Exchange& exchange, const Prepared& prepared, A
   if (!generation.start(prepared.sequences(), [&prepared](size_t index) { return prepared.make(index); }))
     throw too_busy();
   std::vector<Clock::time_point> last(prepared.sequences());
-  while (auto item = co_await generation.next()) {
+  while (true) {
+    const auto item = co_await generation.next();
+    if (!item) break;
     const GenerateEvent& event = item->event;
     if (event.finish == GenerateEvent::Finish::kFailed) throw ApiError(500, event.error);
     if (event.finish == GenerateEvent::Finish::kCancelled) {

@@ -48,8 +48,8 @@ asio::awaitable<void> HttpSession::run() {
 }
 
 asio::awaitable<void> HttpSession::serve() {
-  while (co_await serve_one()) {
-  }
+  bool more = true;
+  while (more) more = co_await serve_one();
   if (!broken_) co_await linger();
 }
 
@@ -59,16 +59,19 @@ asio::awaitable<bool> HttpSession::serve_one() {
   std::optional<HttpError> error;
   bool complete = false;
   try {
-    if (!co_await read_head(parser)) co_return false;
-    if (auto response = shared_.handler->refuse(parser.head())) {
+    const bool has_head = co_await read_head(parser);
+    if (!has_head) co_return false;
+    auto response = shared_.handler->refuse(parser.head());
+    if (response) {
       const bool has_body = !parser.done() && parser.body_bytes() != 0;
       response->close |= has_body || parser.head().fields.contains("transfer-encoding");
       const bool keep = !response->close && parser.head().keep_alive && !shared_.draining;
       co_await refuse(parser.head(), *std::move(response));
       if (!keep || broken_) co_return false;
       complete = true;
-    } else if (!co_await read_body(parser)) {
-      co_return false;
+    } else {
+      const bool has_body = co_await read_body(parser);
+      if (!has_body) co_return false;
     }
   } catch (const HttpError& e) {
     error = e;
@@ -84,7 +87,8 @@ asio::awaitable<bool> HttpSession::serve_one() {
   if (complete) co_return true;
   HttpRequest request = parser.take();
   request.client = client_;
-  co_return co_await handle(std::move(request));
+  const bool keep = co_await handle(std::move(request));
+  co_return keep;
 }
 
 /// False at the connection's end.
@@ -103,7 +107,8 @@ asio::awaitable<bool> HttpSession::read_head(RequestParser& parser) {
     input_.erase(0, parser.feed(input_));
     if (parser.has_header()) break;
     if (shared_.draining && idle_) co_return false;
-    if (!co_await read_more()) co_return false;
+    const bool more = co_await read_more();
+    if (!more) co_return false;
     if (idle_) set_read_deadline(shared_.limits.header_timeout);
     idle_ = false;
   }
@@ -132,7 +137,9 @@ asio::awaitable<bool> HttpSession::read_body(RequestParser& parser) {
     const size_t used = parser.feed(input_);
     input_.erase(0, used);
     if (parser.done()) break;
-    if (used == 0 && !co_await read_more()) co_return false;
+    bool more = true;
+    if (used == 0) more = co_await read_more();
+    if (!more) co_return false;
   }
   connection_->read_deadline = Clock::time_point::max();
   co_return true;
