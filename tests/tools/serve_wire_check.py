@@ -3,6 +3,7 @@
 import json
 import ssl
 import subprocess
+import time
 import unittest
 
 import httpx2 as httpx
@@ -98,18 +99,18 @@ class WireTest(ProgramTest):
         answer = self.completion(n=3, max_tokens=2)
         self.assertEqual([c["text"] for c in answer["choices"]], ["bc"] * 3)
         self.assertEqual(answer["usage"]["prompt_tokens"], 2)
-        answer = self.completion(n=2, best_of=4, max_tokens=6, temperature=5, seed=3)
+        answer = self.completion(n=2, best_of=4, max_tokens=6, temperature=60, seed=3)
         self.assertEqual(len(answer["choices"]), 2)
         self.assertEqual(answer["usage"]["completion_tokens"], 24)
-        drawn = self.completion(n=4, max_tokens=6, temperature=5, seed=3, logprobs=0)["choices"]
+        drawn = self.completion(n=4, max_tokens=6, temperature=60, seed=3, logprobs=0)["choices"]
         by_mean = sorted(drawn, key=lambda c: -sum(c["logprobs"]["token_logprobs"]))
         self.assertEqual([c["text"] for c in answer["choices"]], [c["text"] for c in by_mean[:2]])
 
     def test_seed(self):
-        draw = lambda seed: self.completion(temperature=5, seed=seed, max_tokens=12, ignore_eos=True)["choices"][0]["text"]
+        draw = lambda seed: self.completion(temperature=60, seed=seed, max_tokens=12, ignore_eos=True)["choices"][0]["text"]
         self.assertEqual(draw(1), draw(1))
         self.assertNotEqual(draw(1), draw(2))
-        second = self.completion(temperature=5, seed=1, n=2, max_tokens=12, ignore_eos=True)["choices"][1]["text"]
+        second = self.completion(temperature=60, seed=1, n=2, max_tokens=12, ignore_eos=True)["choices"][1]["text"]
         self.assertEqual(second, draw(2))
 
     def test_completion_stream(self):
@@ -168,7 +169,7 @@ class WireTest(ProgramTest):
         plain = self.server.post("/tokenize", {"prompt": "ab", "add_special_tokens": False}).json()
         self.assertEqual((plain["tokens"], plain["token_strs"]), ([97, 98], None))
         chat = self.server.post("/tokenize", {"messages": CHAT}).json()
-        self.assertEqual(chat["tokens"], [256, *b"<|user|>a"])
+        self.assertEqual(chat["tokens"], [256, 258, 97])
         self.assertEqual(self.server.post("/detokenize", {"tokens": [97, 98]}).json(), {"prompt": "ab"})
         info = self.server.get("/tokenizer_info").json()
         self.assertEqual((info["eos_token"], info["tokenizer_class"]), ("</s>", "PreTrainedTokenizerFast"))
@@ -239,6 +240,9 @@ class WireTest(ProgramTest):
     def test_metrics(self):
         before = self.server.metric("stamp_generated_tokens_total")
         self.completion(max_tokens=7)
+        deadline = time.monotonic() + 10  # the scheduler counts at the end of its step
+        while self.server.metric("stamp_generated_tokens_total") < before + 7 and time.monotonic() < deadline:
+            time.sleep(0.01)
         self.assertEqual(self.server.metric("stamp_generated_tokens_total"), before + 7)
         text = self.server.get("/metrics").text
         self.assertRegex(text, r'stamp_requests_total\{path="/v1/completions",status="200"\} \d+')

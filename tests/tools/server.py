@@ -32,8 +32,12 @@ class Server:
             raise RuntimeError("the server does not listen: " + "\n".join(self.lines))
         assert self.url.startswith(scheme + "://"), self.url
         self.port = int(self.url.rsplit(":", 1)[1])
-        if wait:
-            self.wait_until_ready()
+        try:
+            if wait:
+                self.wait_until_ready()
+        except BaseException:
+            self.process.kill()
+            raise
 
     url = None
 
