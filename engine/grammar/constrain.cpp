@@ -74,23 +74,21 @@ class GrammarConstraint : public TokenConstraint {
   bool started_ = false, ended_ = false;
 };
 
-/// Adds `prefix` to what goes wrong.
-template <class MakeGrammar>
-std::unique_ptr<TokenConstraint> constrain(const TokenVocabulary& vocabulary, const std::string& prefix,
-                                           MakeGrammar&& make_grammar) {
+}  // namespace
+
+std::unique_ptr<TokenConstraint> constrain_to_grammar(const TokenVocabulary& vocabulary,
+                                                      std::string_view what,
+                                                      const std::function<grammar::Grammar()>& make) {
   try {
-    return std::make_unique<GrammarConstraint>(std::make_shared<Automaton>(make_grammar(), vocabulary),
-                                               vocabulary);
+    return std::make_unique<GrammarConstraint>(std::make_shared<Automaton>(make(), vocabulary), vocabulary);
   } catch (const InputError& e) {
-    throw InputError(prefix + ": " + e.what());
+    throw InputError(std::string(what) + ": " + e.what());
   }
 }
 
-}  // namespace
-
 std::unique_ptr<TokenConstraint> constrain_to_regex(const TokenVocabulary& vocabulary,
                                                     std::string_view pattern) {
-  return constrain(vocabulary, "regular expression", [&] {
+  return constrain_to_grammar(vocabulary, "regular expression", [&] {
     grammar::Budget budget;
     return grammar::Grammar{compile(grammar::parse_regex(pattern, grammar::RegexMatch::kWhole), budget)};
   });
@@ -98,7 +96,7 @@ std::unique_ptr<TokenConstraint> constrain_to_regex(const TokenVocabulary& vocab
 
 std::unique_ptr<TokenConstraint> constrain_to_json_schema(const TokenVocabulary& vocabulary,
                                                           const nlohmann::ordered_json& schema) {
-  return constrain(vocabulary, "JSON schema", [&] { return grammar::grammar_of_schema(schema); });
+  return constrain_to_grammar(vocabulary, "JSON schema", [&] { return grammar::grammar_of_schema(schema); });
 }
 
 std::unique_ptr<TokenConstraint> constrain_to_json_object(const TokenVocabulary& vocabulary) {

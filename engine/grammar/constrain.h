@@ -1,9 +1,11 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "engine/constraint.h"
+#include "engine/grammar/automaton.h"
 #include "engine/grammar/token_vocabulary.h"
 
 namespace stamp {
@@ -26,5 +28,10 @@ std::unique_ptr<TokenConstraint> constrain_to_json_schema(const TokenVocabulary&
 /// break with at most kMaxIndent spaces, so that white space ends; nested at most about 60 deep; numbers of
 /// at most 20 digits before and behind the point, which fit a double.
 std::unique_ptr<TokenConstraint> constrain_to_json_object(const TokenVocabulary& vocabulary);
+
+/// The text is one of the grammar that `make` returns; the message of an InputError begins with `what`.
+std::unique_ptr<TokenConstraint> constrain_to_grammar(const TokenVocabulary& vocabulary,
+                                                      std::string_view what,
+                                                      const std::function<grammar::Grammar()>& make);
 
 }  // namespace stamp

@@ -57,19 +57,14 @@ auto within(const std::string& place, Work&& work) {
 
 class SchemaCompiler {
  public:
-  explicit SchemaCompiler(const Schema& root) : reader_(root) {}
+  SchemaCompiler(const Schema& root, JsonText& json) : reader_(root), json_(json) {}
 
-  Grammar run(const Schema& root) {
-    json_.define(0, value(root, ""));
-    return json_.take();
-  }
-
- private:
   /// A call of the schema's rule.
   Expression value(const Schema& schema, const std::string& place) {
     return call_of(reader_.flatten(schema, place), place);
   }
 
+ private:
   Expression call_of(const Schema& flat, const std::string& place) {
     if (flat.empty()) return json_.any_value();
     if (flat == Schema{{"type", {"string"}}}) return json_.any_string();
@@ -285,13 +280,32 @@ class SchemaCompiler {
   }
 
   SchemaReader reader_;
-  JsonText json_;
+  JsonText& json_;
   std::map<std::string, uint32_t> rules_;  // by flat schema
   int nesting_ = 0;
 };
 
 }  // namespace
 
-Grammar grammar_of_schema(const nlohmann::ordered_json& schema) { return SchemaCompiler(schema).run(schema); }
+Grammar grammar_of_schema(const Schema& schema) {
+  JsonText json;
+  json.define(0, SchemaCompiler(schema, json).value(schema, ""));
+  return json.take();
+}
+
+Grammar grammar_of_calls(const std::vector<NamedSchema>& tools, const CallSyntax& syntax) {
+  JsonText json;
+  std::vector<Expression> calls;
+  for (const auto& [name, schema] : tools) {
+    const Expression arguments = SchemaCompiler(schema, json).value(schema, name);
+    calls.push_back(json.object({{"name", true, json.constant(name)}, {syntax.arguments, true, arguments}},
+                                std::nullopt));
+  }
+  const uint32_t one = json.add_rule();
+  json.define(one, choice(std::move(calls)));
+  json.define(0, sequence({syntax.open, call(one),
+                           repeat(sequence({syntax.between, call(one)}), 0, syntax.most - 1), syntax.close}));
+  return json.take();
+}
 
 }  // namespace stamp::grammar

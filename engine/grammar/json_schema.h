@@ -1,7 +1,10 @@
 #pragma once
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "engine/grammar/automaton.h"
+#include "engine/grammar/expression.h"
 
 namespace stamp::grammar {
 
@@ -19,5 +22,20 @@ namespace stamp::grammar {
 /// minimum, maximum, exclusiveMinimum, exclusiveMaximum. Annotations are ignored. Everything else could make
 /// texts invalid and is refused by name: throws InputError "<place>: ...", the place being a JSON pointer.
 Grammar grammar_of_schema(const nlohmann::ordered_json& schema);
+
+struct NamedSchema {
+  std::string name;
+  nlohmann::ordered_json schema;
+};
+/// How calls of tools are written: open, objects {"name": ..., ARGUMENTS: ...} with `between` between them,
+/// close.
+struct CallSyntax {
+  Expression open = empty(), between = empty(), close = empty();
+  std::string arguments{};  // the field's name
+  uint32_t most = 1;        // calls, at least one
+};
+/// The grammar of calls whose arguments are valid for the schema that the name has. Throws as
+/// grammar_of_schema(), the place beginning with the name.
+Grammar grammar_of_calls(const std::vector<NamedSchema>& tools, const CallSyntax& syntax);
 
 }  // namespace stamp::grammar
