@@ -13,6 +13,7 @@ struct ServeFlags {
   HttpServerOptions http{};
   std::vector<std::string> keys{};
   std::string key_file{}, cors_origin{}, served_name{}, log_format = "text", config{};
+  int64_t kv_memory = 0;  // bytes; 0: see ServedModel
   bool no_prefix_cache = false;
 
   void add(CLI::App& command);
