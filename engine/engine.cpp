@@ -19,6 +19,12 @@ void check(const EngineOptions& options) {
                      std::to_string(kBlock));
   if (options.context < 0)
     throw InputError("context " + std::to_string(options.context) + ": must not be negative");
+  if (options.cache_tokens < 0)
+    throw InputError("cache of " + std::to_string(options.cache_tokens) + " tokens: must not be negative");
+  if (options.cache_tokens > 0 && options.context > options.cache_tokens)
+    throw InputError("a cache of " + std::to_string(options.cache_tokens) +
+                     " tokens cannot hold a context of " + std::to_string(options.context) +
+                     "; shorten the context or enlarge the cache");
 }
 
 }  // namespace
@@ -50,6 +56,7 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
                      std::to_string(config_.vocab_size) + " but the tokenizer has " +
                      std::to_string(tokenizer_->vocab_size()) + " tokens; the files do not belong together");
   context_ = options_.context > 0 ? options_.context : config_.max_position_embeddings;
+  if (options_.cache_tokens > 0) context_ = std::min(context_, options_.cache_tokens);
   const bool prepares = config_.stored_recipe.empty() && !recipe_.keeps_weights();
   if (prepares) {  // looks into activations, which takes the host's memory
     const auto host_ops = on_host ? nullptr : make_ops("", options_.threads);
@@ -61,13 +68,24 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
   codes_activations_ = recipe_.activations.quantised && !recipe_.activations.plan.is_plain();
   for (const auto& [at, plan] : recipe_.site_plans) codes_activations_ |= !plan.is_plain();
   llama_ = std::make_unique<Llama>(config_, weights_, recipe_, *ops_, options_.prefill_chunk);
-  cache_ =
-      std::make_unique<KvCache>(config_, KvFormat{.coded = recipe_.kv.quantised, .plan = recipe_.kv.plan},
-                                context_, options_.page_shuffle, ops_->memory());
+  cache_ = std::make_unique<KvCache>(
+      config_, KvFormat{.coded = recipe_.kv.quantised, .plan = recipe_.kv.plan},
+      options_.cache_tokens > 0 ? options_.cache_tokens : context_, options_.page_shuffle, ops_->memory());
   // A mapped file's pages can be given up, huge pages cannot: only where there is room to spare.
   if (!prepares && on_host && !options_.map_weights && int64_t(weights_.file_bytes) < available_memory() / 2)
     mover_ = std::jthread([this](const std::stop_token& stop) { weights_.move_to_huge_pages(stop); });
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void Engine::check_room(std::span<const int32_t> tokens, int64_t held) const {
+  const int64_t wanted = held + int64_t(tokens.size());
+  if (wanted > context_)
+    throw InputError(std::to_string(wanted) + " tokens do not fit the context of " +
+                     std::to_string(context_) + "; shorten the text or raise --ctx");
+  for (int32_t id : tokens)
+    if (id < 0 || id >= config_.vocab_size)
+      throw InputError("token id " + std::to_string(id) + " is not in the vocabulary of " +
+                       std::to_string(config_.vocab_size));
 }
 
 double Engine::weight_bits() const {

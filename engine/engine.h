@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 
@@ -23,7 +24,8 @@ struct EngineOptions {
   std::string recipe{};           // how weights, activations and cache are represented; empty: as stored
   std::string device = "auto";    // auto, cpu or cuda
   int threads = 0;                // <= 0: one per available core
-  int64_t context = 0;            // tokens the cache can hold; 0: what the model was trained for
+  int64_t context = 0;            // most tokens of a sequence; 0: what the model was trained for, or fits
+  int64_t cache_tokens = 0;       // that the cache holds, of all sequences together; 0: one full context
   bool map_weights = false;       // leave them in the mapped file instead of moving them to huge pages
   int64_t prefill_chunk = 512;    // rows of a forward pass; a multiple of kBlock
   std::string ops{};              // operations by name; empty: STAMP_FORCE_OPS or the best
@@ -54,6 +56,9 @@ class Engine {
   Llama& llama() { return *llama_; }
   KvCache& cache() { return *cache_; }
   int64_t context() const { return context_; }
+  /// Throws InputError if a sequence that holds `held` tokens cannot be continued by these: an id is not in
+  /// the vocabulary, or the context would overflow.
+  void check_room(std::span<const int32_t> tokens, int64_t held = 0) const;
   double load_seconds() const { return load_seconds_; }
   const Recipe& recipe() const { return recipe_; }
   const ModelWeights& weights() const { return weights_; }

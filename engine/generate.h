@@ -6,18 +6,10 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/sampler.h"
+#include "engine/continuation.h"
 #include "engine/session.h"
 
 namespace stamp {
-
-struct GenerateRequest {
-  std::vector<int32_t> prompt{};  // not empty
-  int64_t max_tokens = 128;
-  SamplingParams sampling{};
-  std::vector<std::string> stops{};  // the text ends before the first of these
-  bool ignore_eos = false;           // go on after an end-of-sequence token
-};
 
 struct GenerateHooks {
   std::function<void(std::string_view piece)> text{};  // whole characters, as soon as they are certain

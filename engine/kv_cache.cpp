@@ -3,15 +3,11 @@
 #include <algorithm>
 #include <numeric>
 #include <random>
+#include <utility>
 
 #include "kernels/error.h"
 
 namespace stamp {
-namespace {
-
-size_t pages_for(int64_t tokens) { return size_t((tokens + kBlock - 1) / kBlock); }
-
-}  // namespace
 
 KvCache::KvCache(const ModelConfig& config, const KvFormat& format, int64_t max_tokens, uint64_t shuffle_seed,
                  Memory& memory)
@@ -20,9 +16,10 @@ KvCache::KvCache(const ModelConfig& config, const KvFormat& format, int64_t max_
       kv_heads_(config.kv_heads),
       head_dim_(config.head_dim),
       format_(format),
-      open_(pages_for(max_tokens), nullptr),
+      open_(size_t(pages_for(max_tokens)), nullptr),
       sealed_(open_.size(), nullptr),
-      free_(open_.size()) {
+      free_(open_.size()),
+      holders_(open_.size()) {
   open_pool_.page_bytes = layers_ * view().open_layer_bytes();
   sealed_pool_.page_bytes = layers_ * view().sealed_layer_bytes();
   std::iota(free_.rbegin(), free_.rend(), 0);
@@ -54,10 +51,12 @@ int32_t KvCache::take() {
     throw Error("the KV cache is full: all " + std::to_string(max_tokens()) + " tokens are in use");
   const int32_t page = free_.back();
   free_.pop_back();
+  hold(page);
   return page;
 }
 
 void KvCache::give_back(int32_t page) {
+  if (--holders_[size_t(page)] > 0) return;
   set_forms(page, false, false);
   free_.push_back(page);
 }
@@ -83,7 +82,7 @@ void KvCache::attach(Pool& pool, std::byte*& base, bool wanted) {
 }
 
 void PageTable::grow(int64_t tokens) {
-  const int64_t wanted = int64_t(pages_for(tokens));
+  const int64_t wanted = pages_for(tokens);
   const size_t had = pages_.size();
   try {
     while (int64_t(pages_.size()) < wanted) pages_.push_back(cache_->take());
@@ -104,13 +103,26 @@ void PageTable::settle() {
     if (seals(settled_, tokens_)) cache_->set_forms(pages_[size_t(settled_)], false, true);
 }
 
+void PageTable::adopt(int32_t page) {
+  pages_.push_back(page);
+  cache_->hold(page);
+  tokens_ += kBlock;
+  ++settled_;
+}
+
+void PageTable::replace(int64_t index, int32_t page) {
+  cache_->hold(page);
+  cache_->give_back(std::exchange(pages_[size_t(index)], page));
+}
+
 int64_t PageTable::can_keep(int64_t tokens) const {
   if (tokens >= tokens_) return tokens_;
-  return seals(tokens / kBlock, tokens_) ? tokens / kBlock * kBlock : tokens;
+  const int64_t page = tokens / kBlock;
+  return seals(page, tokens_) || cache_->holders(pages_[size_t(page)]) > 1 ? page * kBlock : tokens;
 }
 
 void PageTable::shrink(int64_t tokens) {
-  while (pages_.size() > pages_for(tokens)) {
+  while (int64_t(pages_.size()) > pages_for(tokens)) {
     cache_->give_back(pages_.back());
     pages_.pop_back();
   }

@@ -9,6 +9,9 @@
 
 namespace stamp {
 
+/// Pages that as many tokens of a sequence take.
+inline int64_t pages_for(int64_t tokens) { return (tokens + kBlock - 1) / kBlock; }
+
 /// The pages of every sequence's keys and values. A page holds kBlock tokens of all layers. Memory is
 /// allocated when a sequence first needs it and kept for reuse afterwards, so it follows the tokens in use.
 /// Coded pages have two forms (KvPages): open while their sequence fills them, sealed and about half as large
@@ -30,9 +33,12 @@ class KvCache {
   int64_t max_tokens() const { return int64_t(open_.size()) * kBlock; }
   int64_t free_pages() const { return int64_t(free_.size()); }
 
-  /// Takes a page without memory; throws Error when all are in use.
+  /// Takes a page without memory; throws Error when all are in use. Who takes a page holds it; a full page
+  /// can be held by many, for each of whom it is given back once.
   int32_t take();
+  void hold(int32_t page) { ++holders_[size_t(page)]; }
   void give_back(int32_t page);
+  int32_t holders(int32_t page) const { return holders_[size_t(page)]; }
   /// Gives a page the forms it shall have; a form it had and shall not have goes back to the pool.
   void set_forms(int32_t page, bool open, bool sealed);
 
@@ -50,7 +56,8 @@ class KvCache {
   Pool open_pool_, sealed_pool_;
   int64_t bytes_allocated_ = 0;
   std::vector<std::byte*> open_, sealed_;
-  std::vector<int32_t> free_;  // taken from the back
+  std::vector<int32_t> free_;     // taken from the back
+  std::vector<int32_t> holders_;  // of each page
 };
 
 /// The pages of one sequence, in order: its block table. Gives them back when it ends.
@@ -66,7 +73,13 @@ class PageTable {
   void grow(int64_t tokens);
   /// After it: full pages lose their open form.
   void settle();
-  /// Forgets all but the first `tokens`. A sealed page cannot be cut: keeps_whole() tells what is possible.
+  /// Appends a full page of another sequence, which all of them hold from now on. Precondition: the table's
+  /// own pages are full and settled.
+  void adopt(int32_t page);
+  /// Holds another page of the same content in place of a full and settled one.
+  void replace(int64_t index, int32_t page);
+  /// Forgets all but the first `tokens`. A sealed or shared page cannot be cut: can_keep() tells what is
+  /// possible.
   void shrink(int64_t tokens);
   /// The largest number of tokens, at most `tokens`, to which the sequence can be shrunk.
   int64_t can_keep(int64_t tokens) const;

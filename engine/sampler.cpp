@@ -112,20 +112,25 @@ int32_t argmax(std::span<const float> logits) {
 }
 
 int32_t sample(std::span<float> logits, const SamplingParams& params, std::span<const int32_t> context,
-               size_t prompt_size) {
+               size_t prompt_size, TokenConstraint* constraint) {
   // Anything else would upset the order that selection relies on.
   if (!all_finite(logits)) throw Error("the model's logits are not finite numbers; its weights are damaged");
   for (const auto& [id, bias] : params.logit_bias) logits[size_t(id)] += bias;
   penalise(logits, params, context, prompt_size);
-  if (params.temperature == 0.0f) return argmax(logits);
+  if (constraint != nullptr) constraint->mask(logits);
+  const int32_t likeliest = argmax(logits);
+  const float peak = logits[size_t(likeliest)];
+  constexpr float kMasked = -std::numeric_limits<float>::infinity();
+  if (peak == kMasked) throw Error("no token may follow: the constraint on the text has come to a dead end");
+  if (params.temperature == 0.0f) return likeliest;
 
-  const float peak = logits[size_t(argmax(logits))];
   const auto weight = [&](float logit) {
     return std::exp(double(logit - peak) / double(params.temperature));
   };
   std::vector<Candidate> candidates;
   candidates.reserve(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) candidates.push_back({logits[i], int32_t(i)});
+  for (size_t i = 0; i < logits.size(); ++i)
+    if (logits[i] != kMasked) candidates.push_back({logits[i], int32_t(i)});
   if (params.top_k > 0 && size_t(params.top_k) < candidates.size()) {
     std::nth_element(candidates.begin(), candidates.begin() + params.top_k, candidates.end());
     candidates.resize(size_t(params.top_k));

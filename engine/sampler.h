@@ -4,12 +4,14 @@
 #include <utility>
 #include <vector>
 
+#include "engine/constraint.h"
+
 namespace stamp {
 
 /// How the next token is drawn. The steps, in this order: logit bias; repetition penalty (divides positive
 /// and multiplies negative logits of every token in prompt or output, as Hugging Face); presence and
-/// frequency penalty (over the output alone, as OpenAI); temperature; top-k; top-p; min-p. Zero temperature
-/// is greedy.
+/// frequency penalty (over the output alone, as OpenAI); the constraint; temperature; top-k; top-p; min-p.
+/// Zero temperature is greedy.
 struct SamplingParams {
   float temperature = 0.0f;         // >= 0
   int32_t top_k = 0;                // 0: off
@@ -28,9 +30,10 @@ struct SamplingParams {
 /// Draws the token that follows `context`, whose last `context.size() - prompt_size` tokens were generated.
 /// The draw is a function of the logits, the parameters, and the position context.size(): no state, so a
 /// repeated or rescheduled request draws the same. `logits` [vocab] is clobbered. Ties go to the lowest id.
-/// Throws Error if a logit is not a finite number.
+/// A constraint that is not null masks tokens; the caller advances it.
+/// Throws Error if a logit is not a finite number, or the constraint leaves no token.
 int32_t sample(std::span<float> logits, const SamplingParams& params, std::span<const int32_t> context,
-               size_t prompt_size);
+               size_t prompt_size, TokenConstraint* constraint = nullptr);
 
 /// Index of the largest logit, the lowest on ties.
 int32_t argmax(std::span<const float> logits);

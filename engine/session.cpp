@@ -3,9 +3,18 @@
 #include <algorithm>
 #include <numeric>
 
-#include "kernels/error.h"
-
 namespace stamp {
+
+int64_t chunk_end(int64_t position, int64_t prompt, int64_t total, int64_t max_rows) {
+  const int64_t limit = position + max_rows, blocks = prompt / kBlock * kBlock;
+  int64_t end = position;
+  if (end < blocks) {
+    end = std::max(end, std::min(blocks, limit / kBlock * kBlock));
+    if (end < blocks) return end;
+  }
+  const int64_t edge = (end / kBlock + 1) * kBlock, last = std::min(total, limit);
+  return last < edge ? last : end == edge - 1 ? edge : edge - 1;
+}
 
 Session::Session(Engine& engine)
     : engine_(engine), pages_(engine.cache()), logits_(engine.config().vocab_size) {}
@@ -27,7 +36,7 @@ int64_t Session::reuse(std::span<const int32_t> prompt) {
 }
 
 std::span<float> Session::advance(std::span<const int32_t> tokens, const Hooks& hooks) {
-  check_room(tokens);
+  engine_.check_room(tokens, int64_t(tokens_.size()));
   const int64_t total = int64_t(tokens.size());
   for (int64_t done = 0; done < total;) {
     if (hooks.cancel != nullptr && hooks.cancel->load()) return {};
@@ -44,7 +53,7 @@ std::span<float> Session::advance(std::span<const int32_t> tokens, const Hooks& 
 
 void Session::advance_all(std::span<const int32_t> tokens, int64_t first, int64_t max_rows,
                           const Visit& visit) {
-  check_room(tokens);
+  engine_.check_room(tokens, int64_t(tokens_.size()));
   const int64_t vocab = engine_.config().vocab_size, total = int64_t(tokens.size());
   max_rows = std::min(max_rows, engine_.llama().max_rows());
   if (logits_.size() < max_rows * vocab) logits_ = Buffer<float>(max_rows * vocab);
@@ -62,21 +71,10 @@ void Session::advance_all(std::span<const int32_t> tokens, int64_t first, int64_
   }
 }
 
-void Session::check_room(std::span<const int32_t> tokens) const {
-  const int64_t wanted = int64_t(tokens_.size() + tokens.size());
-  if (wanted > engine_.context())
-    throw InputError(std::to_string(wanted) + " tokens do not fit the context of " +
-                     std::to_string(engine_.context()) + "; shorten the text or raise --ctx");
-  for (int32_t id : tokens)
-    if (id < 0 || id >= engine_.config().vocab_size)
-      throw InputError("token id " + std::to_string(id) + " is not in the vocabulary of " +
-                       std::to_string(engine_.config().vocab_size));
-}
-
 int64_t Session::next_rows(int64_t remaining, int64_t max_rows) const {
-  const int64_t position = int64_t(tokens_.size());
-  const int64_t end = (position + max_rows) / kBlock * kBlock;
-  return std::min(remaining, end > position ? end - position : max_rows);
+  const int64_t position = int64_t(tokens_.size()), total = position + remaining;
+  const int64_t end = chunk_end(position, total, total, max_rows);
+  return end > position ? end - position : std::min(remaining, max_rows);
 }
 
 void Session::forward(std::span<const int32_t> tokens, std::span<const int32_t> logit_rows,

@@ -9,6 +9,12 @@
 
 namespace stamp {
 
+/// Where the next forward pass over a sequence ends, of which the first `position` tokens are in the cache,
+/// `prompt` are its prompt and `total` are known: at most `max_rows` on; `position` itself if that is not
+/// enough for a whole block. Blocks of the prompt stay whole. The tokens after them are computed as if one by
+/// one: what fills a page comes alone, since from then on the page is read in its sealed form.
+int64_t chunk_end(int64_t position, int64_t prompt, int64_t total, int64_t max_rows);
+
 /// One sequence in an engine: the tokens whose keys and values are in the cache.
 class Session {
  public:
@@ -42,7 +48,6 @@ class Session {
   Engine& engine() { return engine_; }
 
  private:
-  void check_room(std::span<const int32_t> tokens) const;
   /// Rows of the next forward pass: up to the chunk size, ending at a multiple of kBlock or at the last
   /// token.
   int64_t next_rows(int64_t remaining, int64_t max_rows) const;

@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "engine/session.h"
+#include "tests/engine/tiny_engine.h"
 #include "tests/golden/golden.h"
-#include "tests/temp_dir.h"
 
 namespace stamp {
 namespace {
@@ -16,14 +16,6 @@ constexpr int64_t kTokens = 333;  // five full pages and some
 
 EngineOptions options(const std::filesystem::path& model, const std::string& ops) {
   return {.model = model, .threads = 1, .context = 1024, .prefill_chunk = 64, .ops = ops};
-}
-
-/// Ids that repeat no pattern.
-std::vector<int32_t> tokens_for(const Engine& engine, int64_t count = kTokens, uint32_t seed = 1) {
-  std::vector<int32_t> tokens;
-  for (uint32_t x = seed; int64_t(tokens.size()) < count; x = x * 1664525u + 1013904223u)
-    tokens.push_back(int32_t((x >> 8) % uint32_t(engine.config().vocab_size)));
-  return tokens;
 }
 
 /// Appends to a session; the logits of all rows, [tokens, vocab].
@@ -39,7 +31,7 @@ std::vector<float> all_logits(Session& session, std::span<const int32_t> tokens,
 std::vector<float> fresh(const EngineOptions& options, int64_t max_rows = 512) {
   Engine engine(options);
   Session session(engine);
-  return all_logits(session, tokens_for(engine), max_rows);
+  return all_logits(session, tokens_for(engine, kTokens), max_rows);
 }
 
 void expect_same_bits(std::span<const float> values, std::span<const float> truth) {
@@ -99,7 +91,7 @@ TEST_P(DeterminismTest, AReusedSessionGivesTheBitsOfAFreshOne) {
   for (const std::string& model : models_) {
     SCOPED_TRACE(model);
     Engine engine(options(golden::kTinyModels / model, GetParam()));
-    const std::vector<int32_t> tokens = tokens_for(engine);
+    const std::vector<int32_t> tokens = tokens_for(engine, kTokens);
     const size_t vocab = size_t(engine.config().vocab_size);
     Session session(engine);
     const std::vector<float> truth = all_logits(session, tokens);
@@ -123,7 +115,7 @@ TEST_P(DeterminismTest, AReusedSessionGivesTheBitsOfAFreshOne) {
 
 TEST_P(DeterminismTest, ASecondSequenceInTheCacheDoesNotChangeABit) {
   Engine engine(options(golden::kTinyModels / "gqa", GetParam()));
-  const std::vector<int32_t> tokens = tokens_for(engine), others = tokens_for(engine, 300, 5);
+  const std::vector<int32_t> tokens = tokens_for(engine, kTokens), others = tokens_for(engine, 300, 5);
   Session alone(engine);
   const std::vector<float> truth = all_logits(alone, tokens);
   alone.truncate(0);
@@ -156,16 +148,6 @@ TEST_P(DeterminismTest, DecodingGivesTheBitsOfPrefill) {
 }
 
 // ---- coded activations and cache: blocks of 64 tokens are computed together
-
-/// The bits of w4a4kv4-stamp, rounded to nearest, which takes no calibration.
-std::string coded_recipe(const TempDir& dir) {
-  const std::string plan =
-      R"({"low_bits": 4, "high_bits": 8, "high_rows": 2, "transform": "haar", "levels": 5})";
-  write_file(dir / "recipe.json", R"({"name": "coded", "weights": {"bits": 4, "group": 32, "head_bits": 8},
-    "rotation": {"residual": true, "head": true, "down": true}, "activations": )" +
-                                      plan + R"(, "kv": )" + plan + "}");
-  return (dir / "recipe.json").string();
-}
 
 TEST_P(DeterminismTest, CodedBlocksDoNotDependOnChunksThreadsOrPageOrder) {
   const TempDir dir;
@@ -265,7 +247,7 @@ TEST(SmolLm2Determinism, ChunksThreadsAndPageOrderDoNotChangeABit) {
                    .prefill_chunk = chunk,
                    .page_shuffle = shuffle});
     Session session(engine);
-    const std::span<float> logits = session.advance(tokens_for(engine));
+    const std::span<float> logits = session.advance(tokens_for(engine, kTokens));
     return std::vector<float>(logits.begin(), logits.end());
   };
   const std::vector<float> truth = last(256, 2, 0);

@@ -31,4 +31,22 @@ inline std::vector<int32_t> bytes_of(std::string_view text) {
   return ids;
 }
 
+/// Ids that repeat no pattern.
+inline std::vector<int32_t> tokens_for(const Engine& engine, int64_t count, uint32_t seed = 1) {
+  std::vector<int32_t> tokens;
+  for (uint32_t x = seed; int64_t(tokens.size()) < count; x = x * 1664525u + 1013904223u)
+    tokens.push_back(int32_t((x >> 8) % uint32_t(engine.config().vocab_size)));
+  return tokens;
+}
+
+/// A file of a recipe with the bits of w4a4kv4-stamp, rounded to nearest, which takes no calibration.
+inline std::string coded_recipe(const TempDir& dir) {
+  const std::string plan =
+      R"({"low_bits": 4, "high_bits": 8, "high_rows": 2, "transform": "haar", "levels": 5})";
+  write_file(dir / "recipe.json", R"({"name": "coded", "weights": {"bits": 4, "group": 32, "head_bits": 8},
+    "rotation": {"residual": true, "head": true, "down": true}, "activations": )" +
+                                      plan + R"(, "kv": )" + plan + "}");
+  return (dir / "recipe.json").string();
+}
+
 }  // namespace stamp

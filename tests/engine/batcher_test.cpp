@@ -1,0 +1,168 @@
+// Sequences that share forward passes, pages and prefixes: whatever they share, each gets the bits that it
+// gets alone.
+#include "engine/batcher.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "kernels/error.h"
+#include "tests/engine/scheduled.h"
+
+namespace stamp {
+namespace {
+
+using testing::HasSubstr;
+using Finish = GenerateEvent::Finish;
+
+/// The "gqa" model as it is and with coded blocks.
+class BatcherTest : public testing::TestWithParam<std::tuple<std::string, std::string>> {
+ protected:
+  EngineOptions options(int64_t cache_tokens = 0) const {
+    const auto& [ops, recipe] = GetParam();
+    return {.model = golden::kTinyModels / "gqa",
+            .recipe = recipe == "coded" ? coded_recipe(dir_) : std::string(),
+            .threads = 1,
+            .context = cache_tokens > 0 ? std::min<int64_t>(cache_tokens, 640) : 640,
+            .cache_tokens = cache_tokens,
+            .ops = ops};
+  }
+  bool coded() const { return std::get<1>(GetParam()) == "coded"; }
+
+  TempDir dir_;
+};
+
+/// Prompts and answers that begin and end on, before and after a block's edge; two score their prompts.
+std::vector<ScheduledRequest> mixed_requests(const Engine& engine) {
+  std::vector<ScheduledRequest> requests;
+  uint32_t seed = 11;
+  for (const auto& [prompt, tokens] : std::vector<std::pair<int64_t, int64_t>>{
+           {130, 70}, {128, 130}, {65, 66}, {1, 9}, {200, 1}, {64, 3}, {320, 5}, {191, 0}})
+    requests.push_back(random_request(engine, prompt, tokens, seed++));
+  requests[4].prompt_logprobs = requests[7].prompt_logprobs = true;
+  return requests;
+}
+
+/// Step sizes, places, and a cache that holds all at once or hardly more than the longest.
+TEST_P(BatcherTest, EachOfEightMixedRequestsGetsWhatItGetsAlone) {
+  Engine truth_engine(options());
+  std::vector<Outcome> truth;
+  for (ScheduledRequest& request : mixed_requests(truth_engine))
+    truth.push_back(alone(truth_engine, std::move(request)));
+  struct Setting {
+    int64_t step_tokens, parallel, cache_tokens;
+    bool prefix_cache, preempts;
+  };
+  for (const Setting& setting : {Setting{512, 8, 4096, true, false}, Setting{72, 8, 4096, false, false},
+                                 Setting{200, 3, 4096, true, false}, Setting{512, 8, 384, false, true},
+                                 Setting{136, 8, 448, true, true}}) {
+    SCOPED_TRACE("step " + std::to_string(setting.step_tokens) + ", cache " +
+                 std::to_string(setting.cache_tokens));
+    Engine engine(options(setting.cache_tokens));
+    Batched batch(engine, {.parallel = setting.parallel,
+                           .step_tokens = setting.step_tokens,
+                           .prefix_cache = setting.prefix_cache});
+    for (ScheduledRequest& request : mixed_requests(engine)) batch.add(std::move(request));
+    batch.run();
+    for (size_t i = 0; i < truth.size(); ++i) {
+      SCOPED_TRACE("request " + std::to_string(i));
+      expect_same(batch[i], truth[i]);
+    }
+    const Scheduler::Stats stats = batch.batcher.stats();
+    EXPECT_EQ(stats.preemptions > 0, setting.preempts);
+    EXPECT_EQ(stats.free_pages, stats.total_pages);
+    EXPECT_EQ(stats.prompt_tokens, 320 + 1 + 64 + 130 + 200 + 65 + 128 + 191);
+    EXPECT_EQ(stats.generated_tokens, 5 + 9 + 3 + 70 + 1 + 66 + 130);
+    EXPECT_EQ(stats.running + stats.waiting, 0);
+  }
+}
+
+/// A decoding sequence loses its pages at every offset into a block and still says the same.
+TEST_P(BatcherTest, WhatWasForgottenIsComputedAgainToTheSameBits) {
+  Engine truth_engine(options());
+  const Outcome truth = alone(truth_engine, random_request(truth_engine, 100, 120));
+  for (const int64_t drawn : {2, 20, 27, 28, 29, 60, 91, 92, 93, 110}) {
+    SCOPED_TRACE("after " + std::to_string(drawn));
+    // The cache is full when the older sequence needs its sixth page.
+    Engine engine(options(64 * (5 + pages_for(100 + drawn))));
+    Batched batch(engine, {.prefix_cache = false});
+    batch.add(random_request(engine, 321 - drawn, drawn + 5, 5));
+    const size_t victim = batch.add(random_request(engine, 100, 120));
+    while (batch.batcher.stats().preemptions == 0 && batch.batcher.open() > 0) batch.batcher.step();
+    EXPECT_EQ(int64_t(batch[victim].tokens.size()), drawn);
+    batch.run();
+    expect_same(batch[victim], truth);
+    EXPECT_EQ(batch.batcher.stats().preemptions, 1);
+  }
+}
+
+TEST_P(BatcherTest, APrefixHitGivesTheBitsOfAMissAndIsCounted) {
+  Engine truth_engine(options()), engine(options(4096));
+  Batched batch(engine, {});
+  batch.add(random_request(engine, 300, 40, 1));
+  batch.run();
+  EXPECT_EQ(batch[0].cached_tokens, 0);
+  for (const int64_t prompt : {1, 63, 64, 65, 128, 129, 191, 192, 193, 256, 257, 300, 330}) {
+    SCOPED_TRACE("prompt " + std::to_string(prompt));
+    const auto request = [&](const Engine& e) {
+      ScheduledRequest r = random_request(e, prompt, 3, 1);  // the same tokens
+      return r;
+    };
+    const size_t i = batch.add(request(engine));
+    batch.run();
+    expect_same(batch[i], alone(truth_engine, request(truth_engine)));
+    EXPECT_EQ(batch[i].cached_tokens, std::min<int64_t>((prompt - 1) / 64 * 64, 256));
+  }
+  const Scheduler::Stats stats = batch.batcher.stats();
+  EXPECT_EQ(stats.cached_tokens, 64 * (1 + 1 + 2 + 2 + 2 + 3 + 3 + 4 + 4 + 4));
+  EXPECT_EQ(stats.free_pages, stats.total_pages);
+  EXPECT_LT(engine.cache().free_pages(), stats.total_pages) << "the cache should hold the prefix";
+}
+
+/// The next turn of a conversation: the first one's prompt, its answer, more.
+TEST_P(BatcherTest, ThePagesOfAnAnswerAreSharedOnlyIfTheyAreThoseOfAPrompt) {
+  Engine truth_engine(options()), engine(options(4096));
+  Batched batch(engine, {});
+  batch.add(random_request(engine, 100, 150, 3));
+  batch.run();
+  std::vector<int32_t> turn = tokens_for(engine, 100, 3);
+  turn.insert(turn.end(), batch[0].tokens.begin(), batch[0].tokens.end());
+  const auto request = [&] {
+    ScheduledRequest next = random_request(engine, 1, 5, 4);
+    next.generate.prompt = turn;
+    return next;
+  };
+  batch.add(request());
+  batch.run();
+  expect_same(batch[1], alone(truth_engine, request()));
+  EXPECT_EQ(batch[1].cached_tokens, coded() ? 64 : 192);
+}
+
+TEST_P(BatcherTest, SequencesOfOnePromptComputeItOnce) {
+  Engine truth_engine(options()), engine(options(4096));
+  Batched batch(engine, {.step_tokens = 128});
+  std::vector<Outcome> truth;
+  for (uint32_t seed = 1; seed <= 4; ++seed) {
+    const auto request = [&] {
+      ScheduledRequest r = random_request(engine, 400, 4, 9);
+      r.generate.sampling.seed = seed;
+      return r;
+    };
+    truth.push_back(alone(truth_engine, request()));
+    batch.add(request());
+  }
+  batch.run();
+  for (size_t i = 0; i < 4; ++i) expect_same(batch[i], truth[i]);
+  EXPECT_EQ(engine.cache().max_tokens() / kBlock - engine.cache().free_pages(), 6);
+  // Each block was computed by one of them: the first has computed all, or found what others had.
+  EXPECT_GE(batch.batcher.stats().cached_tokens, 3 * 384);
+}
+
+INSTANTIATE_TEST_SUITE_P(AllOps, BatcherTest,
+                         testing::Combine(testing::ValuesIn(available_ops()),
+                                          testing::Values("f32", "coded")),
+                         [](const auto& info) {
+                           return std::get<0>(info.param) + "_" + std::get<1>(info.param);
+                         });
+
+}  // namespace
+}  // namespace stamp
