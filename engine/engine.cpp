@@ -109,10 +109,16 @@ double mean_bits(const BitPlan& plan, int64_t tokens) {
 
 double Engine::activation_bits(int64_t tokens) const {
   if (!recipe_.activations.quantised) return 32.0;
-  double sum = 0;
-  for (int64_t layer = 0; layer < config_.layers; ++layer)
-    for (int site = 0; site < kSites; ++site) sum += mean_bits(recipe_.plan_of(layer, Site(site)), tokens);
-  return sum / double(config_.layers * kSites);
+  double sum = 0, channels = 0;
+  for (int64_t layer = 0; layer < config_.layers; ++layer) {
+    const LayerWeights& w = weights_.layers[size_t(layer)];
+    const int64_t widths[kSites] = {w.q.cols, w.o.cols, w.gate.cols, w.down.cols};
+    for (int site = 0; site < kSites; ++site) {
+      sum += double(widths[site]) * mean_bits(recipe_.plan_of(layer, Site(site)), tokens);
+      channels += double(widths[site]);
+    }
+  }
+  return sum / channels;
 }
 
 double Engine::kv_bits(int64_t tokens) const {
