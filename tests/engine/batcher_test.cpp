@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "kernels/error.h"
 #include "tests/engine/scheduled.h"
 
@@ -163,6 +165,126 @@ INSTANTIATE_TEST_SUITE_P(AllOps, BatcherTest,
                          [](const auto& info) {
                            return std::get<0>(info.param) + "_" + std::get<1>(info.param);
                          });
+
+// ---- what does not hang on the operations
+
+ScheduledRequest counting(std::string_view prompt, int64_t max_tokens = 128) {
+  return {.generate = {.prompt = bytes_of(prompt), .max_tokens = max_tokens}};
+}
+
+TEST(Batcher, ALongPromptHoldsUpNeitherDecodesNorAShortPrompt) {
+  TinyEngine tiny(counting_model(), {.context = 512, .cache_tokens = 2048});
+  Batched batch(tiny, {.step_tokens = 128, .prefix_cache = false});
+  const size_t talker = batch.add(counting("0", 100));
+  batch.batcher.step();
+  ASSERT_EQ(batch[talker].tokens.size(), 1u);
+  const size_t lengthy = batch.add(counting(std::string(500, '7'), 1));
+  batch.batcher.step();
+  const size_t brief = batch.add(counting(std::string(70, '3'), 1));
+  // A block of the long prompt, a block and the end of the short one, then again the long one.
+  batch.batcher.step();
+  batch.batcher.step();
+  batch.batcher.step();
+  EXPECT_EQ(batch[talker].tokens.size(), 5u) << "one token in each step";
+  EXPECT_TRUE(batch[brief].ended);
+  EXPECT_FALSE(batch[lengthy].ended);
+  batch.run();
+  EXPECT_EQ(batch[lengthy].text, "8");
+}
+
+TEST(Batcher, PromptsTakeTurns) {
+  TinyEngine tiny(counting_model(), {.context = 512, .cache_tokens = 2048});
+  Batched batch(tiny, {.parallel = 3, .step_tokens = 70, .prefix_cache = false});
+  for (const char* letter : {"a", "b", "c"}) batch.add(counting(std::string(256, *letter), 1));
+  for (int step = 0; step < 9; ++step) batch.batcher.step();
+  for (size_t i = 0; i < 3; ++i) EXPECT_FALSE(batch[i].ended);
+  for (size_t i = 0; i < 3; ++i) {
+    batch.batcher.step();
+    EXPECT_TRUE(batch[i].ended) << "in the fourth round, each its fourth block";
+  }
+}
+
+TEST(Batcher, WhoCameFirstIsNotPreempted) {
+  TinyEngine tiny(counting_model(), {.context = 256, .cache_tokens = 256});
+  Batched batch(tiny, {});
+  for (int i = 0; i < 4; ++i) batch.add(counting("0", 200));
+  batch.run();
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(batch[i].tokens.size(), 200u);
+  // The first needs all four pages in the end; it went on while the others waited.
+  EXPECT_GE(batch.batcher.stats().preemptions, 3);
+  EXPECT_EQ(batch.batcher.stats().free_pages, 4);
+}
+
+TEST(Batcher, RequestsFinishInOrderWhenThePlacesAreFew) {
+  TinyEngine tiny(counting_model());
+  Batched batch(tiny, {.parallel = 1});
+  batch.add(counting("0", 5));
+  batch.add(counting("0", 1));
+  for (int step = 0; step < 5; ++step) {
+    batch.batcher.step();
+    EXPECT_TRUE(batch[1].tokens.empty());
+    EXPECT_EQ(batch.batcher.stats().waiting, 1);
+  }
+  EXPECT_TRUE(batch[0].ended);
+  batch.run();
+  EXPECT_TRUE(batch[1].ended);
+}
+
+/// Allows the letters of a word in their order, then the end.
+class Word : public TokenConstraint {
+ public:
+  explicit Word(std::string word) : word_(std::move(word)) {}
+  void mask(std::span<float> logits) override {
+    const size_t allowed = at_ < word_.size() ? size_t(word_[at_]) : size_t(TinyModel::kEos);
+    for (size_t id = 0; id < logits.size(); ++id)
+      if (id != allowed) logits[id] = -std::numeric_limits<float>::infinity();
+    if (at_ < word_.size() && word_[at_] == '!')
+      std::ranges::fill(logits, -std::numeric_limits<float>::infinity());
+  }
+  void advance(int32_t token) override {
+    EXPECT_EQ(token, word_.at(at_));
+    ++at_;
+  }
+  std::unique_ptr<TokenConstraint> clone() const override { return std::make_unique<Word>(*this); }
+
+ private:
+  std::string word_;
+  size_t at_ = 0;
+};
+
+TEST(Batcher, AConstraintDecidesWhatMayFollow) {
+  TinyEngine tiny(counting_model());
+  Batched batch(tiny, {});
+  for (const float temperature : {0.0f, 1.0f}) {
+    ScheduledRequest request = counting("a");
+    request.generate.sampling = {.temperature = temperature, .min_p = temperature * 0.5f, .seed = 3};
+    request.generate.ignore_eos = true;  // the constraint's end is one all the same
+    request.constraint = std::make_unique<Word>("word");
+    batch.add(std::move(request));
+  }
+  batch.add(counting("a"));
+  batch.run();
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(batch[i].text, "word");
+    EXPECT_EQ(batch[i].finish, Finish::kStop);
+  }
+  EXPECT_EQ(batch[2].text, "bcdefghijklmnopqrstuvwxyz");
+}
+
+TEST(Batcher, ADeadEndFailsOneRequestAlone) {
+  TinyEngine tiny(counting_model());
+  Batched batch(tiny, {});
+  ScheduledRequest request = counting("a");
+  request.constraint = std::make_unique<Word>("ab!");
+  batch.add(std::move(request));
+  batch.add(counting("a"));
+  batch.run();
+  EXPECT_EQ(batch[0].finish, Finish::kFailed);
+  EXPECT_THAT(batch[0].error, HasSubstr("dead end"));
+  EXPECT_EQ(batch[0].text, "ab");
+  EXPECT_EQ(batch[1].finish, Finish::kStop);
+  EXPECT_EQ(batch.batcher.stats().free_pages, batch.batcher.stats().total_pages);
+}
 
 }  // namespace
 }  // namespace stamp
