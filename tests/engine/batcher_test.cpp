@@ -159,6 +159,35 @@ TEST_P(BatcherTest, SequencesOfOnePromptComputeItOnce) {
   EXPECT_GE(batch.batcher.stats().cached_tokens, 3 * 384);
 }
 
+TEST_P(BatcherTest, SavedPrefixesAreHitsAfterARestartToTheSameBits) {
+  const std::filesystem::path file = dir_ / "prefixes";
+  const auto request = [](const Engine& e) { return random_request(e, 300, 3, 1); };
+  {
+    Engine engine(options(4096));
+    Batched batch(engine, {});
+    batch.add(request(engine));
+    batch.add(random_request(engine, 150, 3, 2));
+    batch.run();
+    batch.batcher.save_prefixes(file);
+  }
+  Engine truth_engine(options()), engine(options(4096));
+  Batched batch(engine, {});
+  EXPECT_EQ(batch.batcher.load_prefixes(file), 6);
+  batch.add(request(engine));
+  batch.run();
+  EXPECT_EQ(batch[0].cached_tokens, 256);
+  expect_same(batch[0], alone(truth_engine, request(truth_engine)));
+
+  // Half as large a cache takes what fits, the most recent first.
+  Engine small(options(192));
+  Batched fewer(small, {});
+  EXPECT_EQ(fewer.batcher.load_prefixes(file), 3);
+  EXPECT_EQ(small.cache().free_pages(), 0);
+  fewer.add(random_request(small, 100, 3, 5));
+  fewer.run();
+  EXPECT_EQ(fewer[0].finish, Finish::kLength);
+}
+
 INSTANTIATE_TEST_SUITE_P(AllOps, BatcherTest,
                          testing::Combine(testing::ValuesIn(available_ops()),
                                           testing::Values("f32", "coded")),
@@ -228,6 +257,43 @@ TEST(Batcher, RequestsFinishInOrderWhenThePlacesAreFew) {
   EXPECT_TRUE(batch[0].ended);
   batch.run();
   EXPECT_TRUE(batch[1].ended);
+}
+
+TEST(Batcher, ADamagedFileOfPrefixesIsRefusedAndNothingOfItUsed) {
+  const TempDir dir;
+  TinyEngine tiny(random_model(), {.context = 512, .cache_tokens = 1024}), other(random_model(2));
+  {
+    Batched batch(tiny, {});
+    batch.add(random_request(tiny, 200, 1));
+    batch.run();
+    batch.batcher.save_prefixes(dir / "prefixes");
+  }
+  const std::string good = slurp(dir / "prefixes");
+  const auto refusal = [&](Engine& engine, const std::string& bytes) -> std::string {
+    write_file(dir / "damaged", bytes);
+    Batcher batcher(engine, {});
+    const int64_t free_pages = engine.cache().free_pages();
+    try {
+      batcher.load_prefixes(dir / "damaged");
+    } catch (const InputError& e) {
+      EXPECT_EQ(engine.cache().free_pages(), free_pages);
+      return e.what();
+    }
+    return "was accepted";
+  };
+  EXPECT_EQ(refusal(tiny, good), "was accepted");
+  EXPECT_THAT(refusal(other, good), HasSubstr("damaged: is a prefix cache of another model"));
+  for (size_t at = 0; at < good.size(); at += 1 + at / 8) {
+    SCOPED_TRACE("byte " + std::to_string(at));
+    std::string bytes = good;
+    bytes[at] = char(bytes[at] ^ 4);
+    EXPECT_THAT(refusal(tiny, bytes), HasSubstr("prefix cache"));
+    EXPECT_THAT(refusal(tiny, good.substr(0, at)), HasSubstr("prefix cache"));
+  }
+  EXPECT_THAT(refusal(tiny, good + "x"), HasSubstr("damaged"));
+  Batcher batcher(tiny, {});
+  EXPECT_THROW(batcher.load_prefixes(dir / "missing"), InputError);
+  EXPECT_THROW(batcher.save_prefixes(dir / "missing" / "prefixes"), Error);
 }
 
 /// Allows the letters of a word in their order, then the end.

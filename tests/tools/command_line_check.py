@@ -41,7 +41,7 @@ class Help(ProgramTest):
             "generate": sampling + ["ctx", "prompt", "file", "max-tokens", "chat", "system", "ignore-eos", "stats", "json"],
             "chat": sampling + ["ctx", "system", "max-tokens", "stats"],
             "perplexity": ["file", "protocol", "context", "stride", "chunks", "resume", "json"],
-            "bench": ["prefill", "decode", "depth", "repeat", "json"],
+            "bench": ["prefill", "decode", "depth", "streams", "repeat", "json"],
             "quantize": ["out", "calibrate"],
             "inspect": ["verify", "text", "tokens", "report", "perplexities", "tune", "bits", "json"],
         }
@@ -409,7 +409,8 @@ class Bench(ProgramTest):
         self.assertRegex(result.stderr, r"\Aload [\d.]+ s \| weights [\d.]+ MiB \| cache 256 bytes a token \| peak memory \d+ MiB")
 
     def test_parts_can_be_left_out(self):
-        for arguments, names in [(("--prefill", "8", "--decode", "2"), ["pp8", "tg2"])]:
+        for arguments, names in [(("--prefill", "8", "--decode", "2"), ["pp8", "tg2"]),
+                                 (("--prefill", "8", "--decode", "70", "--streams", "1,3"), ["pp8", "tg70", "tg70x1", "tg70x3"])]:
             file = self.dir / "parts.json"
             result = stamp("bench", "--model", self.random, *arguments, "--depth", "0", "--repeat", "2", "--json", file)
             self.assertEqual(result.returncode, 0, result)
