@@ -34,6 +34,8 @@ class ChatTemplate {
   /// Throws InputError "<file>: line <n>: ..." for what the template refuses, cannot do with these messages,
   /// or uses that is not supported.
   std::string render(const Inputs& inputs) const;
+  /// The text of the template that renders conversations with tools, or without.
+  const std::string& source(bool with_tools) const { return choose(with_tools).source(); }
 
  private:
   const jinja::Template& choose(bool with_tools) const;

@@ -4,23 +4,27 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <type_traits>
+#include <unordered_set>
 
 #include "kernels/error.h"
 
 namespace stamp {
 namespace {
 
+using OrderedJson = nlohmann::ordered_json;
 using Json = nlohmann::json;
 constexpr size_t kMaxDepth = 64;
 
 /// Builds the value as events arrive, so that depth and duplicates are refused before they cost anything.
+template <class Json>
 class Builder {
  public:
-  using number_integer_t = Json::number_integer_t;
-  using number_unsigned_t = Json::number_unsigned_t;
-  using number_float_t = Json::number_float_t;
-  using string_t = Json::string_t;
-  using binary_t = Json::binary_t;
+  using number_integer_t = typename Json::number_integer_t;
+  using number_unsigned_t = typename Json::number_unsigned_t;
+  using number_float_t = typename Json::number_float_t;
+  using string_t = typename Json::string_t;
+  using binary_t = typename Json::binary_t;
 
   explicit Builder(std::string file_name) : file_name_(std::move(file_name)) {}
 
@@ -31,17 +35,23 @@ class Builder {
   bool number_float(number_float_t x, const string_t&) { return add(x); }
   bool string(string_t& x) { return add(std::move(x)); }
   bool binary(binary_t&) { return false; }
-  bool start_object(size_t) { return open(Json::object()); }
+  bool start_object(size_t) {
+    keys_.emplace_back();
+    return open(Json::object());
+  }
   bool start_array(size_t) { return open(Json::array()); }
-  bool end_object() { return close(); }
+  bool end_object() {
+    keys_.pop_back();
+    return close();
+  }
   bool end_array() { return close(); }
   bool key(string_t& name) {
     key_ = std::move(name);
-    if (open_.back()->contains(key_))
+    if (!keys_.back().insert(key_).second)
       throw InputError(file_name_ + ": duplicate key \"" + printable(key_) + "\"");
     return true;
   }
-  bool parse_error(size_t position, const std::string&, const Json::exception&) {
+  bool parse_error(size_t position, const std::string&, const typename Json::exception&) {
     throw InputError(file_name_ + ": not valid JSON near byte " + std::to_string(position));
   }
 
@@ -56,8 +66,14 @@ class Builder {
   Json* place(Json value) {
     if (open_.empty()) return &(root_ = std::move(value));
     Json& parent = *open_.back();
-    if (parent.is_array()) return &parent.get_ref<Json::array_t&>().emplace_back(std::move(value));
-    return &(parent.get_ref<Json::object_t&>()[key_] = std::move(value));
+    if (parent.is_array())
+      return &parent.template get_ref<typename Json::array_t&>().emplace_back(std::move(value));
+    auto& object = parent.template get_ref<typename Json::object_t&>();
+    if constexpr (std::is_same_v<Json, OrderedJson>)  // whose operator[] looks at every key
+      return &static_cast<std::vector<typename Json::object_t::value_type>&>(object)
+                  .emplace_back(key_, std::move(value))
+                  .second;
+    else return &(object[key_] = std::move(value));
   }
   bool open(Json container) {
     if (open_.size() == kMaxDepth)
@@ -72,14 +88,21 @@ class Builder {
 
   std::string file_name_, key_;
   Json root_;
+  std::vector<std::unordered_set<std::string>> keys_;  // of the open objects
   std::vector<Json*> open_;  // containers from the root inwards; a parent does not grow while a child is open
 };
 
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& file_name) {
-  Builder builder(file_name);
+  Builder<Json> builder(file_name);
   Json::sax_parse(text.begin(), text.end(), &builder);
+  return builder.take();
+}
+
+OrderedJson parse_ordered_json(std::string_view text, const std::string& file_name) {
+  Builder<OrderedJson> builder(file_name);
+  OrderedJson::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
 }
 

@@ -12,6 +12,8 @@ namespace stamp {
 /// Parses one JSON value. Throws InputError "<file_name>: ..." on a syntax error, a duplicate key, nesting
 /// deeper than 64, bytes that are not UTF-8, or text after the value.
 nlohmann::json parse_json(std::string_view text, const std::string& file_name);
+/// The same with objects in the order of the text, which a chat template shows to the model.
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& file_name);
 
 /// The same for a file of at most `max_bytes`.
 nlohmann::json read_json_file(const std::filesystem::path& file, uint64_t max_bytes = uint64_t{64} << 20);

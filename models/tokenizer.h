@@ -42,6 +42,10 @@ class Tokenizer {
   virtual std::optional<int32_t> token_to_id(std::string_view token) const = 0;
   virtual std::string id_to_token(int32_t id) const = 0;  // empty if there is none
   virtual bool is_special(int32_t id) const = 0;
+  /// The bytes that a token adds to a text without special tokens: behind others, or as its `first` one,
+  /// where some tokenizers leave out a space. The text is valid UTF-8 as a whole; a token may end within a
+  /// character. Empty for special and unknown tokens.
+  virtual std::string token_bytes(int32_t id, bool first) const = 0;
 };
 
 /// The file that Tokenizer::load reads. Throws InputError if the directory has neither.

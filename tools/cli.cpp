@@ -17,6 +17,7 @@ constexpr const char* kFooter = R"(Examples:
   stamp chat --model SmolLM2-135M-Instruct
   stamp perplexity --model SmolLM2-135M-Instruct --file wikitext-2-test.raw
   stamp bench --model SmolLM2-135M-Instruct --prefill 512,2048 --decode 128
+  stamp serve --model SmolLM2-135M-Instruct --port 8080
 
 Every flag can be set in the environment: --top-p is STAMP_TOP_P. A flag on the command line wins.
 The result goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 failure, 2 bad usage or input.)";
@@ -36,12 +37,16 @@ int fail(int code, const std::string& message) {
 
 }  // namespace
 
+std::string mirror_of(const CLI::Option& option) {
+  std::string variable = "STAMP_" + option.get_lnames().front();
+  for (char& c : variable) c = c == '-' ? '_' : char(std::toupper(static_cast<unsigned char>(c)));
+  return variable;
+}
+
 CLI::Option* add_switch_with_mirror(CLI::App& command, const std::string& names, bool& value,
                                     const std::string& help) {
   CLI::Option* option = command.add_flag(names, value, help);
-  std::string variable = "STAMP_" + option->get_lnames().front();
-  for (char& c : variable) c = c == '-' ? '_' : char(std::toupper(static_cast<unsigned char>(c)));
-  return option->envname(variable);
+  return option->envname(mirror_of(*option));
 }
 
 void add_model_flags(CLI::App& command, EngineOptions& options) {
@@ -74,13 +79,13 @@ void SamplingFlags::add(CLI::App& command) {
   const auto flag = [&](const std::string& names, auto& value, const std::string& help) {
     return add_flag_with_mirror(command, names, value, help)->group(group);
   };
-  flag("--temp", temperature_, "Temperature; 0 is greedy");
-  flag("--top-k", top_k_, "Keep the k most likely tokens; 0 is off");
-  flag("--top-p", top_p_, "Keep the smallest set of tokens with this probability");
-  flag("--min-p", min_p_, "Drop tokens below this share of the most likely one's probability");
-  flag("--repeat-penalty", repeat_penalty_, "Divides the logits of tokens seen before; 1 is off");
-  flag("--presence-penalty", presence_penalty_, "Subtracted once from the logit of a generated token");
-  flag("--frequency-penalty", frequency_penalty_, "Subtracted for every time a token was generated");
+  flag("--temp", choice_.temperature, "Temperature; 0 is greedy");
+  flag("--top-k", choice_.top_k, "Keep the k most likely tokens; 0 is off");
+  flag("--top-p", choice_.top_p, "Keep the smallest set of tokens with this probability");
+  flag("--min-p", choice_.min_p, "Drop tokens below this share of the most likely one's probability");
+  flag("--repeat-penalty", choice_.repetition_penalty, "Divides the logits of tokens seen before; 1 is off");
+  flag("--presence-penalty", choice_.presence_penalty, "Subtracted once from the logit of a generated token");
+  flag("--frequency-penalty", choice_.frequency_penalty, "Subtracted for every time a token was generated");
   flag("--logit-bias", logit_bias_, "ID=VALUE added to a token's logit; repeatable")->allow_extra_args(false);
   flag("--seed", seed_, "Seed of the draws: the same seed gives the same text")
       ->check(CLI::NonNegativeNumber)
@@ -89,15 +94,7 @@ void SamplingFlags::add(CLI::App& command) {
 }
 
 SamplingParams SamplingFlags::resolve(const GenerationConfig& config) const {
-  SamplingParams params;
-  const bool from_config = config.do_sample;
-  params.temperature = temperature_.value_or(from_config ? config.temperature.value_or(1.0f) : 0.0f);
-  params.top_k = top_k_.value_or(from_config ? config.top_k.value_or(0) : 0);
-  params.top_p = top_p_.value_or(from_config ? config.top_p.value_or(1.0f) : 1.0f);
-  params.min_p = min_p_.value_or(from_config ? config.min_p.value_or(0.0f) : 0.0f);
-  params.repetition_penalty = repeat_penalty_.value_or(config.repetition_penalty.value_or(1.0f));
-  params.presence_penalty = presence_penalty_.value_or(0.0f);
-  params.frequency_penalty = frequency_penalty_.value_or(0.0f);
+  SamplingParams params = choice_.resolve(config);
   params.seed = seed_;
   for (const std::string& text : logit_bias_) {
     int id = 0, end = 0;
@@ -130,6 +127,7 @@ int run_stamp(int argc, char** argv) {
   add_quantize(app, exit_code);
   add_bench(app, exit_code);
   add_inspect(app, exit_code);
+  add_serve(app, exit_code);
   try {
     app.parse(argc, argv);
     return exit_code;

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "engine/engine.h"
-#include "engine/sampler.h"
+#include "tools/sampling.h"
 
 namespace stamp {
 
@@ -19,6 +19,7 @@ void add_perplexity(CLI::App& app, int& exit_code);
 void add_quantize(CLI::App& app, int& exit_code);
 void add_bench(CLI::App& app, int& exit_code);
 void add_inspect(CLI::App& app, int& exit_code);
+void add_serve(CLI::App& app, int& exit_code);
 
 /// --model, --recipe, --device, --threads: the same for every subcommand.
 void add_model_flags(CLI::App& command, EngineOptions& options);
@@ -34,20 +35,19 @@ class SamplingFlags {
   const std::vector<std::string>& stops() const { return stops_; }
 
  private:
-  std::optional<float> temperature_, top_p_, min_p_, repeat_penalty_, presence_penalty_, frequency_penalty_;
-  std::optional<int32_t> top_k_;
+  SamplingChoice choice_;
   uint64_t seed_ = 0;
   std::vector<std::string> logit_bias_, stops_;
 };
 
+/// The flag's variable in the environment: STAMP_NAME.
+std::string mirror_of(const CLI::Option& option);
 /// Adds `--name` with the mirror STAMP_NAME in the environment.
 template <class T>
 CLI::Option* add_flag_with_mirror(CLI::App& command, const std::string& names, T& value,
                                   const std::string& help) {
   CLI::Option* option = command.add_option(names, value, help);
-  std::string variable = "STAMP_" + option->get_lnames().front();
-  for (char& c : variable) c = c == '-' ? '_' : char(std::toupper(static_cast<unsigned char>(c)));
-  return option->envname(variable);
+  return option->envname(mirror_of(*option));
 }
 /// The same for a switch, on if the variable is 1, true, yes or on.
 CLI::Option* add_switch_with_mirror(CLI::App& command, const std::string& names, bool& value,

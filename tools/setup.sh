@@ -3,8 +3,9 @@
 # Every function says on stderr what it does, does nothing where nothing is missing, and ends the script on failure.
 
 readonly BUILD_PACKAGES=(
-  ca-certificates cmake g++ libcli11-dev libedit-dev libfmt-dev libopenblas-dev libpcre2-dev libsentencepiece-dev libssl-dev
-  libutf8proc-dev ninja-build nlohmann-json3-dev pkg-config python3 python3-venv)
+  ca-certificates cmake g++ libboost1.81-dev libcli11-dev libedit-dev libfmt-dev libopenblas-dev libpcre2-dev
+  libsentencepiece-dev libspdlog-dev libssl-dev libutf8proc-dev ninja-build nlohmann-json3-dev pkg-config prometheus-cpp-dev
+  python3 python3-venv)
 readonly PYTHON=build/venv/bin/python
 readonly SMOLLM2_DIR=models-data/SmolLM2-135M-Instruct
 

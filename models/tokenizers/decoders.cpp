@@ -91,6 +91,20 @@ class FuseStream : public TokenStream {
   bool first_ = true;
 };
 
+/// The value of a token <0xAB>, in either case; -1 if it is none.
+int byte_of(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+  };
+  const int high = digit(token[3]), low = digit(token[4]);
+  if (token[3] == '+' && low >= 0) return low;  // Rust's from_str_radix takes a sign
+  return high < 0 || low < 0 ? -1 : 16 * high + low;
+}
+
 class ByteFallbackStream : public WholeTokens {
  public:
   using WholeTokens::WholeTokens;
@@ -108,19 +122,6 @@ class ByteFallbackStream : public WholeTokens {
   }
 
  private:
-  /// The value of a token <0xAB>, in either case; -1 if it is none.
-  static int byte_of(std::string_view token) {
-    if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
-    const auto digit = [](char c) {
-      return c >= '0' && c <= '9'   ? c - '0'
-             : c >= 'a' && c <= 'f' ? c - 'a' + 10
-             : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                    : -1;
-    };
-    const int high = digit(token[3]), low = digit(token[4]);
-    if (token[3] == '+' && low >= 0) return low;  // Rust's from_str_radix takes a sign
-    return high < 0 || low < 0 ? -1 : 16 * high + low;
-  }
   /// A run of bytes is text if it is valid as a whole; if not, every byte of it becomes a replacement
   /// character.
   void flush() {
@@ -221,12 +222,34 @@ class Plain : public Decoder {
   StreamPtr open(StreamPtr next) const override { return std::make_unique<Stream>(std::move(next)); }
 };
 
+class ByteLevel : public Plain<ByteLevelStream> {
+ public:
+  std::optional<std::string> bytes_of(std::string_view token) const override {
+    std::string bytes;
+    append_byte_level_decoded(token, bytes);
+    return bytes;
+  }
+};
+
+class ByteFallback : public Plain<ByteFallbackStream> {
+ public:
+  std::optional<std::string> bytes_of(std::string_view token) const override {
+    const int byte = byte_of(token);  // an ASCII character is text to the steps that follow
+    return byte < 0x80 ? std::nullopt : std::optional(std::string(1, char(byte)));
+  }
+};
+
 class Sequence : public Decoder {
  public:
   explicit Sequence(const JsonFields& fields) : steps_(parse_sequence<Decoder>(fields, "decoders")) {}
   StreamPtr open(StreamPtr next) const override {
     for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) next = (*step)->open(std::move(next));
     return next;
+  }
+  std::optional<std::string> bytes_of(std::string_view token) const override {
+    for (const auto& step : steps_)
+      if (auto bytes = step->bytes_of(token)) return bytes;
+    return std::nullopt;
   }
 
  private:
@@ -275,11 +298,13 @@ class Replace : public Decoder {
 
 }  // namespace
 
+std::optional<std::string> Decoder::bytes_of(std::string_view) const { return std::nullopt; }
+
 std::unique_ptr<Decoder> Decoder::parse(const JsonFields& fields) {
   const std::string type = required_string(fields, "type");
   if (type == "Sequence") return std::make_unique<Sequence>(fields);
-  if (type == "ByteLevel") return std::make_unique<Plain<ByteLevelStream>>();
-  if (type == "ByteFallback") return std::make_unique<Plain<ByteFallbackStream>>();
+  if (type == "ByteLevel") return std::make_unique<ByteLevel>();
+  if (type == "ByteFallback") return std::make_unique<ByteFallback>();
   if (type == "Fuse") return std::make_unique<Plain<FuseStream>>();
   if (type == "Metaspace") return std::make_unique<MetaspaceDecoder>(fields);
   if (type == "Strip") return std::make_unique<Strip>(fields);

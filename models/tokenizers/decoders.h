@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -30,6 +31,8 @@ class Decoder {
   virtual ~Decoder() = default;
   /// A fresh stream of this step that hands on to `next`.
   virtual std::unique_ptr<TokenStream> open(std::unique_ptr<TokenStream> next) const = 0;
+  /// The bytes of a token that need not be whole characters; nothing if the step takes it for text.
+  virtual std::optional<std::string> bytes_of(std::string_view token) const;
 
   /// Reads a decoder of a tokenizer.json: Sequence, ByteLevel, Metaspace, ByteFallback, Fuse, Replace or
   /// Strip. Throws InputError naming the file and an unknown type.

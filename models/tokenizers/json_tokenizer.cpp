@@ -37,6 +37,7 @@ class JsonTokenizer : public Tokenizer {
   std::optional<int32_t> token_to_id(std::string_view token) const override;
   std::string id_to_token(int32_t id) const override { return has(id) ? tokens_[size_t(id)].text : ""; }
   bool is_special(int32_t id) const override { return has(id) && tokens_[size_t(id)].special; }
+  std::string token_bytes(int32_t id, bool first) const override;
 
  private:
   struct Token {
@@ -164,6 +165,19 @@ std::vector<int32_t> JsonTokenizer::encode(std::string_view text, EncodeOptions 
   }
   give_back(std::move(workspace));
   return post_processor_.process(std::move(ids), options.add_special);
+}
+
+std::string JsonTokenizer::token_bytes(int32_t id, bool first) const {
+  if (!has(id) || is_special(id)) return "";
+  const std::string& token = tokens_[size_t(id)].text;
+  if (auto bytes = decoder_->bytes_of(token)) return *bytes;
+  std::string text;
+  const std::unique_ptr<TokenStream> steps = decoder_->open(std::make_unique<TextSink>(text));
+  constexpr std::string_view kBefore = ".";
+  if (!first) steps->push(kBefore, true, true);
+  steps->push(token, true, true);
+  steps->finish();
+  return first ? text : text.substr(kBefore.size());
 }
 
 std::unique_ptr<Tokenizer::Stream> JsonTokenizer::open_stream(bool skip_special) const {

@@ -30,9 +30,13 @@ class SentencePieceTokenizer : public Tokenizer {
   std::optional<int32_t> token_to_id(std::string_view token) const override;
   std::string id_to_token(int32_t id) const override;
   bool is_special(int32_t id) const override;
+  std::string token_bytes(int32_t id, bool first) const override;
 
  private:
   class DecodeStream;
+
+  bool drops_first_space() const { return proto_.add_dummy_prefix || proto_.remove_extra_whitespaces; }
+  static std::string with_spaces(std::string_view piece);
 
   const AddedToken* added(int32_t id) const {
     const auto it = added_.by_id().find(id);
@@ -128,6 +132,27 @@ std::vector<int32_t> SentencePieceTokenizer::encode(std::string_view text, Encod
   return ids;
 }
 
+std::string SentencePieceTokenizer::with_spaces(std::string_view piece) {
+  std::string text;
+  for (size_t at = 0; at < piece.size();) {
+    const bool space = piece.substr(at).starts_with(kSpace);
+    text += space ? ' ' : piece[at];
+    at += space ? kSpace.size() : 1;
+  }
+  return text;
+}
+
+std::string SentencePieceTokenizer::token_bytes(int32_t id, bool first) const {
+  if (is_piece(id) && processor_.IsByte(id))
+    return {char(std::stoi(processor_.IdToPiece(id).substr(3, 2), nullptr, 16))};
+  if (is_special(id) || id == processor_.unk_id()) return "";
+  if (const AddedToken* token = added(id)) return token->content;
+  if (!is_piece(id)) return "";
+  std::string text = with_spaces(processor_.IdToPiece(id));
+  if (first && drops_first_space() && text.starts_with(' ')) text.erase(0, 1);
+  return text;
+}
+
 /// Decodes as the library does, but one id at a time.
 class SentencePieceTokenizer::DecodeStream : public Tokenizer::Stream {
  public:
@@ -139,7 +164,7 @@ class SentencePieceTokenizer::DecodeStream : public Tokenizer::Stream {
     std::string out;
     const AddedToken* added = tokenizer_.added(id);
     if (tokenizer_.is_piece(id) && processor.IsByte(id)) {
-      bytes_ += char(std::stoi(processor.IdToPiece(id).substr(3, 2), nullptr, 16));
+      bytes_ += tokenizer_.token_bytes(id, false);
       take_bytes(incomplete_tail(bytes_), out);
     } else if (added != nullptr && id != processor.unk_id()) {
       take_bytes(bytes_.size(), out);
@@ -165,18 +190,11 @@ class SentencePieceTokenizer::DecodeStream : public Tokenizer::Stream {
     if (processor.IsUnknown(id)) return tokenizer_.proto_.unk_surface;
     std::string_view piece = processor.IdToPiece(id);
     // The space that encoding put before the text, or all that it would have removed there.
-    if (!started_ && (tokenizer_.proto_.add_dummy_prefix || tokenizer_.proto_.remove_extra_whitespaces) &&
-        piece.starts_with(kSpace)) {
+    if (!started_ && tokenizer_.drops_first_space() && piece.starts_with(kSpace)) {
       piece.remove_prefix(kSpace.size());
       started_ = !tokenizer_.proto_.remove_extra_whitespaces;
     }
-    std::string text;
-    for (size_t at = 0; at < piece.size();) {
-      const bool space = piece.substr(at).starts_with(kSpace);
-      text += space ? ' ' : piece[at];
-      at += space ? kSpace.size() : 1;
-    }
-    return text;
+    return with_spaces(piece);
   }
 
   /// Appends the text of the first `size` bytes. Each byte that is part of no character becomes U+FFFD.

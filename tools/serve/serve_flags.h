@@ -1,0 +1,30 @@
+#pragma once
+#include <CLI/CLI.hpp>
+
+#include "tools/serve/api.h"
+#include "tools/serve/http_server.h"
+
+namespace stamp {
+
+/// What `stamp serve` was asked for.
+struct ServeFlags {
+  EngineOptions engine{};
+  SchedulerOptions scheduler{};
+  HttpServerOptions http{};
+  std::vector<std::string> keys{};
+  std::string key_file{}, cors_origin{}, served_name{}, log_format = "text", config{};
+  bool no_prefix_cache = false;
+
+  void add(CLI::App& command);
+  /// Reads the file of --config, whose fields are flags' names and hold where neither the command line nor
+  /// the environment says otherwise. Throws InputError for an unknown field or a value of the wrong form.
+  void read_config(CLI::App& command);
+  /// Throws InputError for what does not fit together.
+  void validate() const;
+
+  ApiOptions api() const;
+  ServerLog::Format format() const;
+  std::string model_name() const;
+};
+
+}  // namespace stamp

@@ -1,0 +1,26 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "engine/scheduler.h"
+
+namespace stamp {
+
+/// The model that answers, with its scheduler, and what the wire format says about it.
+struct ServedModel {
+  /// Loads. Throws InputError for anything wrong with the options or the files.
+  ServedModel(const EngineOptions& engine_options, const SchedulerOptions& scheduler_options,
+              const std::string& name);
+
+  const Tokenizer& tokenizer() const { return engine.tokenizer(); }
+  int64_t vocab_size() const { return engine.config().vocab_size; }
+
+  Engine engine;
+  Scheduler scheduler;  // ends before the engine
+  std::string name;
+  int64_t created = 0;                    // unix time of the load
+  std::string fingerprint;                // of everything that the answers depend on but the request
+  nlohmann::ordered_json tokenizer_info;  // what tokenizer_config.json holds
+};
+
+}  // namespace stamp
