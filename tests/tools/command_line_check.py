@@ -10,7 +10,7 @@ import unittest
 
 from program import AFTER_A, STAMP, ProgramTest, environment, stamp
 
-COMMANDS = ["generate", "chat", "perplexity", "bench", "quantize", "inspect"]
+COMMANDS = ["generate", "chat", "perplexity", "bench", "quantize", "inspect", "batch"]
 PERPLEXITY_FIELDS = {
     "protocol", "tokens_scored", "context", "stride", "bos", "tokenizer_sha256", "text_sha256", "nll", "ppl", "ppl_stderr",
     "bits_per_byte", "tokens_per_second", "recipe", "mean_activation_bits", "mean_kv_bits", "weight_bits", "isa", "threads",
@@ -43,6 +43,7 @@ class Help(ProgramTest):
             "perplexity": ["file", "protocol", "context", "stride", "chunks", "resume", "json"],
             "bench": ["prefill", "decode", "depth", "streams", "repeat", "json"],
             "quantize": ["out", "calibrate"],
+            "batch": ["ctx", "in", "out", "served-name", "parallel", "kv-memory"],
             "inspect": ["verify", "text", "tokens", "report", "perplexities", "tune", "bits", "json"],
         }
         for command in COMMANDS:
