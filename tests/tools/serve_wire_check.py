@@ -202,8 +202,7 @@ class WireTest(ProgramTest):
         self.assertEqual(response.headers["x-request-id"], "mine-1")
         answer = self.server.post("/v1/completions", {"prompt": "a", "max_tokens": 1}, headers={"x-request-id": "mine-2"})
         self.assertEqual(answer.json()["id"], "cmpl-mine-2")
-        line, = [line for line in self.server.lines if "mine-2" in line]
-        self.assertIn('path="/v1/completions" status=200', line)
+        self.assertIn('path="/v1/completions" status=200', self.server.wait_for_line("mine-2"))
 
     def test_affinity_is_of_the_prompts_begin(self):
         affinity = lambda text: self.server.post("/v1/completions", {"prompt": text, "max_tokens": 1}).headers["x-stamp-affinity"]

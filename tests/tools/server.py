@@ -24,6 +24,7 @@ class Server:
         self.process = subprocess.Popen(command, env=environment(**(env or {})), stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True)
         self.lines = []
+        self.client = httpx.Client(verify=False, timeout=60)  # keeps its connections
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
@@ -55,7 +56,7 @@ class Server:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise RuntimeError("the server ended: " + "\n".join(self.lines))
-            if httpx.get(self.url + "/ready", verify=False).status_code == 200:
+            if self.client.get(self.url + "/ready").status_code == 200:
                 return
             time.sleep(0.02)
         raise RuntimeError("the model does not load")
@@ -64,11 +65,10 @@ class Server:
         return self.process.poll() is None
 
     def post(self, path, body, **options):
-        options.setdefault("timeout", 60)
-        return httpx.post(self.url + path, json=body, **options)
+        return self.client.post(self.url + path, json=body, **options)
 
     def get(self, path, **options):
-        return httpx.get(self.url + path, **options)
+        return self.client.get(self.url + path, **options)
 
     def metric(self, name):
         """The sum over all labels."""
@@ -89,9 +89,19 @@ class Server:
             except (ConnectionResetError, BrokenPipeError):
                 return b""
 
+    def wait_for_line(self, part):
+        """The line of the log that has this; it is written by a thread of its own."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            for line in list(self.lines):
+                if part in line:
+                    return line
+            time.sleep(0.01)
+        raise AssertionError(f"{part} is not in the log")
+
     def stop(self, number=signal.SIGTERM):
-        """Ends it; the exit code."""
-        if self.alive():
+        """Ends it, unless `number` is None and it ends by itself; the exit code."""
+        if self.alive() and number is not None:
             self.process.send_signal(number)
         try:
             return self.process.wait(60)
@@ -99,6 +109,7 @@ class Server:
             self.process.kill()
             raise
         finally:
+            self.client.close()
             self._reader.join(10)
             self.process.stderr.close()
             self.process.stdout.close()

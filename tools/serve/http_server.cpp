@@ -109,7 +109,7 @@ void HttpServer::drain(std::function<void()> done) {
   drained_ = std::move(done);
   error_code ignored;
   acceptor_.close(ignored);
-  for (HttpSession& session : sessions_) session.close_if_idle();
+  for (HttpSession& session : sessions_) session.stop_waiting();
   if (sessions_.empty() && drained_) std::exchange(drained_, nullptr)();
 }
 

@@ -32,8 +32,9 @@ void HttpSession::enforce_deadlines(Clock::time_point now) {
   if (now > connection_->read_deadline || now > connection_->write_deadline) connection_->close();
 }
 
-void HttpSession::close_if_idle() {
-  if (idle_) connection_->close();
+void HttpSession::stop_waiting() {
+  boost::system::error_code ignored;
+  if (idle_) connection_->socket().cancel(ignored);
 }
 
 asio::awaitable<void> HttpSession::run() {

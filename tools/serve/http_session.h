@@ -25,8 +25,8 @@ class HttpSession {
   boost::asio::awaitable<void> run();
   /// Closes the connection if one of its deadlines has passed.
   void enforce_deadlines(Connection::Clock::time_point now);
-  /// Closes the connection if no request is under way.
-  void close_if_idle();
+  /// Ends if no request is under way; one that has arrived already is answered.
+  void stop_waiting();
 
  private:
   boost::asio::awaitable<void> serve();

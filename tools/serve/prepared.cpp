@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <openssl/rand.h>
 
+#include "engine/grammar/constrain.h"
 #include "kernels/error.h"
 #include "models/json.h"
 #include "models/sha256.h"
@@ -41,6 +42,25 @@ std::string render(const ChatTemplate::Inputs& inputs, const ServedModel& model)
   }
 }
 
+std::unique_ptr<TokenConstraint> constrain(const ResponseFormat& format, const ServedModel& model) {
+  const char* param = format.kind == ResponseFormat::Kind::kRegex ? "guided_regex" : "response_format";
+  try {
+    switch (format.kind) {
+      case ResponseFormat::Kind::kText:
+        break;
+      case ResponseFormat::Kind::kJsonObject:
+        return constrain_to_json_object(model.vocabulary);
+      case ResponseFormat::Kind::kJsonSchema:
+        return constrain_to_json_schema(model.vocabulary, format.schema);
+      case ResponseFormat::Kind::kRegex:
+        return constrain_to_regex(model.vocabulary, format.regex);
+    }
+    return nullptr;
+  } catch (const InputError& e) {
+    throw ApiError(400, e.what(), param);
+  }
+}
+
 /// What both kinds have in common.
 Prepared prepare(const GenerationParams& params, const ServedModel& model) {
   check_model(params.model, model);
@@ -51,11 +71,35 @@ Prepared prepare(const GenerationParams& params, const ServedModel& model) {
   prepared.per_prompt = params.n;
   prepared.max_tokens = params.max_tokens.value_or(model.engine.context());
   prepared.top_logprobs = params.top_logprobs;
-  if (params.format.kind == ResponseFormat::Kind::kRegex)
-    throw ApiError(400, "guided_regex is not supported", "guided_regex");
-  if (params.format.kind != ResponseFormat::Kind::kText)
-    throw ApiError(400, "response_format is not supported", "response_format");
+  prepared.constraint = constrain(params.format, model);
+  if (prepared.constraint && params.ignore_eos)
+    throw ApiError(400, "ignore_eos and a form that the text must have exclude each other", "ignore_eos");
   return prepared;
+}
+
+bool forces_call(const ToolChoice& choice) {
+  return choice.kind == ToolChoice::Kind::kRequired || choice.kind == ToolChoice::Kind::kNamed;
+}
+
+/// Where the model may call tools: how it writes that, and what it may write if it must.
+void prepare_tools(const ChatRequest& request, const ServedModel& model, Prepared& prepared) {
+  const ChatTemplate* chat = model.engine.chat_template();
+  prepared.tool_form = chat == nullptr ? std::nullopt : tool_form(chat->source(true));
+  if (!prepared.tool_form)
+    throw ApiError(400, "the model's chat template has no form for calling tools; set tool_choice to none",
+                   "tools");
+  prepared.parallel_tool_calls = request.parallel_tool_calls;
+  for (const auto& tool : request.tools) prepared.tool_names.push_back(tool["function"]["name"]);
+  if (!forces_call(request.tool_choice)) return;
+  if (prepared.params.ignore_eos)
+    throw ApiError(400, "ignore_eos and a forced call exclude each other", "ignore_eos");
+  try {
+    prepared.constraint =
+        constrain_to_tool_calls(model.vocabulary, *prepared.tool_form, request.tools,
+                                {.name = request.tool_choice.name, .parallel = request.parallel_tool_calls});
+  } catch (const InputError& e) {
+    throw ApiError(400, e.what(), "tools");
+  }
 }
 
 }  // namespace
@@ -93,10 +137,13 @@ Prepared prepare_chat(const ChatRequest& request, const ServedModel& model) {
   ChatTemplate::Inputs inputs;
   inputs.messages = request.messages;
   inputs.extra = request.template_variables;
-  if (request.tool_choice.kind != ToolChoice::Kind::kNone)
-    throw ApiError(400, "tools are not supported", "tools");
-  prepared.prompts = {
-      model.tokenizer().encode(render(inputs, model), {.add_special = false, .parse_special = true})};
+  if (request.tool_choice.kind != ToolChoice::Kind::kNone && !request.tools.is_null()) {
+    inputs.tools = request.tools;
+    prepare_tools(request, model, prepared);
+  }
+  std::string text = render(inputs, model);
+  if (forces_call(request.tool_choice)) text += tool_opening(*prepared.tool_form);
+  prepared.prompts = {model.tokenizer().encode(text, {.add_special = false, .parse_special = true})};
   check_prompt(prepared.prompts.front(), model, "messages");
   return prepared;
 }

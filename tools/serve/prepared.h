@@ -1,4 +1,5 @@
 #pragma once
+#include "engine/tool_calls.h"
 #include "tools/serve/requests.h"
 #include "tools/serve/served_model.h"
 
@@ -14,6 +15,9 @@ struct Prepared {
   int64_t max_tokens = 0;
   int top_logprobs = -1;
   std::unique_ptr<TokenConstraint> constraint{};  // null: anything
+  std::optional<ToolForm> tool_form{};            // how calls are written, where the model may make any
+  std::vector<std::string> tool_names{};
+  bool parallel_tool_calls = true;
 
   size_t sequences() const { return prompts.size() * size_t(per_prompt); }
   /// The sequence of that index: those of the first prompt come first.

@@ -68,7 +68,8 @@ class Serving {
     std::unique_ptr<ServedModel> model;
     std::exception_ptr failure;
     try {
-      model = std::make_unique<ServedModel>(flags_.engine, flags_.scheduler, flags_.model_name());
+      model = std::make_unique<ServedModel>(flags_.engine, flags_.scheduler, flags_.kv_memory,
+                                            flags_.model_name());
     } catch (...) {
       failure = std::current_exception();
     }

@@ -38,6 +38,11 @@ void ServeFlags::add(CLI::App& command) {
   flag("--step-tokens", scheduler.step_tokens, "Most tokens that one forward pass computes")
       ->check(range(64, 1 << 16))
       ->capture_default_str();
+  flag("--kv-memory", kv_memory,
+       "Bytes for the keys and values of all sequences; by default a quarter of what is free, at most "
+       "--parallel full contexts")
+      ->check(range(0, int64_t{1} << 50))
+      ->type_name("BYTES");
   add_switch_with_mirror(command, "--no-prefix-cache", no_prefix_cache,
                          "Compute every prompt from its begin");
   flag("--session-dir", session_dir, "Directory that keeps the prefix cache while the server is down");

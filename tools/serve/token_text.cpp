@@ -7,8 +7,7 @@
 namespace stamp {
 
 std::string token_bytes(const Tokenizer& tokenizer, int32_t token) {
-  return tokenizer.is_special(token) ? tokenizer.id_to_token(token)
-                                     : tokenizer.decode(std::span(&token, 1), false);
+  return tokenizer.is_special(token) ? tokenizer.id_to_token(token) : tokenizer.token_bytes(token, false);
 }
 
 std::string token_text(const Tokenizer& tokenizer, int32_t token) {
