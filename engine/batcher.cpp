@@ -76,7 +76,7 @@ void Batcher::admit() {
       release(*s);
       return;
     }
-    s->served = stats_.steps;
+    s->served = stats_.steps - 1;  // its turn comes after those who wait longer
     ++running;
   }
 }

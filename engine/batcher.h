@@ -55,6 +55,9 @@ class Batcher {
   /// One forward pass. Sequences advance if they have a place (`parallel`) and pages. Who came first is
   /// served first: its pages are taken from the youngest if there are no others, which starts over later.
   void step();
+  /// See Scheduler.
+  void save_prefixes(const std::filesystem::path& file) const { prefixes_.save(file, owner()); }
+  int64_t load_prefixes(const std::filesystem::path& file) { return prefixes_.load(file, owner()); }
   int64_t open() const { return int64_t(sequences_.size()); }
   Scheduler::Stats stats() const;
 
@@ -67,6 +70,7 @@ class Batcher {
     bool draws = false;  // the last row's logits are wanted to draw from
   };
 
+  std::string owner() const { return engine_.fingerprint(); }
   void admit();
   void plan();
   void plan(Sequence& sequence, int64_t max_rows);

@@ -7,6 +7,8 @@
 #include "kernels/error.h"
 #include "models/file.h"
 #include "models/prepare/prepare.h"
+#include "models/safetensors.h"
+#include "models/sha256.h"
 
 namespace stamp {
 namespace {
@@ -86,6 +88,17 @@ void Engine::check_room(std::span<const int32_t> tokens, int64_t held) const {
     if (id < 0 || id >= config_.vocab_size)
       throw InputError("token id " + std::to_string(id) + " is not in the vocabulary of " +
                        std::to_string(config_.vocab_size));
+}
+
+std::string Engine::fingerprint() const {
+  std::string text =
+      sha256_file(options_.model / "config.json") + recipe_.to_json() + std::string(ops_->name());
+  const Safetensors files = Safetensors::open(options_.model);
+  for (const auto& [name, tensor] : files.tensors()) {
+    text += name + ' ' + tensor.dtype + ' ';
+    text.append(reinterpret_cast<const char*>(tensor.data), std::min<uint64_t>(tensor.bytes, 4096));
+  }
+  return sha256_hex(text);
 }
 
 double Engine::weight_bits() const {

@@ -71,6 +71,10 @@ class Engine {
   double activation_bits(int64_t tokens) const;
   double kv_bits(int64_t tokens) const;
 
+  /// What decides the bits of logits and cached pages: configuration, weights, recipe and operations. Of the
+  /// weights, names and first bytes are read.
+  std::string fingerprint() const;
+
  private:
   EngineOptions options_;
   ModelConfig config_;

@@ -39,6 +39,11 @@ class KvCache {
   void hold(int32_t page) { ++holders_[size_t(page)]; }
   void give_back(int32_t page);
   int32_t holders(int32_t page) const { return holders_[size_t(page)]; }
+  /// The memory of a page in one of the forms it has.
+  std::span<std::byte> bytes(int32_t page, bool sealed) {
+    return {sealed ? sealed_[size_t(page)] : open_[size_t(page)],
+            size_t(sealed ? sealed_pool_.page_bytes : open_pool_.page_bytes)};
+  }
   /// Gives a page the forms it shall have; a form it had and shall not have goes back to the pool.
   void set_forms(int32_t page, bool open, bool sealed);
 

@@ -7,7 +7,6 @@
 
 #include "kernels/error.h"
 #include "models/json.h"
-#include "models/safetensors.h"
 #include "models/sha256.h"
 
 namespace stamp {
@@ -68,18 +67,6 @@ class ResumeState {
   std::filesystem::path path_;
   nlohmann::json run_;
 };
-
-/// Tells models of equal configuration apart without reading them whole: names and first bytes of all
-/// tensors.
-std::string weights_fingerprint(const std::filesystem::path& model) {
-  const Safetensors files = Safetensors::open(model);
-  std::string text;
-  for (const auto& [name, tensor] : files.tensors()) {
-    text += name + ' ' + tensor.dtype + ' ';
-    text.append(reinterpret_cast<const char*>(tensor.data), std::min<uint64_t>(tensor.bytes, 4096));
-  }
-  return sha256_hex(text);
-}
 
 PerplexityResult::Chunk score(Session& session, std::span<const int32_t> tokens, int64_t first_scored) {
   PerplexityResult::Chunk chunk;
@@ -210,16 +197,12 @@ PerplexityResult perplexity(Engine& engine, std::string_view text, const Perplex
   const std::vector<Window>& windows = plan.windows;
   PerplexityResult result = plan.empty_result();
 
-  const ResumeState state(
-      options.resume, {{"model", sha256_file(engine.options().model / "config.json")},
-                       {"weights", options.resume.empty() ? "" : weights_fingerprint(engine.options().model)},
-                       {"recipe", engine.recipe().to_json()},
-                       {"ops", engine.ops().name()},
-                       {"protocol", protocol_name(options.protocol)},
-                       {"context", options.context},
-                       {"stride", stride_of(options)},
-                       {"text_sha256", result.text_sha256},
-                       {"tokenizer_sha256", result.tokenizer_sha256}});
+  const ResumeState state(options.resume, {{"engine", options.resume.empty() ? "" : engine.fingerprint()},
+                                           {"protocol", protocol_name(options.protocol)},
+                                           {"context", options.context},
+                                           {"stride", stride_of(options)},
+                                           {"text_sha256", result.text_sha256},
+                                           {"tokenizer_sha256", result.tokenizer_sha256}});
   result.chunks = state.load();
   if (result.chunks.size() > windows.size()) result.chunks.resize(windows.size());
   for (size_t i = 0; i < result.chunks.size(); ++i)

@@ -14,8 +14,12 @@ uint64_t chain_hash(const PrefixCache::Node* parent, std::span<const int32_t> to
 
 }  // namespace
 
-PrefixCache::~PrefixCache() {
+PrefixCache::~PrefixCache() { clear(); }
+
+void PrefixCache::clear() {
   for (const Node& node : nodes_) cache_->give_back(node.page);
+  nodes_.clear();
+  index_.clear();
 }
 
 const PrefixCache::Node* PrefixCache::find(const Node* parent, std::span<const int32_t> tokens) const {
@@ -29,10 +33,15 @@ const PrefixCache::Node* PrefixCache::insert(const Node* parent, std::span<const
                                              int32_t page) {
   const uint64_t hash = chain_hash(parent, tokens);
   if (index_.contains(hash)) return find(parent, tokens);  // null: other tokens of the same hash
-  const auto place = parent != nullptr ? std::next(index_.at(parent->hash)) : nodes_.begin();
-  const auto node = nodes_.insert(place, {.parent = parent, .hash = hash, .tokens = {}, .page = page});
+  return add(parent != nullptr ? std::next(index_.at(parent->hash)) : nodes_.begin(), parent, tokens, page);
+}
+
+const PrefixCache::Node* PrefixCache::add(Nodes::const_iterator place, const Node* parent,
+                                          std::span<const int32_t> tokens, int32_t page) {
+  const auto node = nodes_.insert(
+      place, {.parent = parent, .hash = chain_hash(parent, tokens), .tokens = {}, .page = page});
   std::ranges::copy(tokens, node->tokens.begin());
-  index_.emplace(hash, node);
+  index_.emplace(node->hash, node);
   cache_->hold(page);
   return &*node;
 }

@@ -1,8 +1,10 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <filesystem>
 #include <list>
 #include <span>
+#include <string_view>
 #include <unordered_map>
 
 #include "engine/kv_cache.h"
@@ -41,8 +43,19 @@ class PrefixCache {
   /// Those that nobody else holds.
   int64_t idle_pages() const;
 
+  /// Writes all pages to a file, which appears as a whole or not at all. Throws Error if it cannot be
+  /// written. `owner` says what decides their content; nothing else can read them.
+  void save(const std::filesystem::path& file, std::string_view owner) const;
+  /// Adds the pages of a file, the most recently used first, as many as are free; returns how many.
+  /// Precondition: this is empty. Throws InputError, and stays empty, if the file is damaged or another's.
+  int64_t load(const std::filesystem::path& file, std::string_view owner);
+
  private:
   using Nodes = std::list<Node>;
+
+  const Node* add(Nodes::const_iterator place, const Node* parent, std::span<const int32_t> tokens,
+                  int32_t page);
+  void clear();
 
   KvCache* cache_;
   // The most recently used first, every node before those that follow it in a chain. So the last node that

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "engine/batcher.h"
+#include "kernels/error.h"
 
 namespace stamp {
 
@@ -93,6 +94,19 @@ void Scheduler::drain() {
   std::unique_lock lock(impl_->mutex);
   impl_->draining = true;
   impl_->changed.wait(lock, [&] { return impl_->open() == 0; });
+}
+
+// While no request is open, the thread leaves the batcher alone.
+void Scheduler::save_prefixes(const std::filesystem::path& file) const {
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->open() > 0) throw Error("the prefix cache cannot be saved while requests are open");
+  impl_->batcher.save_prefixes(file);
+}
+
+int64_t Scheduler::load_prefixes(const std::filesystem::path& file) {
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->open() > 0) throw Error("the prefix cache cannot be loaded while requests are open");
+  return impl_->batcher.load_prefixes(file) * kBlock;
 }
 
 Scheduler::Stats Scheduler::stats() const {

@@ -1,6 +1,7 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -62,6 +63,13 @@ class Scheduler {
   void cancel(Id id);
   /// No more requests; returns when all accepted ones have ended.
   void drain();
+
+  /// The prefix cache as a file, for the next scheduler on the same model. Only before the first request or
+  /// after drain(). save_prefixes() throws Error if the file cannot be written. load_prefixes() returns the
+  /// tokens it has found and throws InputError, one line, for a file that is damaged or another model's or
+  /// machine's; the cache is empty then, and everything else works.
+  void save_prefixes(const std::filesystem::path& file) const;
+  int64_t load_prefixes(const std::filesystem::path& file);
 
   struct Stats {
     int64_t running = 0, waiting = 0, free_pages = 0, total_pages = 0, preemptions = 0;

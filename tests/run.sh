@@ -57,8 +57,8 @@ test_sanitized() {
     ctest --preset "$preset" -j "$JOBS" -R "$regex" -E 'SmolLm2|(LlamaTest|DeterminismTest).*/reference'
 }
 
-install_debian_packages "${BUILD_PACKAGES[@]}" chromium clang-format-14 git libbenchmark-dev libboost1.81-dev \
-  libboost-context1.81-dev libgmock-dev libgtest-dev
+install_debian_packages "${BUILD_PACKAGES[@]}" chromium clang-format-14 git libbenchmark-dev \
+  libboost-context1.81-dev libgmock-dev libgtest-dev nginx-light openssl systemd
 install_python_packages tools/requirements.txt
 install_python_packages tests/requirements.txt
 make_smollm2

@@ -5,6 +5,7 @@
 #include <memory>
 #include <numeric>
 
+#include "engine/batcher.h"
 #include "engine/session.h"
 #include "kernels/error.h"
 #include "tools/cli.h"
@@ -17,16 +18,18 @@ constexpr const char* kFooter = R"(Tests:
   pp512        prefill of 512 tokens in tokens per second, the last one's logits included
   tg128        decode of 128 tokens, one by one
   tg128@2048   the same with 2048 tokens already in the cache
+  tg128x8      decode of 128 tokens by each of 8 sequences that share forward passes, all together
 
 Each round runs every test once, so that a slow spell of the machine touches all of them; the median counts.
 
 Examples:
   stamp bench -m DIR
-  stamp bench -m DIR --prefill 512,2048 --decode 128 --depth 0,2048 --repeat 9 --json bench.json)";
+  stamp bench -m DIR --prefill 512,2048 --decode 128 --depth 0,2048 --repeat 9 --json bench.json
+  stamp bench -m DIR --streams 1,4,8)";
 
 struct BenchFlags {
   EngineOptions engine;
-  std::vector<int64_t> prefill{512, 2048}, decode{128}, depth{0, 2048};
+  std::vector<int64_t> prefill{512, 2048}, decode{128}, depth{0, 2048}, streams;
   int64_t repeat = 5;
   std::string json;
 };
@@ -40,20 +43,14 @@ std::vector<int32_t> some_tokens(int64_t count, int64_t vocab) {
   return tokens;
 }
 
-/// One row of the result: how fast `count` tokens pass after `depth` others.
+/// One row of the result.
 class Test {
  public:
-  Test(Engine& engine, bool decodes, int64_t count, int64_t depth)
-      : session_(engine),
-        decodes_(decodes),
-        depth_(depth),
-        tokens_(some_tokens(depth + count, engine.config().vocab_size)) {}
+  virtual ~Test() = default;
+  virtual std::string name() const = 0;
+  /// Tokens per second of one run.
+  virtual double run() = 0;
 
-  std::string name() const {
-    return fmt::format("{}{}{}", decodes_ ? "tg" : "pp", count(),
-                       depth_ > 0 ? fmt::format("@{}", depth_) : "");
-  }
-  int64_t count() const { return int64_t(tokens_.size()) - depth_; }
   const std::vector<double>& samples() const { return samples_; }
   double median() const {
     std::vector<double> sorted = samples_;
@@ -61,9 +58,30 @@ class Test {
     const size_t n = sorted.size();
     return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
   }
+  void record(double rate) { samples_.push_back(rate); }
 
-  /// Tokens per second of one run.
-  double run() {
+ private:
+  std::vector<double> samples_;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// How fast `count` tokens pass after `depth` others.
+class OneSequence : public Test {
+ public:
+  OneSequence(Engine& engine, bool decodes, int64_t count, int64_t depth)
+      : session_(engine),
+        decodes_(decodes),
+        depth_(depth),
+        tokens_(some_tokens(depth + count, engine.config().vocab_size)) {}
+
+  std::string name() const override {
+    return fmt::format("{}{}{}", decodes_ ? "tg" : "pp", int64_t(tokens_.size()) - depth_,
+                       depth_ > 0 ? fmt::format("@{}", depth_) : "");
+  }
+  double run() override {
     session_.truncate(depth_);
     const std::span<const int32_t> tokens(tokens_);
     if (session_.tokens().size() < size_t(depth_)) session_.advance(tokens.first(size_t(depth_)));
@@ -74,27 +92,58 @@ class Test {
     } else {
       session_.advance(rest);
     }
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    return double(rest.size()) / seconds.count();
+    return double(rest.size()) / seconds_since(start);
   }
-  void record(double rate) { samples_.push_back(rate); }
 
  private:
   Session session_;
   bool decodes_;
   int64_t depth_;
   std::vector<int32_t> tokens_;
-  std::vector<double> samples_;
 };
 
-/// Every session keeps its pages, so the cache must hold all of them, each rounded up to whole pages.
+/// How fast some sequences decode `count` tokens each when one forward pass advances them all.
+class Streams : public Test {
+ public:
+  Streams(Engine& engine, int64_t count, int64_t streams)
+      : engine_(engine), count_(count), streams_(streams) {}
+
+  std::string name() const override { return fmt::format("tg{}x{}", count_, streams_); }
+  double run() override {
+    Batcher batcher(engine_, {.parallel = streams_, .prefix_cache = false});
+    int64_t drawn = 0;
+    std::string error;
+    for (const int32_t token : some_tokens(streams_, engine_.config().vocab_size)) {
+      ScheduledRequest request;
+      request.generate = {.prompt = {token}, .max_tokens = count_ + 1, .ignore_eos = true};
+      batcher.add(std::make_unique<Batcher::Sequence>(engine_, std::move(request), [&](GenerateEvent event) {
+        drawn += int64_t(event.tokens.size());
+        error += event.error;
+      }));
+    }
+    batcher.step();  // the prompts
+    drawn = 0;
+    const auto start = std::chrono::steady_clock::now();
+    while (batcher.open() > 0) batcher.step();
+    if (!error.empty()) throw Error(error);
+    return double(drawn) / seconds_since(start);
+  }
+
+ private:
+  Engine& engine_;
+  int64_t count_, streams_;
+};
+
+/// Every session keeps its pages, so the cache must hold all of them, each rounded up to whole pages, and
+/// those of the most streams besides.
 int64_t tokens_of_all(const BenchFlags& flags) {
-  int64_t total = 0;
-  const auto add = [&total](int64_t tokens) { total += (tokens + kBlock - 1) / kBlock * kBlock; };
-  for (int64_t n : flags.prefill) add(n);
-  for (int64_t depth : flags.depth)
-    for (int64_t n : flags.decode) add(depth + n);
-  return total;
+  int64_t total = 0, streams = 0;
+  for (int64_t n : flags.prefill) total += pages_for(n) * kBlock;
+  for (int64_t n : flags.decode) {
+    for (int64_t depth : flags.depth) total += pages_for(depth + n) * kBlock;
+    for (int64_t s : flags.streams) streams = std::max(streams, s * pages_for(n + 2) * kBlock);
+  }
+  return total + streams;
 }
 
 nlohmann::ordered_json to_json(Engine& engine, const std::vector<std::unique_ptr<Test>>& tests) {
@@ -116,9 +165,11 @@ int run(BenchFlags flags) {
   if (flags.engine.context == 0) throw InputError("nothing to measure: give --prefill or --decode");
   Engine engine(flags.engine);
   std::vector<std::unique_ptr<Test>> tests;
-  for (int64_t n : flags.prefill) tests.push_back(std::make_unique<Test>(engine, false, n, 0));
+  for (int64_t n : flags.prefill) tests.push_back(std::make_unique<OneSequence>(engine, false, n, 0));
   for (int64_t depth : flags.depth)
-    for (int64_t n : flags.decode) tests.push_back(std::make_unique<Test>(engine, true, n, depth));
+    for (int64_t n : flags.decode) tests.push_back(std::make_unique<OneSequence>(engine, true, n, depth));
+  for (int64_t streams : flags.streams)
+    for (int64_t n : flags.decode) tests.push_back(std::make_unique<Streams>(engine, n, streams));
   {
     Progress progress("bench");
     const int64_t runs = (flags.repeat + 1) * int64_t(tests.size());
@@ -160,6 +211,7 @@ void add_bench(CLI::App& app, int& exit_code) {
   list("--prefill", flags->prefill, 1, "Prompt lengths");
   list("--decode", flags->decode, 1, "Numbers of tokens to decode");
   list("--depth", flags->depth, 0, "Tokens already in the cache when decoding begins");
+  list("--streams", flags->streams, 1, "Numbers of sequences that decode together");
   add_flag_with_mirror(*command, "--repeat", flags->repeat, "Rounds counted, after one that is not")
       ->check(CLI::Range(int64_t{1}, int64_t{1000}))
       ->capture_default_str();

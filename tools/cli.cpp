@@ -128,6 +128,7 @@ int run_stamp(int argc, char** argv) {
   add_bench(app, exit_code);
   add_inspect(app, exit_code);
   add_serve(app, exit_code);
+  add_batch(app, exit_code);
   try {
     app.parse(argc, argv);
     return exit_code;

@@ -20,6 +20,7 @@ void add_quantize(CLI::App& app, int& exit_code);
 void add_bench(CLI::App& app, int& exit_code);
 void add_inspect(CLI::App& app, int& exit_code);
 void add_serve(CLI::App& app, int& exit_code);
+void add_batch(CLI::App& app, int& exit_code);
 
 /// --model, --recipe, --device, --threads: the same for every subcommand.
 void add_model_flags(CLI::App& command, EngineOptions& options);

@@ -249,7 +249,7 @@ void attend(const AttendTile& t) {
 #include "kernels/cpu/attend_coded.inl"
 
 const CpuKernels kKernels = {.name = isa::kName,
-                             .few_rows = 2 * kRowTile,
+                             .few_rows = 8 * kRowTile,
                              .tile_rows = kPackRows,
                              .tile_cols = kPackVecs * kLanes,
                              .lanes = kLanes,

@@ -21,8 +21,8 @@ struct Bf16Weights {
 // ---- few rows: weights as they are stored, the lanes of a register are the chains
 // ---------------------------
 
-/// R x C dot products of length k, all accumulators in registers.
-template <class W, int R, int C>
+/// R x C dot products of length k, all accumulators in registers. kFar: the weights are in no cache.
+template <class W, int R, int C, bool kFar>
 inline __attribute__((always_inline)) void dot_tile(float* out, int64_t ldo, const float* in, int64_t ldi,
                                                     const typename W::T* w, int64_t ldw, int64_t k,
                                                     const float* bias) {
@@ -30,15 +30,16 @@ inline __attribute__((always_inline)) void dot_tile(float* out, int64_t ldo, con
   V acc[R][C];
   for (int r = 0; r < R; ++r)
     for (int c = 0; c < C; ++c) acc[r][c] = set1(0.0f);
-  // One row: the weights come from memory, in more streams than the hardware follows. Tiles lie one behind
-  // the other, so lines are asked for in the order of their addresses, a tile ahead and far enough to arrive.
+  // The weights come from memory, in more streams than the hardware follows, each as short as a row. Tiles
+  // lie one behind the other, so lines are asked for in the order of their addresses, a tile ahead and far
+  // enough to arrive.
   const int64_t ahead = C * k > 128 * kLine ? C * k : 128 * kLine;
   const int64_t whole = k / kLanes * kLanes;
   for (int64_t i = 0; i < whole; i += kLanes) {
     V a[R];
     for (int r = 0; r < R; ++r) a[r] = load(in + r * ldi + i);
     for (int c = 0; c < C; ++c) {
-      if (R == 1 && i % kLine == 0) prefetch_far(w + i * C + c * kLine + ahead);
+      if (kFar && i % kLine == 0) prefetch_far(w + i * C + c * kLine + ahead);
       const V b = W::load(w + c * ldw + i);
       for (int r = 0; r < R; ++r) acc[r][c] = fma(a[r], b, acc[r][c]);
     }
@@ -55,29 +56,44 @@ inline __attribute__((always_inline)) void dot_tile(float* out, int64_t ldo, con
     for (int c = 0; c < C; ++c) out[r * ldo + c] = reduce_add(acc[r][c]) + (bias ? bias[c] : 0.0f);
 }
 
-template <class W, int R>
+template <class W, int R, bool kFar>
 void dot_rows(float* out, int64_t ldo, const float* in, int64_t ldi, const typename W::T* w, int64_t ldw,
               int64_t cols, int64_t k, const float* bias) {
   constexpr int C = R == 1 ? kColTileOneRow : kColTile;
   int64_t c = 0;
   for (; c + C <= cols; c += C)
-    dot_tile<W, R, C>(out + c, ldo, in, ldi, w + c * ldw, ldw, k, bias ? bias + c : nullptr);
+    dot_tile<W, R, C, kFar>(out + c, ldo, in, ldi, w + c * ldw, ldw, k, bias ? bias + c : nullptr);
   for (; c < cols; ++c)
-    dot_tile<W, R, 1>(out + c, ldo, in, ldi, w + c * ldw, ldw, k, bias ? bias + c : nullptr);
+    dot_tile<W, R, 1, kFar>(out + c, ldo, in, ldi, w + c * ldw, ldw, k, bias ? bias + c : nullptr);
+}
+
+/// The first tile of rows brings the weights, for the others they are near.
+template <class W, bool kFar>
+void some_rows(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const typename W::T* w,
+               int64_t ldw, int64_t cols, int64_t k, const float* bias) {
+  if (rows >= kRowTile) {
+    dot_rows<W, kRowTile, kFar>(out, ldo, in, ldi, w, ldw, cols, k, bias);
+    if (rows > kRowTile)
+      some_rows<W, false>(out + kRowTile * ldo, ldo, in + kRowTile * ldi, ldi, rows - kRowTile, w, ldw, cols,
+                          k, bias);
+  } else if (kRowTile > 3 && rows == 3) {
+    dot_rows<W, 3, kFar>(out, ldo, in, ldi, w, ldw, cols, k, bias);
+  } else if (kRowTile > 2 && rows == 2) {
+    dot_rows<W, 2, kFar>(out, ldo, in, ldi, w, ldw, cols, k, bias);
+  } else {
+    dot_rows<W, 1, kFar>(out, ldo, in, ldi, w, ldw, cols, k, bias);
+  }
 }
 
 template <class W>
 void linear_of(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const void* weights,
                int64_t ldw, int64_t cols, int64_t k, const float* bias) {
   const auto* w = static_cast<const typename W::T*>(weights);
-  int64_t r = 0;
-  for (; r + kRowTile <= rows; r += kRowTile)
-    dot_rows<W, kRowTile>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
-  if (kRowTile > 3 && rows - r == 3)
-    dot_rows<W, 3>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
-  else if (kRowTile > 2 && rows - r == 2)
-    dot_rows<W, 2>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
-  else if (rows - r == 1) dot_rows<W, 1>(out + r * ldo, ldo, in + r * ldi, ldi, w, ldw, cols, k, bias);
+  if (rows <= kRowTile) return some_rows<W, true>(out, ldo, in, ldi, rows, w, ldw, cols, k, bias);
+  constexpr int64_t kCols = 48;  // whole tiles, and near until all rows have passed
+  for (int64_t c = 0; c < cols; c += kCols)
+    some_rows<W, true>(out + c, ldo, in, ldi, rows, w + c * ldw, ldw, cols - c < kCols ? cols - c : kCols, k,
+                       bias ? bias + c : nullptr);
 }
 
 void linear(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t rows, const void* w, DType dtype,

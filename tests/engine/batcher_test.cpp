@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "kernels/error.h"
 #include "tests/engine/scheduled.h"
 
@@ -157,12 +159,198 @@ TEST_P(BatcherTest, SequencesOfOnePromptComputeItOnce) {
   EXPECT_GE(batch.batcher.stats().cached_tokens, 3 * 384);
 }
 
+TEST_P(BatcherTest, SavedPrefixesAreHitsAfterARestartToTheSameBits) {
+  const std::filesystem::path file = dir_ / "prefixes";
+  const auto request = [](const Engine& e) { return random_request(e, 300, 3, 1); };
+  {
+    Engine engine(options(4096));
+    Batched batch(engine, {});
+    batch.add(request(engine));
+    batch.add(random_request(engine, 150, 3, 2));
+    batch.run();
+    batch.batcher.save_prefixes(file);
+  }
+  Engine truth_engine(options()), engine(options(4096));
+  Batched batch(engine, {});
+  EXPECT_EQ(batch.batcher.load_prefixes(file), 6);
+  batch.add(request(engine));
+  batch.run();
+  EXPECT_EQ(batch[0].cached_tokens, 256);
+  expect_same(batch[0], alone(truth_engine, request(truth_engine)));
+
+  // Half as large a cache takes what fits, the most recent first.
+  Engine small(options(192));
+  Batched fewer(small, {});
+  EXPECT_EQ(fewer.batcher.load_prefixes(file), 3);
+  EXPECT_EQ(small.cache().free_pages(), 0);
+  fewer.add(random_request(small, 100, 3, 5));
+  fewer.run();
+  EXPECT_EQ(fewer[0].finish, Finish::kLength);
+}
+
 INSTANTIATE_TEST_SUITE_P(AllOps, BatcherTest,
                          testing::Combine(testing::ValuesIn(available_ops()),
                                           testing::Values("f32", "coded")),
                          [](const auto& info) {
                            return std::get<0>(info.param) + "_" + std::get<1>(info.param);
                          });
+
+// ---- what does not hang on the operations
+
+ScheduledRequest counting(std::string_view prompt, int64_t max_tokens = 128) {
+  return {.generate = {.prompt = bytes_of(prompt), .max_tokens = max_tokens}};
+}
+
+TEST(Batcher, ALongPromptHoldsUpNeitherDecodesNorAShortPrompt) {
+  TinyEngine tiny(counting_model(), {.context = 512, .cache_tokens = 2048});
+  Batched batch(tiny, {.step_tokens = 128, .prefix_cache = false});
+  const size_t talker = batch.add(counting("0", 100));
+  batch.batcher.step();
+  ASSERT_EQ(batch[talker].tokens.size(), 1u);
+  const size_t lengthy = batch.add(counting(std::string(500, '7'), 1));
+  batch.batcher.step();
+  const size_t brief = batch.add(counting(std::string(70, '3'), 1));
+  // A block of the long prompt, a block and the end of the short one, then again the long one.
+  batch.batcher.step();
+  batch.batcher.step();
+  batch.batcher.step();
+  EXPECT_EQ(batch[talker].tokens.size(), 5u) << "one token in each step";
+  EXPECT_TRUE(batch[brief].ended);
+  EXPECT_FALSE(batch[lengthy].ended);
+  batch.run();
+  EXPECT_EQ(batch[lengthy].text, "8");
+}
+
+TEST(Batcher, PromptsTakeTurns) {
+  TinyEngine tiny(counting_model(), {.context = 512, .cache_tokens = 2048});
+  Batched batch(tiny, {.parallel = 3, .step_tokens = 70, .prefix_cache = false});
+  for (const char* letter : {"a", "b", "c"}) batch.add(counting(std::string(256, *letter), 1));
+  for (int step = 0; step < 9; ++step) batch.batcher.step();
+  for (size_t i = 0; i < 3; ++i) EXPECT_FALSE(batch[i].ended);
+  for (size_t i = 0; i < 3; ++i) {
+    batch.batcher.step();
+    EXPECT_TRUE(batch[i].ended) << "in the fourth round, each its fourth block";
+  }
+}
+
+TEST(Batcher, WhoCameFirstIsNotPreempted) {
+  TinyEngine tiny(counting_model(), {.context = 256, .cache_tokens = 256});
+  Batched batch(tiny, {});
+  for (int i = 0; i < 4; ++i) batch.add(counting("0", 200));
+  batch.run();
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(batch[i].tokens.size(), 200u);
+  // The first needs all four pages in the end; it went on while the others waited.
+  EXPECT_GE(batch.batcher.stats().preemptions, 3);
+  EXPECT_EQ(batch.batcher.stats().free_pages, 4);
+}
+
+TEST(Batcher, RequestsFinishInOrderWhenThePlacesAreFew) {
+  TinyEngine tiny(counting_model());
+  Batched batch(tiny, {.parallel = 1});
+  batch.add(counting("0", 5));
+  batch.add(counting("0", 1));
+  for (int step = 0; step < 5; ++step) {
+    batch.batcher.step();
+    EXPECT_TRUE(batch[1].tokens.empty());
+    EXPECT_EQ(batch.batcher.stats().waiting, 1);
+  }
+  EXPECT_TRUE(batch[0].ended);
+  batch.run();
+  EXPECT_TRUE(batch[1].ended);
+}
+
+TEST(Batcher, ADamagedFileOfPrefixesIsRefusedAndNothingOfItUsed) {
+  const TempDir dir;
+  TinyEngine tiny(random_model(), {.context = 512, .cache_tokens = 1024}), other(random_model(2));
+  {
+    Batched batch(tiny, {});
+    batch.add(random_request(tiny, 200, 1));
+    batch.run();
+    batch.batcher.save_prefixes(dir / "prefixes");
+  }
+  const std::string good = slurp(dir / "prefixes");
+  const auto refusal = [&](Engine& engine, const std::string& bytes) -> std::string {
+    write_file(dir / "damaged", bytes);
+    Batcher batcher(engine, {});
+    const int64_t free_pages = engine.cache().free_pages();
+    try {
+      batcher.load_prefixes(dir / "damaged");
+    } catch (const InputError& e) {
+      EXPECT_EQ(engine.cache().free_pages(), free_pages);
+      return e.what();
+    }
+    return "was accepted";
+  };
+  EXPECT_EQ(refusal(tiny, good), "was accepted");
+  EXPECT_THAT(refusal(other, good), HasSubstr("damaged: is a prefix cache of another model"));
+  for (size_t at = 0; at < good.size(); at += 1 + at / 8) {
+    SCOPED_TRACE("byte " + std::to_string(at));
+    std::string bytes = good;
+    bytes[at] = char(bytes[at] ^ 4);
+    EXPECT_THAT(refusal(tiny, bytes), HasSubstr("prefix cache"));
+    EXPECT_THAT(refusal(tiny, good.substr(0, at)), HasSubstr("prefix cache"));
+  }
+  EXPECT_THAT(refusal(tiny, good + "x"), HasSubstr("damaged"));
+  Batcher batcher(tiny, {});
+  EXPECT_THROW(batcher.load_prefixes(dir / "missing"), InputError);
+  EXPECT_THROW(batcher.save_prefixes(dir / "missing" / "prefixes"), Error);
+}
+
+/// Allows the letters of a word in their order, then the end.
+class Word : public TokenConstraint {
+ public:
+  explicit Word(std::string word) : word_(std::move(word)) {}
+  void mask(std::span<float> logits) override {
+    const size_t allowed = at_ < word_.size() ? size_t(word_[at_]) : size_t(TinyModel::kEos);
+    for (size_t id = 0; id < logits.size(); ++id)
+      if (id != allowed) logits[id] = -std::numeric_limits<float>::infinity();
+    if (at_ < word_.size() && word_[at_] == '!')
+      std::ranges::fill(logits, -std::numeric_limits<float>::infinity());
+  }
+  void advance(int32_t token) override {
+    EXPECT_EQ(token, word_.at(at_));
+    ++at_;
+  }
+  std::unique_ptr<TokenConstraint> clone() const override { return std::make_unique<Word>(*this); }
+
+ private:
+  std::string word_;
+  size_t at_ = 0;
+};
+
+TEST(Batcher, AConstraintDecidesWhatMayFollow) {
+  TinyEngine tiny(counting_model());
+  Batched batch(tiny, {});
+  for (const float temperature : {0.0f, 1.0f}) {
+    ScheduledRequest request = counting("a");
+    request.generate.sampling = {.temperature = temperature, .min_p = temperature * 0.5f, .seed = 3};
+    request.generate.ignore_eos = true;  // the constraint's end is one all the same
+    request.constraint = std::make_unique<Word>("word");
+    batch.add(std::move(request));
+  }
+  batch.add(counting("a"));
+  batch.run();
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(batch[i].text, "word");
+    EXPECT_EQ(batch[i].finish, Finish::kStop);
+  }
+  EXPECT_EQ(batch[2].text, "bcdefghijklmnopqrstuvwxyz");
+}
+
+TEST(Batcher, ADeadEndFailsOneRequestAlone) {
+  TinyEngine tiny(counting_model());
+  Batched batch(tiny, {});
+  ScheduledRequest request = counting("a");
+  request.constraint = std::make_unique<Word>("ab!");
+  batch.add(std::move(request));
+  batch.add(counting("a"));
+  batch.run();
+  EXPECT_EQ(batch[0].finish, Finish::kFailed);
+  EXPECT_THAT(batch[0].error, HasSubstr("dead end"));
+  EXPECT_EQ(batch[0].text, "ab");
+  EXPECT_EQ(batch[1].finish, Finish::kStop);
+  EXPECT_EQ(batch.batcher.stats().free_pages, batch.batcher.stats().total_pages);
+}
 
 }  // namespace
 }  // namespace stamp

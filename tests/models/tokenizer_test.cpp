@@ -351,6 +351,67 @@ TEST(SentencePiece, DecodesAsTheLibrary) {
   expect_streams(*tokenizer);
 }
 
+/// Bytes of tokens in a row are the decoded text, for texts and for what no text encodes to.
+void expect_bytes(const Tokenizer& tokenizer, uint32_t seed) {
+  std::mt19937 rng(seed);
+  for (int i = 0; i < 300; ++i) {
+    std::vector<int32_t> ids;
+    for (size_t n = rng() % 6; ids.size() <= n;)
+      ids.push_back(int32_t(rng() % size_t(tokenizer.vocab_size())));
+    if (i % 2 == 0) ids = encode(tokenizer, " ab a\u00e9\u65e5 \U0001F600cd  b", false);
+    std::string text;
+    bool first = true;
+    for (const int32_t id : ids) {
+      text += tokenizer.token_bytes(id, first);
+      first = first && tokenizer.token_bytes(id, false).empty();
+    }
+    if (!is_valid_utf8(text)) continue;
+    EXPECT_EQ(text, tokenizer.decode(ids, true)) << testing::PrintToString(ids);
+  }
+  EXPECT_EQ(tokenizer.token_bytes(-1, true), "");
+  EXPECT_EQ(tokenizer.token_bytes(int32_t(tokenizer.vocab_size()), false), "");
+}
+
+TEST(TokenBytes, AreTheDecodedText) {
+  expect_bytes(*load([](Json&) {}), 1);
+  const auto with_added = load([](Json& json) {
+    json["added_tokens"].push_back(added_token("<call>"));
+    json["added_tokens"].back()["id"] = 258;
+  });
+  EXPECT_EQ(with_added->token_bytes(*with_added->token_to_id("<call>"), false), "<call>");
+  EXPECT_EQ(with_added->token_bytes('a', true), "a");
+  EXPECT_EQ(with_added->token_bytes(0xe9, true), "\xe9");
+  const auto pieces = load_model("");
+  expect_bytes(*pieces, 2);
+  EXPECT_EQ(pieces->token_bytes(1, false), "");  // <s>
+  EXPECT_EQ(pieces->token_bytes(261, false), " ab");
+  EXPECT_EQ(pieces->token_bytes(261, true), "ab");
+  EXPECT_EQ(pieces->token_bytes(262, true), " ");  // two spaces
+  EXPECT_EQ(pieces->token_bytes(3 + 0xc3, true), "\xc3");
+}
+
+TEST(TokenBytes, OfLlamasTokenizerJsonLeaveOutTheFirstSpace) {
+  const auto tokenizer = load([](Json& json) {
+    for (const char* word : {"\u2581ab", "\u2581", "<0xC3>", "<0xA9>", "<0x20>"})
+      json["model"]["vocab"][word] = json["model"]["vocab"].size() + 2;
+    json["decoder"] = {{"type", "Sequence"},
+                       {"decoders",
+                        {{{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}},
+                         {{"type", "ByteFallback"}},
+                         {{"type", "Fuse"}},
+                         {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}};
+  });
+  const auto bytes = [&](const char* token, bool first) {
+    return tokenizer->token_bytes(*tokenizer->token_to_id(token), first);
+  };
+  EXPECT_EQ(bytes("\u2581ab", true), "ab");
+  EXPECT_EQ(bytes("\u2581ab", false), " ab");
+  EXPECT_EQ(bytes("\u2581", true), "");
+  EXPECT_EQ(bytes("<0x20>", true), "");
+  EXPECT_EQ(bytes("<0x20>", false), " ");
+  EXPECT_EQ(bytes("<0xC3>", true) + bytes("<0xA9>", false), "\u00e9");
+}
+
 class MalformedTokenizer : public testing::TestWithParam<malformed::Case> {};
 
 TEST_P(MalformedTokenizer, IsRefusedWithATellingMessage) {

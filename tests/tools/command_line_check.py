@@ -10,7 +10,7 @@ import unittest
 
 from program import AFTER_A, STAMP, ProgramTest, environment, stamp
 
-COMMANDS = ["generate", "chat", "perplexity", "bench", "quantize", "inspect"]
+COMMANDS = ["generate", "chat", "perplexity", "bench", "quantize", "inspect", "batch"]
 PERPLEXITY_FIELDS = {
     "protocol", "tokens_scored", "context", "stride", "bos", "tokenizer_sha256", "text_sha256", "nll", "ppl", "ppl_stderr",
     "bits_per_byte", "tokens_per_second", "recipe", "mean_activation_bits", "mean_kv_bits", "weight_bits", "isa", "threads",
@@ -41,8 +41,9 @@ class Help(ProgramTest):
             "generate": sampling + ["ctx", "prompt", "file", "max-tokens", "chat", "system", "ignore-eos", "stats", "json"],
             "chat": sampling + ["ctx", "system", "max-tokens", "stats"],
             "perplexity": ["file", "protocol", "context", "stride", "chunks", "resume", "json"],
-            "bench": ["prefill", "decode", "depth", "repeat", "json"],
+            "bench": ["prefill", "decode", "depth", "streams", "repeat", "json"],
             "quantize": ["out", "calibrate"],
+            "batch": ["ctx", "in", "out", "served-name", "parallel", "kv-memory"],
             "inspect": ["verify", "text", "tokens", "report", "perplexities", "tune", "bits", "json"],
         }
         for command in COMMANDS:
@@ -409,7 +410,8 @@ class Bench(ProgramTest):
         self.assertRegex(result.stderr, r"\Aload [\d.]+ s \| weights [\d.]+ MiB \| cache 256 bytes a token \| peak memory \d+ MiB")
 
     def test_parts_can_be_left_out(self):
-        for arguments, names in [(("--prefill", "8", "--decode", "2"), ["pp8", "tg2"])]:
+        for arguments, names in [(("--prefill", "8", "--decode", "2"), ["pp8", "tg2"]),
+                                 (("--prefill", "8", "--decode", "70", "--streams", "1,3"), ["pp8", "tg70", "tg70x1", "tg70x3"])]:
             file = self.dir / "parts.json"
             result = stamp("bench", "--model", self.random, *arguments, "--depth", "0", "--repeat", "2", "--json", file)
             self.assertEqual(result.returncode, 0, result)

@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import time
 import unittest
+from pathlib import Path
 
 import httpx2 as httpx
 
@@ -197,6 +198,12 @@ class WireTest(ProgramTest):
         self.assertEqual((response.status_code, response.headers["content-length"], response.text), (200, "15", ""))
         self.assertEqual(httpx.get(url + "/openapi.json").json()["openapi"], "3.1.0")
 
+    def test_page(self):
+        response = self.server.get("/")
+        self.assertTrue(response.headers["content-type"].startswith("text/html"))
+        self.assertIn("script-src 'sha256-", response.headers["content-security-policy"])
+        self.assertIn("</html>", response.text)
+
     def test_request_ids(self):
         response = self.server.get("/health", headers={"x-request-id": "mine-1"})
         self.assertEqual(response.headers["x-request-id"], "mine-1")
@@ -317,6 +324,14 @@ class OptionsTest(ProgramTest):
         self.expect_error(stamp("serve", "-m", self.counting, "--config", file), 2, str(file), "prot")
         file.write_text('{"port": "many"}')
         self.expect_error(stamp("serve", "-m", self.counting, "--config", file), 2, str(file), "port")
+
+    def test_shipped_config(self):
+        """configs/serve.json says what holds without it."""
+        shipped = json.loads((Path(__file__).resolve().parents[2] / "configs" / "serve.json").read_text())
+        self.server("--config", Path(__file__).resolve().parents[2] / "configs" / "serve.json")
+        usage = stamp("serve", "--help").stdout
+        for name, value in shipped.items():
+            self.assertRegex(usage, rf"--{name} .*={value} \(Env")
 
     def test_environment(self):
         server = self.server(env={"STAMP_SERVED_NAME": "from-environment", "STAMP_LOG_FORMAT": "json"})

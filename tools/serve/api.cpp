@@ -33,6 +33,7 @@ const Api::Route Api::kRoutes[] = {
     {"/health", "GET", &Api::health, true, true},
     {"/ready", "GET", &Api::health, true, true},
     {"/openapi.json", "GET", &Api::open_api, true, false},
+    {"/", "GET", &Api::page, true, false},
 };
 
 Api::Api(asio::io_context& context, ApiOptions options, Metrics& metrics, ServerLog& log)

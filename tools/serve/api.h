@@ -65,6 +65,7 @@ class Api : public HttpHandler {
   boost::asio::awaitable<void> health(Exchange& exchange);
   boost::asio::awaitable<void> metrics(Exchange& exchange);
   boost::asio::awaitable<void> open_api(Exchange& exchange);
+  boost::asio::awaitable<void> page(Exchange& exchange);
 
   boost::asio::awaitable<void> generate(Exchange& exchange, const Prepared& prepared, Answer& answer);
   boost::asio::awaitable<void> drive(Exchange& exchange, const Prepared& prepared, Answer& answer,

@@ -5,6 +5,7 @@
 #include "tools/serve/api_error.h"
 #include "tools/serve/on_workers.h"
 #include "tools/serve/open_api.h"
+#include "tools/serve/page.h"
 #include "tools/serve/token_text.h"
 
 namespace stamp {
@@ -87,6 +88,15 @@ asio::awaitable<void> Api::metrics(Exchange& exchange) {
 
 asio::awaitable<void> Api::open_api(Exchange& exchange) {
   HttpResponse response = decorate(exchange.request(), {.body = std::string(kOpenApi)});
+  co_await exchange.respond(std::move(response));
+}
+
+asio::awaitable<void> Api::page(Exchange& exchange) {
+  HttpResponse response{.content_type = "text/html; charset=utf-8",
+                        .body = std::string(chat_page()),
+                        .fields = {{"Content-Security-Policy", content_security_policy()},
+                                   {"Referrer-Policy", "no-referrer"},
+                                   {"Cache-Control", "no-cache"}}};
   co_await exchange.respond(std::move(response));
 }
 

@@ -28,19 +28,21 @@ ApiError too_busy() {
 
 asio::awaitable<void> Api::chat_completions(Exchange& exchange) {
   const ServedModel& model = *model_;
-  const std::string& body = exchange.request().body;
+  std::string body = exchange.take_body();
   const Prepared prepared = co_await on_workers(
       workers_, [&] { return prepare_chat(parse_chat_request(body, model.vocab_size()), model); });
+  body = {};
   const auto answer = chat_answer(prepared, model, exchange.request().id);
   co_await generate(exchange, prepared, *answer);
 }
 
 asio::awaitable<void> Api::completions(Exchange& exchange) {
   const ServedModel& model = *model_;
-  const std::string& body = exchange.request().body;
+  std::string body = exchange.take_body();
   const Prepared prepared = co_await on_workers(workers_, [&] {
     return prepare_completion(parse_completion_request(body, model.vocab_size()), model);
   });
+  body = {};
   const auto answer = completion_answer(prepared, model, exchange.request().id);
   co_await generate(exchange, prepared, *answer);
 }

@@ -15,6 +15,8 @@ class Exchange {
   Exchange(HttpRequest request, Connection& connection, const HttpLimits& limits, bool may_keep_alive);
 
   const HttpRequest& request() const { return request_; }
+  /// The body, which is then gone from the request.
+  std::string take_body() { return std::move(request_.body); }
 
   /// The whole answer.
   boost::asio::awaitable<void> respond(HttpResponse response);

@@ -14,7 +14,7 @@ namespace stamp {
 struct HttpLimits {
   using Seconds = std::chrono::duration<double>;
   int64_t body_bytes = int64_t{16} << 20;
-  int64_t all_body_bytes = int64_t{512} << 20;  // of the requests that are being read, together
+  int64_t all_body_bytes = int64_t{512} << 20;  // of all requests that are read or answered
   int64_t header_bytes = 8 << 10;
   int64_t header_fields = 64;
   int64_t connections = 4096;

@@ -22,6 +22,7 @@ HttpSession::HttpSession(std::unique_ptr<Connection> connection, Shared& shared)
     : connection_(std::move(connection)),
       shared_(shared),
       client_(connection_->client()),
+      body_share_(shared.body_bytes),
       watch_ended_(connection_->socket().get_executor(), Clock::time_point::max()) {}
 
 void HttpSession::set_read_deadline(HttpLimits::Seconds from_now) {
@@ -56,6 +57,7 @@ asio::awaitable<void> HttpSession::serve() {
 
 /// False: the connection is to be closed.
 asio::awaitable<bool> HttpSession::serve_one() {
+  body_share_.set(0);
   RequestParser parser(shared_.limits);
   std::optional<HttpError> error;
   bool complete = false;
@@ -121,18 +123,8 @@ asio::awaitable<bool> HttpSession::read_body(RequestParser& parser) {
   set_read_deadline(shared_.limits.body_timeout);
   if (parser.expects_continue() && !parser.done())
     co_await write_all(*connection_, "HTTP/1.1 100 Continue\r\n\r\n", shared_.limits.write_timeout);
-  // Counts what the body takes until it is parsed or given up.
-  struct Share {
-    int64_t& total;
-    int64_t own = 0;
-    void set(int64_t bytes) {
-      total += bytes - own;
-      own = bytes;
-    }
-    ~Share() { total -= own; }
-  } share{shared_.body_bytes};
   while (!parser.done()) {
-    share.set(parser.body_bytes());
+    body_share_.set(parser.body_bytes());
     if (shared_.body_bytes > shared_.limits.all_body_bytes)
       throw HttpError{503, "too many large requests at once; try again later"};
     const size_t used = parser.feed(input_);

@@ -17,7 +17,7 @@ class HttpSession {
     HttpLimits limits{};
     HttpHandler* handler = nullptr;
     bool draining = false;
-    int64_t body_bytes = 0;  // of the requests being read
+    int64_t body_bytes = 0;  // of all requests that are read or answered
   };
   HttpSession(std::unique_ptr<Connection> connection, Shared& shared);
 
@@ -45,6 +45,20 @@ class HttpSession {
   std::string client_;
   std::string input_;  // read and not yet parsed
   bool idle_ = false, broken_ = false;
+
+  /// What the request's body takes of all_body_bytes.
+  struct BodyShare {
+    explicit BodyShare(int64_t& all) : total(all) {}
+    ~BodyShare() { set(0); }
+    BodyShare(const BodyShare&) = delete;
+    BodyShare& operator=(const BodyShare&) = delete;
+    void set(int64_t bytes) {
+      total += bytes - own;
+      own = bytes;
+    }
+    int64_t& total;
+    int64_t own = 0;
+  } body_share_;
 
   boost::asio::cancellation_signal stop_watching_;
   boost::asio::steady_timer watch_ended_;

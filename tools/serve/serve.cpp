@@ -53,6 +53,7 @@ class Serving {
     loader_ = std::jthread([this] { load(); });
     context_.run();
     if (failure_) std::rethrow_exception(failure_);
+    save_prefixes();
     log_.write(Level::kInfo, "stopped");
     if (model_ == nullptr) {  // it is still loading, which nothing can end
       log_.close();
@@ -74,6 +75,28 @@ class Serving {
     }
     asio::post(context_,
                [this, failure, owned = std::move(model)]() mutable { loaded(std::move(owned), failure); });
+  }
+
+  /// A file that cannot be used costs the time to compute again what it holds, nothing else.
+  void load_prefixes(ServedModel& model) {
+    const auto file = flags_.prefix_file();
+    if (file.empty() || !std::filesystem::exists(file)) return;
+    try {
+      const int64_t tokens = model.scheduler.load_prefixes(file);
+      log_.write(Level::kInfo, "prefix cache restored", {{"tokens", tokens}});
+    } catch (const InputError& e) {
+      log_.write(Level::kWarning, e.what());
+    }
+  }
+
+  void save_prefixes() {
+    if (model_ == nullptr || flags_.prefix_file().empty()) return;
+    try {
+      model_->scheduler.drain();
+      model_->scheduler.save_prefixes(flags_.prefix_file());
+    } catch (const Error& e) {
+      log_.write(Level::kError, e.what());
+    }
   }
 
   void loaded(std::unique_ptr<ServedModel> model, const std::exception_ptr& failure) {

@@ -45,6 +45,7 @@ void ServeFlags::add(CLI::App& command) {
       ->type_name("BYTES");
   add_switch_with_mirror(command, "--no-prefix-cache", no_prefix_cache,
                          "Compute every prompt from its begin");
+  flag("--session-dir", session_dir, "Directory that keeps the prefix cache while the server is down");
   flag("--api-key", keys, "Key that clients must present; repeatable")->allow_extra_args(false);
   flag("--api-key-file", key_file, "File with one key a line");
   flag("--tls-cert", http.certificate_file, "Certificate chain, PEM; with --tls-key the server speaks HTTPS");
@@ -92,6 +93,10 @@ void ServeFlags::read_config(CLI::App& command) {
 
 void ServeFlags::validate() const {
   if (engine.model.empty()) throw InputError("--model is required");
+  if (!session_dir.empty() && no_prefix_cache)
+    throw InputError("--session-dir keeps the prefix cache, which --no-prefix-cache turns off");
+  if (!session_dir.empty() && !std::filesystem::is_directory(session_dir))
+    throw InputError(session_dir + ": no such directory; make it for --session-dir");
 }
 
 ApiOptions ServeFlags::api() const {
@@ -109,6 +114,10 @@ std::string ServeFlags::model_name() const {
   if (!served_name.empty()) return served_name;
   const auto path = std::filesystem::weakly_canonical(engine.model);
   return path.filename().string();
+}
+
+std::filesystem::path ServeFlags::prefix_file() const {
+  return session_dir.empty() ? std::filesystem::path() : std::filesystem::path(session_dir) / "prefixes";
 }
 
 }  // namespace stamp

@@ -13,6 +13,7 @@ struct ServeFlags {
   HttpServerOptions http{};
   std::vector<std::string> keys{};
   std::string key_file{}, cors_origin{}, served_name{}, log_format = "text", config{};
+  std::string session_dir{};  // the prefix cache is kept there between runs; empty: it is not kept
   int64_t kv_memory = 0;  // bytes; 0: see ServedModel
   bool no_prefix_cache = false;
 
@@ -26,6 +27,8 @@ struct ServeFlags {
   ApiOptions api() const;
   ServerLog::Format format() const;
   std::string model_name() const;
+  /// In session_dir; empty if there is none.
+  std::filesystem::path prefix_file() const;
 };
 
 }  // namespace stamp

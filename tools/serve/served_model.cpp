@@ -49,9 +49,7 @@ ServedModel::ServedModel(const EngineOptions& engine_options, const SchedulerOpt
       name(served_name),
       created(std::time(nullptr)),
       tokenizer_info(read_tokenizer_info(engine_options.model)) {
-  fingerprint =
-      "fp_" +
-      sha256_hex(name + "\n" + engine.recipe().name + "\n" + std::string(engine.ops().name())).substr(0, 12);
+  fingerprint = "fp_" + sha256_hex(engine.fingerprint()).substr(0, 12);
 }
 
 }  // namespace stamp

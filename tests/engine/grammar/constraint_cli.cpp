@@ -56,7 +56,7 @@ Json walk(stamp::TokenConstraint& constraint, const stamp::Tokenizer& tokenizer,
     if (allowed.empty()) return {{"stuck", tokenizer.decode(tokens, true)}};
     int32_t token = allowed[rng() % allowed.size()];
     // Closing what is open, or anything short: random tokens alone would fill strings for ever.
-    for (const char* closer : {"}", "]", "\"", "\"}", "\"]"})
+    for (const char* closer : {"}", "]", "\"", "\"}", "\"]", "."})
       if (const auto id = tokenizer.token_to_id(closer);
           id && logits[size_t(*id)] != kImpossible && (tokens.size() >= most || rng() % 8 == 0)) {
         token = *id;
