@@ -65,6 +65,7 @@ SCHEMAS = [
                {"properties": {"b": {"type": "boolean"}}, "required": ["b"]}]},
     {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
     {"type": "integer", "minimum": -12345},
+    {"$ref": "#/$defs/a%20b~1c", "$defs": {"a b/c": {"type": "boolean"}}},
     NODE,
 ]
 
@@ -122,7 +123,7 @@ def instance(schema, root, rng, depth=0):
     if "$ref" in schema:
         target = root
         for part in schema["$ref"].split("/")[1:]:
-            target = target[part]
+            target = target[part.replace("%20", " ").replace("~1", "/")]
         return instance(target, root, rng, depth)
     if "enum" in schema:
         return rng.choice(schema["enum"])
