@@ -10,7 +10,7 @@
 namespace stamp {
 namespace {
 
-constexpr int64_t kPrompt = 200, kDecoded = 3;
+constexpr int64_t kPrompt = 140, kDecoded = 3;
 
 std::vector<float> logits_of(const std::string& ops, const std::string& recipe, int64_t chunk) {
   EngineOptions options;
