@@ -27,7 +27,7 @@ __global__ void append_float_kernel(Cache cache, Mat<const float> k, Mat<const f
 /// column of it, consecutive either way.
 __global__ void __launch_bounds__(kThreads)
     append_coded_kernel(Cache cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes,
-                        const DctTable dct) {
+                        const DctTable* dct) {
   const PageWrite write = writes[blockIdx.x];
   const int64_t head = blockIdx.y;
   const int d = int(cache.head_dim), warp = int(threadIdx.x) / kWarpSize, value = int(blockIdx.z);
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void append_kv(const Cache& cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes,
-               int64_t count, const DctTable& dct, cudaStream_t stream) {
+               int64_t count, const DctTable* dct, cudaStream_t stream) {
   const dim3 grid(uint32_t(count), uint32_t(cache.kv_heads), 2);
   if (!cache.format.coded)
     return launch("append_float", append_float_kernel, {grid, kThreads}, stream, cache, k, v, writes);

@@ -87,7 +87,7 @@ __device__ __forceinline__ void dot_codes(float (&dots)[kHalf], const uint8_t* r
 template <bool kCoded>
 __global__ void __launch_bounds__(kThreads)
     attention_kernel(Mat<float> out, Mat<const float> q, Cache cache, const QueryTile* tiles, float scale,
-                     const DctTable dct) {
+                     const DctTable* dct) {
   const QueryTile tile = tiles[blockIdx.x];
   const int tid = int(threadIdx.x), d = int(cache.head_dim), pitch = int(round_up(cache.head_dim, 4));
   const int64_t head = blockIdx.y, heads = q.cols / d, sharing = heads / cache.kv_heads;
@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(kThreads)
       float t[kB];
 #pragma unroll
       for (int r = 0; r < kB; ++r) t[r] = s.score[tid][r];
-      if (sealed) transform<true>(t, cache.format.plan, dct);
+      if (kCoded && sealed) transform<true>(t, cache.format.plan, dct);
       // Keys after the query's own position are hidden, those of an absent query all.
       const int64_t visible =
           tid < tile.count ? tile.position + (tile.first + tid) / sharing + 1 - page * kBlock : 0;
@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(kThreads)
         sum += t[r];
       }
       total = total * correction + sum;
-      if (sealed) transform<false>(t, cache.format.plan, dct);
+      if (kCoded && sealed) transform<false>(t, cache.format.plan, dct);
       float shift = 0.0f;
 #pragma unroll
       for (int r = 0; r < kB; ++r) {
@@ -236,7 +236,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const QueryTile* tiles, int64_t count,
-               float scale, const DctTable& dct, cudaStream_t stream) {
+               float scale, const DctTable* dct, cudaStream_t stream) {
   const Shape shape{dim3(uint32_t(count), uint32_t(cache.kv_heads)), kThreads, size_t(shared_bytes(cache))};
   if (cache.format.coded)
     launch("attention", attention_kernel<true>, shape, stream, out, q, cache, tiles, scale, dct);

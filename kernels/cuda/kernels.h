@@ -66,7 +66,7 @@ void rotate(Mat<float> x, int64_t block, const float* signs, const float* mix, b
 
 /// `extremes`: scratch of extremes_size(out).
 int64_t extremes_size(const Integers& out);
-void quantize(const Integers& out, Mat<const float> in, const DctTable& dct, float* extremes,
+void quantize(const Integers& out, Mat<const float> in, const DctTable* dct, float* extremes,
               cudaStream_t stream);
 /// out = scale * q + offset
 void dequantize(Mat<float> out, const Integers& in, cudaStream_t stream);
@@ -75,18 +75,18 @@ void dequantize(Mat<float> out, const Integers& in, cudaStream_t stream);
 void linear_float(Mat<float> out, Mat<const float> in, const WeightView& weight, const float* bias,
                   cudaStream_t stream);
 /// In place, what is left of a product of `in` after linear_float: L^-1 where a tile is coded, and the bias.
-void finish_tiles(Mat<float> out, const Integers& in, const DctTable& dct, const float* bias,
+void finish_tiles(Mat<float> out, const Integers& in, const DctTable* dct, const float* bias,
                   cudaStream_t stream);
 
-/// sums [rows, groups]: of the integers of each group of `group` input channels, for zero points.
+/// sums [groups, rows]: of the integers of each group of `group` input channels, for zero points.
 void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, cudaStream_t stream);
 /// out = L^-1 (in weight^T) + bias by integer products; `sums` is for kQ4. Groups are multiples of 32.
 void linear_int(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums,
-                const float* bias, const DctTable& dct, int compute_capability, cudaStream_t stream);
+                const float* bias, const DctTable* dct, int compute_capability, cudaStream_t stream);
 
 void append_kv(const Cache& cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes,
-               int64_t count, const DctTable& dct, cudaStream_t stream);
+               int64_t count, const DctTable* dct, cudaStream_t stream);
 void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const QueryTile* tiles, int64_t count,
-               float scale, const DctTable& dct, cudaStream_t stream);
+               float scale, const DctTable* dct, cudaStream_t stream);
 
 }  // namespace stamp::cuda

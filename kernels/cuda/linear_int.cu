@@ -19,35 +19,54 @@ namespace {
 
 constexpr int kRows = kB, kDepth = 64, kStages = 3;  // kDepth: input channels of a stage
 constexpr int kMTiles = kRows / 16, kNTiles = int(kPanel) / 8;
-constexpr int kPitch = kDepth + 32;  // bytes of a row in shared memory: 32 modulo 128 keeps rows' banks apart
-constexpr int kChunk = 16;           // bytes of one copy
+constexpr int kChunk = 16;  // bytes of one copy
 
 /// Bytes of a panel's stage: 64 for every 8 (4-bit) or 4 (8-bit) input channels.
 template <bool kFourBits>
 constexpr int kPanelStage = kDepth / (kFourBits ? 8 : 4) * 64;
 
+/// Rows and panels lie in lines of 64 bytes: a row's input channels, or a panel's step of 16 channels x 4
+/// bytes.
+constexpr int kLine = 64, kChunksPerLine = kLine / kChunk;
+static_assert(kDepth == kLine);
+
 template <bool kFourBits, int kPanels>
 struct Storage {
+  // A quarter of a warp stores two rows of the product at once: in halves of the banks.
+  static constexpr int kProductPitch = kPanels * kPanel + (kPanels % 2 == 0 ? 16 : 0);
   union {
     struct {
-      alignas(16) uint8_t rows[kStages][kRows][kPitch];
+      alignas(16) uint8_t rows[kStages][kRows * kLine];
       alignas(16) uint8_t panels[kStages][kPanels][kPanelStage<kFourBits>];
     };
-    float product[kRows][kPanels * kPanel + 8];  // 8 modulo 32: a warp's pairs of columns fill all banks
+    alignas(16) float product[kRows][kProductPitch];
   };
 };
 
-/// Where a panel's 64-byte step lies in its stage, and where its 16-byte chunks: so that the words that a
-/// warp reads at once lie in different banks. An 8-bit step has a partner that the same lane reads next.
+/// Where a chunk of a line lies: a warp reads half lines of four lines at once, which then meet in no bank.
+__device__ __forceinline__ int chunk_offset(int line, int chunk) {
+  return (line * kChunksPerLine + (chunk ^ (line >> 1 & 1) * 2)) * kChunk;
+}
+/// The line of a panel's step. A lane reads an 8-bit step and the one after it: these lie apart, those that a
+/// warp reads at once together.
 template <bool kFourBits>
-__device__ __forceinline__ int chunk_offset(int step, int chunk) {
-  const int slot = kFourBits ? step : step / 8 * 8 + step % 8 / 2 + step % 2 * 4;
-  return (slot * 4 + (chunk ^ (slot >> 1 & 1) * 2)) * kChunk;
+__device__ __forceinline__ int line_of(int step) {
+  return kFourBits ? step : step / 8 * 8 + step % 8 / 2 + step % 2 * 4;
 }
 template <bool kFourBits>
-__device__ __forceinline__ uint32_t panel_word(const uint8_t* panel, int step, int channel) {
-  return *reinterpret_cast<const uint32_t*>(panel + chunk_offset<kFourBits>(step, channel / 4) +
-                                            channel % 4 * 4);
+__device__ __forceinline__ int step_of(int line) {
+  return kFourBits ? line : line / 8 * 8 + line % 4 * 2 + line % 8 / 4;
+}
+
+/// Output channels of a panel are dealt to the columns of the two column tiles so that a lane's four, two of
+/// each tile, follow each other: column j of tile n is channel 4 (j / 2) + 2 (j % 2) + n.
+__device__ __forceinline__ uint2 panel_words(const uint8_t* panel, int line) {
+  const int column = int(threadIdx.x) % kWarpSize / 4;
+  return *reinterpret_cast<const uint2*>(panel + chunk_offset(line, column / 2) + column % 2 * 8);
+}
+/// Eight input channels from `k` of a row.
+__device__ __forceinline__ uint2 row_words(const uint8_t* rows, int r, int k) {
+  return *reinterpret_cast<const uint2*>(rows + chunk_offset(r, k / kChunk) + k % kChunk);
 }
 
 /// Starts the copies of the input channels [k, k + kDepth) into a stage; absent rows and panels become zeros.
@@ -59,18 +78,18 @@ __device__ __forceinline__ void fetch(Storage<kFourBits, kPanels>& s, int stage,
   for (int i = int(threadIdx.x); i < kRows * kRowChunks; i += kThreads) {
     const int r = i / kRowChunks, chunk = i % kRowChunks;
     const bool present = r < tile.count;
-    copy_async_16(&s.rows[stage][r][chunk * kChunk],
+    copy_async_16(&s.rows[stage][chunk_offset(r, chunk)],
                   in.q + (tile.row + (present ? r : 0)) * in.stride + k + chunk * kChunk,
                   present ? kChunk : 0);
   }
   for (int i = int(threadIdx.x); i < kPanels * kPanelChunks; i += kThreads) {
-    const int p = i / kPanelChunks, chunk = i % kPanelChunks;
+    const int p = i / kPanelChunks, line = i % kPanelChunks / kChunksPerLine, chunk = i % kChunksPerLine;
     const int64_t panel = int64_t(blockIdx.y) * kPanels + p;
     const bool present = panel < weight.panels();
-    const auto* const source = static_cast<const uint8_t*>(weight.data) +
-                               (present ? panel : 0) * weight.panel_bytes() + k / (kFourBits ? 8 : 4) * 64;
-    copy_async_16(&s.panels[stage][p][chunk_offset<kFourBits>(chunk / 4, chunk % 4)], source + chunk * kChunk,
-                  present ? kChunk : 0);
+    const auto* const steps = static_cast<const uint8_t*>(weight.data) +
+                              (present ? panel : 0) * weight.panel_bytes() + k / (kFourBits ? 8 : 4) * kLine;
+    copy_async_16(&s.panels[stage][p][chunk_offset(line, chunk)],
+                  steps + step_of<kFourBits>(line) * kLine + chunk * kChunk, present ? kChunk : 0);
   }
 }
 
@@ -87,26 +106,25 @@ using Sums = int32_t[kMTiles][kNTiles][4];
 
 /// sums += 32 input channels from `k` of the stage, as 8-bit products.
 template <bool kFourBits>
-__device__ __forceinline__ void multiply_eight(Sums& sums, const uint8_t (&rows)[kRows][kPitch],
-                                               const uint8_t* panel, int k, int row_tiles) {
+__device__ __forceinline__ void multiply_eight(Sums& sums, const uint8_t* rows, const uint8_t* panel, int k,
+                                               int row_tiles) {
   const int group = int(threadIdx.x) % kWarpSize / 4, four = int(threadIdx.x) % 4;
   uint32_t b[kNTiles][2];
-#pragma unroll
-  for (int n = 0; n < kNTiles; ++n) {
-    if constexpr (kFourBits) {
-      const uint32_t word = panel_word<true>(panel, k / 8 + four, n * 8 + group);
-      b[n][0] = word & 0x0f0f0f0fu;
-      b[n][1] = word >> 4 & 0x0f0f0f0fu;
-    } else {
-      b[n][0] = panel_word<false>(panel, k / 4 + 2 * four, n * 8 + group);
-      b[n][1] = panel_word<false>(panel, k / 4 + 2 * four + 1, n * 8 + group);
-    }
+  if constexpr (kFourBits) {
+    const uint2 words = panel_words(panel, k / 8 + four);
+    b[0][0] = words.x & 0x0f0f0f0fu, b[0][1] = words.x >> 4 & 0x0f0f0f0fu;
+    b[1][0] = words.y & 0x0f0f0f0fu, b[1][1] = words.y >> 4 & 0x0f0f0f0fu;
+  } else {
+    const uint2 first = panel_words(panel, line_of<false>(k / 4 + 2 * four));
+    const uint2 second = panel_words(panel, line_of<false>(k / 4 + 2 * four + 1));
+    b[0][0] = first.x, b[0][1] = second.x;
+    b[1][0] = first.y, b[1][1] = second.y;
   }
 #pragma unroll
   for (int m = 0; m < kMTiles; ++m) {
     if (m >= row_tiles) break;
-    const auto upper = *reinterpret_cast<const uint2*>(&rows[m * 16 + group][k + 8 * four]);
-    const auto lower = *reinterpret_cast<const uint2*>(&rows[m * 16 + group + 8][k + 8 * four]);
+    const uint2 upper = row_words(rows, m * 16 + group, k + 8 * four);
+    const uint2 lower = row_words(rows, m * 16 + group + 8, k + 8 * four);
     const uint32_t a[4] = {upper.x, lower.x, upper.y, lower.y};
 #pragma unroll
     for (int n = 0; n < kNTiles; ++n) {
@@ -118,22 +136,17 @@ __device__ __forceinline__ void multiply_eight(Sums& sums, const uint8_t (&rows)
 
 /// sums += the 64 input channels of the stage, as 4-bit products: of a row's low nibbles, and 16 times those
 /// of its high ones where a row tile has any (bit m of `wide`).
-__device__ __forceinline__ void multiply_four(Sums& sums, const uint8_t (&rows)[kRows][kPitch],
-                                              const uint8_t* panel, int row_tiles, unsigned wide) {
+__device__ __forceinline__ void multiply_four(Sums& sums, const uint8_t* rows, const uint8_t* panel,
+                                              int row_tiles, unsigned wide) {
   const int group = int(threadIdx.x) % kWarpSize / 4, four = int(threadIdx.x) % 4;
-  uint32_t b[kNTiles][2];
-#pragma unroll
-  for (int n = 0; n < kNTiles; ++n) {
-    b[n][0] = panel_word<true>(panel, four, n * 8 + group);
-    b[n][1] = panel_word<true>(panel, 4 + four, n * 8 + group);
-  }
+  const uint2 first = panel_words(panel, four), second = panel_words(panel, 4 + four);
+  const uint32_t b[kNTiles][2] = {{first.x, second.x}, {first.y, second.y}};
 #pragma unroll
   for (int m = 0; m < kMTiles; ++m) {
     if (m >= row_tiles) break;
     uint2 x[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      x[i] = *reinterpret_cast<const uint2*>(&rows[m * 16 + group + i % 2 * 8][i / 2 * 32 + 8 * four]);
+    for (int i = 0; i < 4; ++i) x[i] = row_words(rows, m * 16 + group + i % 2 * 8, i / 2 * 32 + 8 * four);
     const uint32_t low[4] = {low_nibbles(x[0]), low_nibbles(x[1]), low_nibbles(x[2]), low_nibbles(x[3])};
 #pragma unroll
     for (int n = 0; n < kNTiles; ++n) mma_u4_u4(sums[m][n], low, b[n]);
@@ -149,36 +162,39 @@ __device__ __forceinline__ void multiply_four(Sums& sums, const uint8_t (&rows)[
   }
 }
 
-/// total += scale * (sums - zero / 16 * the rows' own sums), and the sums begin anew.
+/// total += scale * (sums - zero / 16 * the rows' own sums), and the sums begin anew. row_sums: of the tile's
+/// rows.
 template <bool kFourBits>
 __device__ __forceinline__ void scale_group(float (&total)[kMTiles][kNTiles][4], Sums& sums,
                                             const WeightView& weight, int64_t panel, int64_t g,
                                             const float* row_sums, int rows) {
   const int group = int(threadIdx.x) % kWarpSize / 4, four = int(threadIdx.x) % 4;
-  float scale[kNTiles][2], shift[kNTiles][2];
+  const int64_t at = (panel * weight.groups() + g) * kPanel + 4 * four;
+  const uint2 halves = *reinterpret_cast<const uint2*>(weight.scale + at);
+  const float scale[4] = {
+      half_bits_to_float(uint16_t(halves.x)), half_bits_to_float(uint16_t(halves.x >> 16)),
+      half_bits_to_float(uint16_t(halves.y)), half_bits_to_float(uint16_t(halves.y >> 16))};
+  float shift[4] = {};
+  if constexpr (kFourBits) {
+    const uint32_t zeros = *reinterpret_cast<const uint32_t*>(weight.zero + at);
 #pragma unroll
-  for (int n = 0; n < kNTiles; ++n) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int64_t at = (panel * weight.groups() + g) * kPanel + n * 8 + 2 * four + i;
-      scale[n][i] = half_bits_to_float(weight.scale[at]);
-      if constexpr (kFourBits) shift[n][i] = float(weight.zero[at]) * (-1.0f / 16) * scale[n][i];
-    }
+    for (int c = 0; c < 4; ++c) shift[c] = float(zeros >> 8 * c & 255) * (-1.0f / 16) * scale[c];
   }
 #pragma unroll
   for (int m = 0; m < kMTiles; ++m) {
     if (m * 16 >= rows) break;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int r = m * 16 + group + i / 2 * 8;
+    for (int half = 0; half < 2; ++half) {
+      const int r = m * 16 + group + half * 8;
       float row_sum = 0.0f;
-      if constexpr (kFourBits) row_sum = r < rows ? row_sums[r * weight.groups() + g] : 0.0f;
+      if constexpr (kFourBits) row_sum = r < rows ? row_sums[r] : 0.0f;
 #pragma unroll
-      for (int n = 0; n < kNTiles; ++n) {
-        float& t = total[m][n][i];
-        t = fmaf(float(sums[m][n][i]), scale[n][i % 2], t);
-        if constexpr (kFourBits) t = fmaf(row_sum, shift[n][i % 2], t);
-        sums[m][n][i] = 0;
+      for (int c = 0; c < 4; ++c) {  // channel c of the lane: tile c % 2, its column c / 2
+        float& t = total[m][c % 2][2 * half + c / 2];
+        int32_t& sum = sums[m][c % 2][2 * half + c / 2];
+        t = fmaf(float(sum), scale[c], t);
+        if constexpr (kFourBits) t = fmaf(row_sum, shift[c], t);
+        sum = 0;
       }
     }
   }
@@ -187,13 +203,13 @@ __device__ __forceinline__ void scale_group(float (&total)[kMTiles][kNTiles][4],
 template <bool kFourBits, MmaPath kPath, int kPanels>
 __global__ void __launch_bounds__(kPanels* kWarpSize)
     linear_int_kernel(Mat<float> out, Integers in, WeightView weight, const float* row_sums,
-                      const float* bias, const DctTable dct) {
+                      const float* bias, const DctTable* dct) {
   auto& s = shared_storage<Storage<kFourBits, kPanels>>();
   const RowTile tile = in.tiles[blockIdx.x];
   const int warp = int(threadIdx.x) / kWarpSize, rows = int(tile.count), row_tiles = (rows + 15) / 16;
   const int64_t panel = int64_t(blockIdx.y) * kPanels + warp, depth = weight.padded_cols();
   const int64_t group = kFourBits ? weight.group : depth;
-  if (row_sums != nullptr) row_sums += tile.row * weight.groups();
+  const auto sums_of = [&](int64_t g) { return row_sums + g * in.rows + tile.row; };
   // Row tiles with more than four bits somewhere.
   const int wide_rows = !tile.coded || in.plan.low_bits > 4 ? kRows
                         : in.plan.high_bits > 4             ? in.plan.high_rows
@@ -218,47 +234,41 @@ __global__ void __launch_bounds__(kPanels* kWarpSize)
     } else {
       multiply_eight<kFourBits>(sums, s.rows[stage], words, 0, row_tiles);
       if (kFourBits && group == 32 && panel < weight.panels())
-        scale_group<kFourBits>(total, sums, weight, panel, k / 32, row_sums, rows);
+        scale_group<kFourBits>(total, sums, weight, panel, k / 32, sums_of(k / 32), rows);
       multiply_eight<kFourBits>(sums, s.rows[stage], words, 32, row_tiles);
     }
     const int64_t end = k + kDepth;
     if (end % group == 0 && panel < weight.panels())
-      scale_group<kFourBits>(total, sums, weight, panel, end / group - 1, row_sums, rows);
+      scale_group<kFourBits>(total, sums, weight, panel, end / group - 1, sums_of(end / group - 1), rows);
   }
   wait_copies<0>();
   __syncthreads();  // the stages become the product
 
-  const int lane_row = int(threadIdx.x) % kWarpSize / 4, lane_col = int(threadIdx.x) % 4 * 2;
+  const int group_row = int(threadIdx.x) % kWarpSize / 4, four = int(threadIdx.x) % 4;
+  float4 weight_sum = {};
+  if (panel < weight.panels())
+    weight_sum = *reinterpret_cast<const float4*>(weight.sum + panel * kPanel + 4 * four);
 #pragma unroll
   for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int r = m * 16 + lane_row + half * 8;
+      const int r = m * 16 + group_row + half * 8;
       const float scale = r < rows ? in.scale[tile.row + r] : 0.0f,
                   offset = r < rows ? in.offset[tile.row + r] : 0.0f;
-#pragma unroll
-      for (int n = 0; n < kNTiles; ++n) {
-        const int64_t channel = panel * kPanel + n * 8 + lane_col;
-        const bool present = panel < weight.panels();
-        const float *const t = &total[m][n][2 * half], left = present ? weight.sum[channel] : 0.0f,
-                           right = present ? weight.sum[channel + 1] : 0.0f;
-        *reinterpret_cast<float2*>(&s.product[r][warp * kPanel + n * 8 + lane_col]) =
-            make_float2(fmaf(scale, t[0], offset * left), fmaf(scale, t[1], offset * right));
-      }
+      const float *const even = &total[m][0][2 * half], *const odd = &total[m][1][2 * half];
+      *reinterpret_cast<float4*>(&s.product[r][warp * kPanel + 4 * four]) = make_float4(
+          fmaf(scale, even[0], offset * weight_sum.x), fmaf(scale, odd[0], offset * weight_sum.y),
+          fmaf(scale, even[1], offset * weight_sum.z), fmaf(scale, odd[1], offset * weight_sum.w));
     }
   }
   __syncthreads();
   for (int c = int(threadIdx.x); c < kPanels * kPanel; c += kPanels * kWarpSize) {
     const int64_t channel = int64_t(blockIdx.y) * kPanels * kPanel + c;
     if (channel >= out.cols) break;
-    float t[kB];
-#pragma unroll
-    for (int r = 0; r < kB; ++r) t[r] = s.product[r][c];
-    if (tile.coded) transform<true>(t, in.plan, dct);
+    if (tile.coded)
+      transform_column<true>(&s.product[0][c], Storage<kFourBits, kPanels>::kProductPitch, in.plan, dct);
     const float shift = bias != nullptr ? bias[channel] : 0.0f;
-#pragma unroll
-    for (int r = 0; r < kB; ++r)
-      if (r < rows) out.row(tile.row + r)[channel] = t[r] + shift;
+    for (int r = 0; r < rows; ++r) out.row(tile.row + r)[channel] = s.product[r][c] + shift;
   }
 }
 
@@ -274,13 +284,13 @@ __global__ void group_sums_kernel(float* sums, Integers in, int groups, int grou
     auto sum = int(__dp4a(word, 0x01010101u, 0u));
     for (int distance = lanes / 2; distance > 0; distance /= 2)
       sum += __shfl_xor_sync(kFullWarp, sum, distance);
-    if (g < groups && lane % lanes == 0) sums[int64_t(blockIdx.x) * groups + g] = float(sum);
+    if (g < groups && lane % lanes == 0) sums[g * in.rows + blockIdx.x] = float(sum);
   }
 }
 
 template <bool kFourBits, MmaPath kPath, int kPanels>
 void start(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums, const float* bias,
-           const DctTable& dct, cudaStream_t stream) {
+           const DctTable* dct, cudaStream_t stream) {
   const dim3 grid(uint32_t(in.tile_count), uint32_t(divide_up(weight.panels(), kPanels)));
   launch("linear_int", linear_int_kernel<kFourBits, kPath, kPanels>,
          {grid, kPanels * kWarpSize, sizeof(Storage<kFourBits, kPanels>)}, stream, out, in, weight, sums,
@@ -289,7 +299,7 @@ void start(Mat<float> out, const Integers& in, const WeightView& weight, const f
 
 template <bool kFourBits, MmaPath kPath>
 void start(const TilePlan& plan, Mat<float> out, const Integers& in, const WeightView& weight,
-           const float* sums, const float* bias, const DctTable& dct, cudaStream_t stream) {
+           const float* sums, const float* bias, const DctTable* dct, cudaStream_t stream) {
   if (plan.panels == 1) start<kFourBits, kPath, 1>(out, in, weight, sums, bias, dct, stream);
   else start<kFourBits, kPath, 4>(out, in, weight, sums, bias, dct, stream);
 }
@@ -302,7 +312,7 @@ void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, 
 }
 
 void linear_int(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums,
-                const float* bias, const DctTable& dct, int compute_capability, cudaStream_t stream) {
+                const float* bias, const DctTable* dct, int compute_capability, cudaStream_t stream) {
   const TilePlan plan = plan_linear(in.tile_count, weight, compute_capability);
   if (weight.dtype == DType::kQ8)
     start<false, MmaPath::kEight>(plan, out, in, weight, nullptr, bias, dct, stream);

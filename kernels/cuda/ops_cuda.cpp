@@ -139,7 +139,13 @@ class Operands {
 class CudaOps final : public Ops {
  public:
   explicit CudaOps(std::string_view name)
-      : name_(name), compute_capability_(device_compute_capability()), memory_(stream()), scratch_(memory_) {}
+      : name_(name),
+        compute_capability_(device_compute_capability()),
+        memory_(stream()),
+        scratch_(memory_),
+        dct_(1, memory_) {
+    memory_.write(dct_.data(), &kDct, sizeof(DctTable));
+  }
 
   std::string_view name() const override { return name_; }
   int threads() const override { return 1; }
@@ -182,7 +188,7 @@ class CudaOps final : public Ops {
       for (const auto& [out, weight, bias] : products) {
         const Mat<float> y = o.out(out);
         cuda::linear_float(y, values, o.in(weight), nullptr, stream());
-        cuda::finish_tiles(y, x, kDct, o.in(bias), stream());
+        cuda::finish_tiles(y, x, dct_.data(), o.in(bias), stream());
       }
     } else {
       float* sums = nullptr;
@@ -191,7 +197,8 @@ class CudaOps final : public Ops {
         cuda::group_sums(sums, x, first.groups(), first.group, stream());
       }
       for (const auto& [out, weight, bias] : products)
-        cuda::linear_int(o.out(out), x, o.in(weight), sums, o.in(bias), kDct, compute_capability_, stream());
+        cuda::linear_int(o.out(out), x, o.in(weight), sums, o.in(bias), dct_.data(), compute_capability_,
+                         stream());
     }
     o.finish();
   }
@@ -199,7 +206,7 @@ class CudaOps final : public Ops {
   void quantize(QuantMat& out, Mat<const float> in) override {
     Operands o = operands();
     const cuda::Integers q = o.out(out);
-    cuda::quantize(q, o.in(in), kDct, scratch_.take<float>(cuda::extremes_size(q)), stream());
+    cuda::quantize(q, o.in(in), dct_.data(), scratch_.take<float>(cuda::extremes_size(q)), stream());
     o.finish();
   }
 
@@ -246,7 +253,7 @@ class CudaOps final : public Ops {
       first_page += int64_t(run.pages.size());
     }
     cuda::append_kv(cache, o.in(k), o.in(v), o.in(std::span<const cuda::PageWrite>(page_writes_)),
-                    int64_t(page_writes_.size()), kDct, stream());
+                    int64_t(page_writes_.size()), dct_.data(), stream());
     o.finish();
   }
 
@@ -269,7 +276,7 @@ class CudaOps final : public Ops {
       first_page += int64_t(run.pages.size());
     }
     cuda::attention(o.out(out), o.in(q), cache, o.in(std::span<const cuda::QueryTile>(query_tiles_)),
-                    int64_t(query_tiles_.size()), scale, kDct, stream());
+                    int64_t(query_tiles_.size()), scale, dct_.data(), stream());
     o.finish();
   }
 
@@ -312,6 +319,7 @@ class CudaOps final : public Ops {
   Stream stream_;
   cuda::DeviceMemory memory_;
   cuda::Scratch scratch_;
+  Buffer<DctTable> dct_;
   // Of one call, kept for their memory.
   std::vector<cuda::PageBases> page_bases_;
   std::vector<cuda::PageWrite> page_writes_;

@@ -24,7 +24,7 @@ struct RowParameters {
 
 /// This thread's channel of the tile, transformed if the tile is coded.
 __device__ __forceinline__ void load_channel(float (&t)[kB], const RowTile& tile, Mat<const float> in,
-                                             int64_t channel, const Integers& out, const DctTable& dct) {
+                                             int64_t channel, const Integers& out, const DctTable* dct) {
 #pragma unroll
   for (int r = 0; r < kB; ++r)
     t[r] = r < tile.count && channel < in.cols ? in.row(tile.row + r)[channel] : 0.0f;
@@ -32,7 +32,7 @@ __device__ __forceinline__ void load_channel(float (&t)[kB], const RowTile& tile
 }
 
 __global__ void __launch_bounds__(kThreads)
-    row_extremes_kernel(float2* extremes, Integers out, Mat<const float> in, const DctTable dct) {
+    row_extremes_kernel(float2* extremes, Integers out, Mat<const float> in, const DctTable* dct) {
   auto& shared = shared_storage<Coefficients>();
   const RowTile tile = out.tiles[blockIdx.x];
   const int64_t first = int64_t(blockIdx.y) * kChannels;
@@ -50,21 +50,22 @@ __global__ void __launch_bounds__(kThreads)
   }
   low = fminf(low, __shfl_xor_sync(kFullWarp, low, 1));
   high = fmaxf(high, __shfl_xor_sync(kFullWarp, high, 1));
-  if (half == 0 && r < tile.count) extremes[(tile.row + r) * gridDim.y + blockIdx.y] = make_float2(low, high);
+  if (half == 0 && r < tile.count)
+    extremes[int64_t(blockIdx.y) * out.rows + tile.row + r] = make_float2(low, high);
 }
 
 __global__ void __launch_bounds__(kThreads)
     quantize_kernel(Integers out, Mat<const float> in, const float2* extremes, int parts,
-                    const DctTable dct) {
+                    const DctTable* dct) {
   auto& shared = shared_storage<RowParameters>();
   const RowTile tile = out.tiles[blockIdx.x];
   if (threadIdx.x < tile.count) {
     const int r = int(threadIdx.x);
-    const float2* const of_row = extremes + (tile.row + r) * parts;
+    const float2* const of_row = extremes + tile.row + r;  // [parts, rows]
     float low = of_row[0].x, high = of_row[0].y;
     for (int i = 1; i < parts; ++i) {
-      low = fminf(low, of_row[i].x);
-      high = fmaxf(high, of_row[i].y);
+      low = fminf(low, of_row[i * out.rows].x);
+      high = fmaxf(high, of_row[i * out.rows].y);
     }
     const float steps = float((1 << (tile.coded ? out.plan.bits(r) : kTokenBits)) - 1), range = high - low;
     shared.low[r] = low;
@@ -95,7 +96,7 @@ __global__ void dequantize_kernel(Mat<float> out, Integers in) {
 }
 
 __global__ void __launch_bounds__(kThreads)
-    finish_tiles_kernel(Mat<float> out, Integers in, const float* bias, const DctTable dct) {
+    finish_tiles_kernel(Mat<float> out, Integers in, const float* bias, const DctTable* dct) {
   const RowTile tile = in.tiles[blockIdx.x];
   const int64_t c = int64_t(blockIdx.y) * kThreads + threadIdx.x;
   if (c >= out.cols) return;
@@ -115,7 +116,7 @@ dim3 grid_of(int64_t rows, int64_t cols) { return {uint32_t(rows), uint32_t(divi
 
 int64_t extremes_size(const Integers& out) { return out.rows * divide_up(out.cols, kChannels) * 2; }
 
-void quantize(const Integers& out, Mat<const float> in, const DctTable& dct, float* extremes,
+void quantize(const Integers& out, Mat<const float> in, const DctTable* dct, float* extremes,
               cudaStream_t stream) {
   auto* const pairs = reinterpret_cast<float2*>(extremes);
   const dim3 measured = grid_of(out.tile_count, in.cols);
@@ -129,7 +130,7 @@ void dequantize(Mat<float> out, const Integers& in, cudaStream_t stream) {
   launch("dequantize", dequantize_kernel, {grid_of(out.rows, out.cols), kThreads}, stream, out, in);
 }
 
-void finish_tiles(Mat<float> out, const Integers& in, const DctTable& dct, const float* bias,
+void finish_tiles(Mat<float> out, const Integers& in, const DctTable* dct, const float* bias,
                   cudaStream_t stream) {
   launch("finish_tiles", finish_tiles_kernel, {grid_of(in.tile_count, out.cols), kThreads}, stream, out, in,
          bias, dct);

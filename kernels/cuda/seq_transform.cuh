@@ -12,49 +12,43 @@ inline constexpr float kRootHalf = 0.70710678118654752f;
 
 /// Scales Haar's rows: 2^(-level / 2) for the details of a level (1 is the finest) and for the last coarse
 /// band.
-template <int kLevels>
-__device__ __forceinline__ void haar_scale(float (&t)[kB]) {
-  float scale = 1.0f;
+template <int kLevels, int kLevel = 1>
+__device__ __forceinline__ void haar_scale(float (&t)[kB], float scale = kRootHalf) {
+  constexpr int kN = 2 * kB >> kLevel;
 #pragma unroll
-  for (int level = 1; level <= kLevels; ++level) {
-    scale *= kRootHalf;
-    const int n = 2 * kB >> level;
-#pragma unroll
-    for (int i = level == kLevels ? 0 : n / 2; i < n; ++i) t[i] *= scale;
-  }
+  for (int i = kLevel == kLevels ? 0 : kN / 2; i < kN; ++i) t[i] *= scale;
+  if constexpr (kLevel < kLevels) haar_scale<kLevels, kLevel + 1>(t, scale * kRootHalf);
 }
 
-template <int kLevels>
-__device__ __forceinline__ void haar_forward(float (&t)[kB]) {
+/// Sums and differences of neighbours of the first kN values, then of the sums, down to kCoarse of them.
+template <int kN, int kCoarse>
+__device__ __forceinline__ void haar_sums(float (&t)[kB]) {
+  if constexpr (kN > kCoarse) {
+    float next[kN];
 #pragma unroll
-  for (int level = 1; level <= kLevels; ++level) {
-    const int n = 2 * kB >> level;
-    float next[kB];
-#pragma unroll
-    for (int i = 0; i < n / 2; ++i) {
+    for (int i = 0; i < kN / 2; ++i) {
       next[i] = t[2 * i] + t[2 * i + 1];
-      next[n / 2 + i] = t[2 * i] - t[2 * i + 1];
+      next[kN / 2 + i] = t[2 * i] - t[2 * i + 1];
     }
 #pragma unroll
-    for (int i = 0; i < n; ++i) t[i] = next[i];
+    for (int i = 0; i < kN; ++i) t[i] = next[i];
+    haar_sums<kN / 2, kCoarse>(t);
   }
-  haar_scale<kLevels>(t);
 }
 
-template <int kLevels>
-__device__ __forceinline__ void haar_inverse(float (&t)[kB]) {
-  haar_scale<kLevels>(t);
+/// The transpose of haar_sums.
+template <int kN, int kCoarse>
+__device__ __forceinline__ void haar_sums_transposed(float (&t)[kB]) {
+  if constexpr (kN > kCoarse) {
+    haar_sums_transposed<kN / 2, kCoarse>(t);
+    float next[kN];
 #pragma unroll
-  for (int level = kLevels; level >= 1; --level) {
-    const int n = 2 * kB >> level;
-    float next[kB];
-#pragma unroll
-    for (int i = 0; i < n / 2; ++i) {
-      next[2 * i] = t[i] + t[n / 2 + i];
-      next[2 * i + 1] = t[i] - t[n / 2 + i];
+    for (int i = 0; i < kN / 2; ++i) {
+      next[2 * i] = t[i] + t[kN / 2 + i];
+      next[2 * i + 1] = t[i] - t[kN / 2 + i];
     }
 #pragma unroll
-    for (int i = 0; i < n; ++i) t[i] = next[i];
+    for (int i = 0; i < kN; ++i) t[i] = next[i];
   }
 }
 
@@ -99,14 +93,14 @@ __device__ __forceinline__ void walsh_inverse(float (&t)[kB]) {
 
 /// Lee's recursion, see kernels/cpu/seq_transform.inl.
 template <int kN>
-__device__ __forceinline__ void dct_forward(float (&t)[kN], const DctTable& dct) {
+__device__ __forceinline__ void dct_forward(float (&t)[kN], const DctTable* dct) {
   if constexpr (kN > 1) {
     constexpr int kHalf = kN / 2;
     float even[kHalf], odd[kHalf];
 #pragma unroll
     for (int i = 0; i < kHalf; ++i) {
       even[i] = t[i] + t[kN - 1 - i];
-      odd[i] = (t[i] - t[kN - 1 - i]) * dct.secant[kHalf - 1 + i];
+      odd[i] = (t[i] - t[kN - 1 - i]) * dct->secant[kHalf - 1 + i];
     }
     dct_forward(even, dct);
     dct_forward(odd, dct);
@@ -120,7 +114,7 @@ __device__ __forceinline__ void dct_forward(float (&t)[kN], const DctTable& dct)
 
 /// The transpose of dct_forward, step by step backwards.
 template <int kN>
-__device__ __forceinline__ void dct_transposed(float (&t)[kN], const DctTable& dct) {
+__device__ __forceinline__ void dct_transposed(float (&t)[kN], const DctTable* dct) {
   if constexpr (kN > 1) {
     constexpr int kHalf = kN / 2;
     float even[kHalf], odd[kHalf];
@@ -133,7 +127,7 @@ __device__ __forceinline__ void dct_transposed(float (&t)[kN], const DctTable& d
     dct_transposed(odd, dct);
 #pragma unroll
     for (int i = 0; i < kHalf; ++i) {
-      const float weighted = odd[i] * dct.secant[kHalf - 1 + i];
+      const float weighted = odd[i] * dct->secant[kHalf - 1 + i];
       t[i] = even[i] + weighted;
       t[kN - 1 - i] = even[i] - weighted;
     }
@@ -149,13 +143,18 @@ __device__ __forceinline__ void dct_scale(float (&t)[kB]) {
 
 template <bool kInverse, int kLevels>
 __device__ __forceinline__ void haar(float (&t)[kB]) {
-  if constexpr (kInverse) haar_inverse<kLevels>(t);
-  else haar_forward<kLevels>(t);
+  if constexpr (kInverse) {
+    haar_scale<kLevels>(t);
+    haar_sums_transposed<kB, (kB >> kLevels)>(t);
+  } else {
+    haar_sums<kB, (kB >> kLevels)>(t);
+    haar_scale<kLevels>(t);
+  }
 }
 
 /// t = L t, or L^-1 t, which is L^T t.
 template <bool kInverse>
-__device__ __forceinline__ void transform(float (&t)[kB], const BitPlan& plan, const DctTable& dct) {
+__device__ __forceinline__ void transform(float (&t)[kB], const BitPlan& plan, const DctTable* dct) {
   switch (plan.transform) {
     case SeqTransform::kIdentity:
       return;
@@ -186,6 +185,19 @@ __device__ __forceinline__ void transform(float (&t)[kB], const BitPlan& plan, c
         return dct_scale(t);
       }
   }
+}
+
+/// The same for a column in shared memory, its values `pitch` apart. A function of its own: kernels with many
+/// instances need not contain all transforms each.
+template <bool kInverse>
+__device__ __noinline__ void transform_column(float* column, int pitch, const BitPlan& plan,
+                                              const DctTable* dct) {
+  float t[kB];
+#pragma unroll
+  for (int r = 0; r < kB; ++r) t[r] = column[r * pitch];
+  transform<kInverse>(t, plan, dct);
+#pragma unroll
+  for (int r = 0; r < kB; ++r) column[r * pitch] = t[r];
 }
 
 }  // namespace stamp::cuda

@@ -131,27 +131,46 @@ bool Memory::check(const Access& who, const void* address, size_t size, AccessKi
     return fail(Fault::kMisaligned, "not a multiple of the size");
   for (size_t i = at; i < at + size; ++i) {
     const uint8_t state = region.state[i];
+    if (state == kWritten) continue;
     if (state == kOutside) return fail(Fault::kOutOfRange, "not allocated");
     if (state == kPending) return fail(Fault::kPendingCopy, "cp.async has not been waited for");
     if (state == kConstant && kind != AccessKind::kRead)
       return fail(Fault::kReadOnly, "kernels may only read here");
-    if (state == kConstant) continue;
     if (state == kUnwritten && kind != AccessKind::kWrite)
       return fail(Fault::kUninitialised, "nothing has been written there");
-    if (const char* conflict = record(region, i, who, kind)) return fail(Fault::kRace, conflict);
-    region.state[i] = kWritten;
   }
+  if (region.state[at] == kConstant) return true;
+  if (const char* conflict = record(region, at, at + size, who, kind)) return fail(Fault::kRace, conflict);
+  if (kind == AccessKind::kWrite) std::memset(region.state + at, kWritten, size);
   return true;
+}
+
+const char* Memory::record(Region& region, size_t begin, size_t end, const Access& who, AccessKind kind) {
+  const bool shared = &region == &shared_;
+  for (size_t i = begin; i < end;) {
+    Cell* const word = region.cells + i / 4 * 4;
+    if (i % 4 == 0 && i + 4 <= end && !word->split) {
+      if (const char* conflict = record_one(*word, shared, who, kind)) return conflict;
+      i += 4;
+      continue;
+    }
+    if (!word->split) {
+      word[1] = word[2] = word[3] = *word;
+      word->split = true;
+    }
+    if (const char* conflict = record_one(region.cells[i], shared, who, kind)) return conflict;
+    ++i;
+    // A write of the whole word makes its bytes alike again.
+    if (i % 4 == 0 && i - begin >= 4 && kind == AccessKind::kWrite) word->split = false;
+  }
+  return nullptr;
 }
 
 /// Steps below launch_step_ are earlier launches, those below block_step_ other blocks of this launch, which
 /// nothing orders; the others are this block's, ordered unless equal to step_.
-const char* Memory::record(Region& region, size_t at, const Access& who, AccessKind kind) {
-  Cell& cell = region.cells[at];
+const char* Memory::record_one(Cell& cell, bool shared, const Access& who, AccessKind kind) {
   // Shared memory is a block's own.
-  const auto foreign = [&](uint32_t step) {
-    return &region == &device_ && step >= launch_step_ && step < block_step_;
-  };
+  const auto foreign = [&](uint32_t step) { return !shared && step >= launch_step_ && step < block_step_; };
   const auto ordered = [&](int other, uint32_t warp_step) {
     return other == who.thread || (warp_of(other) == warp_of(who.thread) && warp_step < who.warp_step);
   };

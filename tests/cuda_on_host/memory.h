@@ -66,12 +66,14 @@ class Memory {
 
  private:
   enum State : uint8_t { kOutside = 0, kUnwritten, kWritten, kConstant, kPending };
-  /// The last write and the last reads of a byte.
+  /// The last write and the last reads of a byte, or of the four of a word while they are alike: then its
+  /// first byte's cell stands for all.
   struct Cell {
     uint32_t write_step = 0, read_step = 0, foreign_read_step = 0;  // foreign: by an earlier block
     uint16_t writer = 0, reader = 0;
     uint16_t write_warp_step = 0, read_warp_step = 0;
     bool atomic = false, read_by_several = false, read_by_warps = false;
+    bool split = false;  // of a word's first byte: each byte has a cell of its own
   };
   struct Region {
     std::byte* base = nullptr;
@@ -83,7 +85,8 @@ class Memory {
 
   Memory();
   static Region reserve(size_t bytes);
-  const char* record(Region& region, size_t at, const Access& who, AccessKind kind);
+  const char* record(Region& region, size_t begin, size_t end, const Access& who, AccessKind kind);
+  const char* record_one(Cell& cell, bool shared, const Access& who, AccessKind kind);
   std::string describe(const void* address) const;
 
   Region device_, shared_;

@@ -1,6 +1,5 @@
 // The registry of this test program, in place of kernels/registry.cpp: the CUDA operations on the executor,
 // and the CPU's to compare with.
-#include <cstdlib>
 #include <string>
 
 #include "kernels/cpu/ops_cpu.h"
@@ -14,12 +13,13 @@ namespace stamp {
 std::vector<std::string> available_ops() { return {"cuda_host"}; }
 
 std::unique_ptr<Ops> make_ops(std::string_view name, int threads) {
-  const char* const forced = std::getenv("STAMP_FORCE_OPS");
-  if (name.empty() && forced != nullptr) name = forced;
-  if (name.empty() || name == "cuda_host") return make_device_ops("cuda_host");
-  if (name == "scalar") return make_cpu_ops(scalar_kernels(), threads);
+  if (name == "cuda_host") return make_device_ops("cuda_host");
+  if (name.empty() || name == "scalar") return make_cpu_ops(scalar_kernels(), threads);
+#if defined(__x86_64__)
+  if (name == "avx2") return make_cpu_ops(avx2_kernels(), threads);
+#endif
   if (name == "reference") return make_reference_ops();
-  throw InputError("STAMP_FORCE_OPS=" + std::string(name) + ": choose one of cuda_host, scalar, reference");
+  throw InputError("operations " + std::string(name) + ": choose one of cuda_host, scalar, reference");
 }
 
 }  // namespace stamp

@@ -18,6 +18,7 @@
 #define __constant__ const
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
+#define __noinline__ __attribute__((noinline))
 #define __forceinline__ inline __attribute__((always_inline))
 #define __align__(n) alignas(n)
 
