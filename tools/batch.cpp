@@ -40,9 +40,9 @@ struct BatchFlags {
 };
 
 struct Line {
-  std::string custom_id;
+  std::string custom_id{};
   bool chat = false;
-  std::string body;
+  std::string body{};
 };
 
 std::string field(const Json& line, const char* name, const std::string& place) {
