@@ -1,15 +1,18 @@
 #include "engine/grammar/automaton.h"
 
 #include <algorithm>
+#include <string>
 
 #include "kernels/error.h"
 
 namespace stamp::grammar {
 
-Automaton::Automaton(const Grammar& grammar, const TokenVocabulary& vocabulary) : vocabulary_(vocabulary) {
+Automaton::Automaton(const Grammar& grammar, const TokenVocabulary& vocabulary, size_t max_cache_bytes)
+    : vocabulary_(vocabulary), max_cache_bytes_(max_cache_bytes) {
   flatten(grammar);
   find_needs();
   order_rules(grammar);
+  check_width(grammar);
   frames_.intern({{0}});
   states_.intern({{0}});
   begin_step();
@@ -103,6 +106,22 @@ void Automaton::order_rules(const Grammar& grammar) {
   for (uint32_t i = 0; i < by_order_.size(); ++i) order_[by_order_[i]] = i;
 }
 
+/// How many rules can begin at one point of the text.
+void Automaton::check_width(const Grammar& grammar) const {
+  std::vector<size_t> first(grammar.size(), 1);  // at the rule's own begin
+  const auto width = [&first](const Dfa::State& state) {
+    size_t count = state.edges.empty() ? 0 : 1;
+    for (const Dfa::Call& call : state.calls) count = std::min(count + first[call.rule], kMaxWidth + 1);
+    return count;
+  };
+  for (auto rule = by_order_.rbegin(); rule != by_order_.rend(); ++rule)
+    if (!grammar[*rule].states.empty()) first[*rule] = width(grammar[*rule].states[0]);
+  for (const Dfa& rule : grammar)
+    for (const Dfa::State& state : rule.states)
+      if (width(state) > kMaxWidth)
+        throw InputError("has more than " + std::to_string(kMaxWidth) + " alternatives that begin alike");
+}
+
 bool Automaton::PlaceSet::insert(Place place) {
   if (2 * (count_ + 1) > slots_.size()) {
     std::vector<Slot> old = std::exchange(slots_, std::vector<Slot>(2 * slots_.size()));
@@ -125,7 +144,7 @@ void Automaton::begin_step() {
   seen_.clear();
   places_.clear();
   called_.clear();
-  complete_ = false;
+  ends_ = 0;
 }
 
 void Automaton::add_place(Place place) {
@@ -136,11 +155,19 @@ void Automaton::add_place(Place place) {
     if (nodes_[call.target].needs != kNever && depth(place.frame) + nodes_[call.target].needs <= kMaxDepth)
       called_.push_back({order_[call.rule], depth(place.frame), {call.target, place.frame}});
   if (!node.accept) return;
-  complete_ = complete_ || place.frame == kRootFrame;
-  const size_t words = frames_[place.frame].size();
+  if (place.frame == kRootFrame) ends_ |= kMayEnd;
+  else add_returns(place.frame);
+}
+
+void Automaton::add_returns(uint32_t frame) {
+  if (frames_[frame][1] == kUnknownCaller) {
+    ends_ |= kMayReturn;
+    return;
+  }
+  const size_t words = frames_[frame].size();
   for (size_t i = 1; i < words; i += 2) {
-    const auto frame = frames_[place.frame];
-    add_place({frame[i], frame[i + 1]});
+    const auto places = frames_[frame];  // anew: adding one may move them
+    add_place({places[i], places[i + 1]});
   }
 }
 
@@ -159,7 +186,7 @@ uint32_t Automaton::end_step() {
     add_place({starts_[by_order_[order]], frames_.intern(words_)});
   }
   std::sort(places_.begin(), places_.end());
-  words_.assign(1, complete_);
+  words_.assign(1, ends_);
   for (const Place& place : places_) {
     words_.push_back(place.node);
     words_.push_back(place.frame);
@@ -189,13 +216,17 @@ Automaton::Row& Automaton::row(uint32_t state) {
   return *rows_[state];
 }
 
-void Automaton::walk(uint32_t state, const TokenVocabulary::Trie& trie, Mask& mask) {
+void Automaton::walk(uint32_t state, const TokenVocabulary::Trie& trie, uint32_t root, Mask& mask,
+                     std::vector<uint32_t>* escapes) {
   const auto nodes = trie.nodes();
   const auto tokens = trie.tokens();
+  const uint32_t end = std::min(nodes[root].end, uint32_t(nodes.size() - 1)), above = nodes[root].depth;
+  if (root + 1 == end) return;
   walked_.assign(1, {state, &row(state)});
-  for (size_t i = 1; i + 1 < nodes.size();) {
+  for (uint32_t i = root + 1; i < end;) {
     const auto& node = nodes[i];
-    const auto [from, from_row] = walked_[node.depth - 1u];
+    const uint32_t depth = node.depth - above;
+    const auto [from, from_row] = walked_[depth - 1];
     const uint32_t to = next(from, *from_row, node.byte);
     if (to == kDead) {
       i = node.end;
@@ -204,18 +235,61 @@ void Automaton::walk(uint32_t state, const TokenVocabulary::Trie& trie, Mask& ma
     for (uint32_t t = node.first_token; t < nodes[i + 1].first_token; ++t)
       mask[size_t(tokens[t]) / 64] |= uint64_t{1} << (tokens[t] % 64);
     if (++i == node.end) continue;  // a leaf
-    if (node.depth >= walked_.size()) walked_.resize(node.depth + 1u);
-    walked_[node.depth] = {to, &row(to)};
+    if (escapes != nullptr && (states_[to][0] & kMayReturn) != 0) escapes->push_back(i - 1);
+    if (depth >= walked_.size()) walked_.resize(depth + 1);
+    walked_[depth] = {to, &row(to)};
+  }
+}
+
+const Automaton::LocalMask& Automaton::local_mask(std::span<const Place> places) {
+  begin_step();
+  places_.assign(places.begin(), places.end());
+  if (places[0].frame != kRootFrame) {
+    const uint32_t unknown = frames_.intern({{depth(places[0].frame), kUnknownCaller}});
+    for (Place& place : places_) place.frame = unknown;
+  }
+  const uint32_t state = end_step();
+  if (state >= local_masks_.size()) local_masks_.resize(states_.size());
+  if (local_masks_[state] == nullptr) {
+    auto local = std::make_unique<LocalMask>();
+    local->mask.resize(size_t(vocabulary_.size() + 63) / 64);
+    walk(state, vocabulary_.trie(false), 0, local->mask, &local->escapes);
+    cached_ += sizeof(uint64_t) * local->mask.size() + sizeof(uint32_t) * local->escapes.size();
+    if (state >= local_masks_.size()) local_masks_.resize(states_.size());
+    local_masks_[state] = std::move(local);
+  }
+  return *local_masks_[state];
+}
+
+/// Frame by frame: what may follow within the rule, and from where it may return what may follow there.
+void Automaton::add_local_masks(uint32_t state, Mask& mask) {
+  std::vector<Place> places;
+  for (size_t i = 1; i < states_[state].size(); i += 2)
+    places.push_back({states_[state][i], states_[state][i + 1]});
+  std::ranges::stable_sort(places, {}, &Place::frame);
+  for (auto begin = places.begin(); begin != places.end();) {
+    const uint32_t frame = begin->frame;
+    const auto end = std::ranges::find_if(begin, places.end(), [frame](Place p) { return p.frame != frame; });
+    const LocalMask& local = local_mask({begin, end});
+    for (size_t w = 0; w < mask.size(); ++w) mask[w] |= local.mask[w];
+    begin = end;
+    if (local.escapes.empty()) continue;
+    begin_step();
+    add_returns(frame);
+    const uint32_t back = end_step();
+    for (const uint32_t node : local.escapes) walk(back, vocabulary_.trie(false), node, mask, nullptr);
   }
 }
 
 std::span<const uint64_t> Automaton::mask(uint32_t state, bool first) {
   const auto& trie = vocabulary_.trie(first);
-  auto& masks = &trie == &vocabulary_.trie(false) ? masks_ : first_masks_;
+  const bool usual = &trie == &vocabulary_.trie(false);
+  auto& masks = usual ? masks_ : first_masks_;
   if (state >= masks.size()) masks.resize(states_.size());
   if (masks[state] == nullptr) {
     auto mask = std::make_unique<Mask>(size_t(vocabulary_.size() + 63) / 64);
-    walk(state, trie, *mask);
+    if (usual) add_local_masks(state, *mask);
+    else walk(state, trie, 0, *mask, nullptr);
     cached_ += sizeof(uint64_t) * mask->size();
     masks[state] = std::move(mask);
   }
@@ -243,12 +317,12 @@ Automaton::Place Automaton::moved(Place place, const Interner& old_frames,
   return {place.node, frame};
 }
 
-/// Above the limit all is forgotten but what the cursors stand on.
 void Automaton::limit_cache() {
-  if (cached_ + states_.bytes() + frames_.bytes() <= kMaxCacheBytes) return;
+  if (cached_ + states_.bytes() + frames_.bytes() <= max_cache_bytes_) return;
   rows_.clear();
   masks_.clear();
   first_masks_.clear();
+  local_masks_.clear();
   cached_ = 0;
   const Interner states = std::exchange(states_, {}), frames = std::exchange(frames_, {});
   frames_.intern({{0}});
@@ -258,7 +332,7 @@ void Automaton::limit_cache() {
   for (uint32_t& cursor : cursors_) {
     const auto old = states[cursor];
     begin_step();
-    complete_ = old[0] != 0;
+    ends_ = old[0];
     for (size_t i = 1; i < old.size(); i += 2)
       places_.push_back(moved({old[i], old[i + 1]}, frames, new_frames));
     cursor = end_step();
@@ -299,7 +373,7 @@ bool Automaton::advance(Cursor cursor, std::string_view bytes) {
 
 bool Automaton::complete(Cursor cursor) {
   const std::lock_guard lock(mutex_);
-  return states_[cursors_[cursor]][0] != 0;
+  return (states_[cursors_[cursor]][0] & kMayEnd) != 0;
 }
 
 }  // namespace stamp::grammar

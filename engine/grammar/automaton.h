@@ -27,12 +27,17 @@ inline constexpr uint32_t kMaxDepth = 64;
 /// grammars do not multiply. A set has at most one place for each node and point of the text where its rule
 /// began. From every state the text can be completed, by tokens of the vocabulary too.
 ///
-/// States, their successors and the tokens that may follow are kept once they are known. Thread-safe.
+/// States, their successors and the tokens that may follow are kept once they are known; what may follow
+/// within a rule is kept apart from who called it, so that every string of a text has the same large part.
+/// Thread-safe.
 class Automaton {
  public:
-  /// `vocabulary` must outlive this. Throws InputError, without a prefix, if no text can be generated, or if
-  /// a rule calls itself before any byte.
-  Automaton(const Grammar& grammar, const TokenVocabulary& vocabulary);
+  /// `vocabulary` must outlive this. Throws InputError, without a prefix, if no text can be generated, if a
+  /// rule calls itself before any byte, or if too many rules may begin at the same place.
+  /// Above `max_cache_bytes` what is known is forgotten, but for where the cursors are.
+  Automaton(const Grammar& grammar, const TokenVocabulary& vocabulary,
+            size_t max_cache_bytes = kUsualCacheBytes);
+  static constexpr size_t kUsualCacheBytes = size_t{64} << 20;
 
   /// A position in a text, open until close().
   using Cursor = uint32_t;
@@ -59,7 +64,10 @@ class Automaton {
   static constexpr uint32_t kUnknown = UINT32_MAX;
   static constexpr uint32_t kRootFrame = 0;
   static constexpr uint32_t kNever = UINT32_MAX;
-  static constexpr size_t kMaxCacheBytes = size_t{64} << 20;
+  static constexpr uint32_t kUnknownCaller = UINT32_MAX;  // in place of a frame's places
+  // A state's first word.
+  static constexpr uint32_t kMayEnd = 1, kMayReturn = 2;  // the text; to an unknown caller
+  static constexpr size_t kMaxWidth = 128;                // rules that begin at the same place
 
   struct Node {
     uint32_t first_edge, first_call;  // up to the next node's
@@ -77,6 +85,11 @@ class Automaton {
   };
   using Row = std::array<uint32_t, 256>;  // the states that follow a state
   using Mask = std::vector<uint64_t>;
+  /// What may follow of places that share a frame, if nothing is known of the frame but its depth.
+  struct LocalMask {
+    Mask mask;                      // tokens within the rule
+    std::vector<uint32_t> escapes;  // nodes of the trie at which the rule may return
+  };
 
   /// Places of one step, each once.
   class PlaceSet {
@@ -97,6 +110,7 @@ class Automaton {
   void flatten(const Grammar& grammar);
   void find_needs();
   void order_rules(const Grammar& grammar);
+  void check_width(const Grammar& grammar) const;
 
   std::span<const Dfa::Edge> edges(uint32_t node) const {
     return std::span(edges_).subspan(nodes_[node].first_edge,
@@ -118,11 +132,17 @@ class Automaton {
   }
   Row& row(uint32_t state);
   std::span<const uint64_t> mask(uint32_t state, bool first);
-  void walk(uint32_t state, const TokenVocabulary::Trie& trie, Mask& mask);
+  void add_returns(uint32_t frame);
+  void add_local_masks(uint32_t state, Mask& mask);
+  const LocalMask& local_mask(std::span<const Place> places);
+  /// Adds the tokens of the subtree of `root` that may follow where `state` is at that node.
+  void walk(uint32_t state, const TokenVocabulary::Trie& trie, uint32_t root, Mask& mask,
+            std::vector<uint32_t>* escapes);
   void limit_cache();
   Place moved(Place place, const Interner& old_frames, std::vector<uint32_t>& new_frames);
 
   const TokenVocabulary& vocabulary_;
+  size_t max_cache_bytes_;
   std::vector<Node> nodes_;  // and one for the end of the last one's edges and calls
   std::vector<Dfa::Edge> edges_;
   std::vector<Dfa::Call> calls_;
@@ -131,18 +151,19 @@ class Automaton {
   std::vector<uint32_t> by_order_;
 
   std::mutex mutex_;
-  Interner states_;  // a word, whether the text may end here, then nodes and frames
-  Interner frames_;  // a word, the depth, then nodes and frames
+  Interner states_;                               // a word, what may end here, then nodes and frames
+  Interner frames_;                               // a word, the depth, then nodes and frames
   std::vector<uint32_t> cursors_, free_cursors_;  // states; the first cursor is the text's begin
   std::vector<std::unique_ptr<Row>> rows_;        // [states] or fewer, as the next two; made when asked for
   std::vector<std::unique_ptr<Mask>> masks_, first_masks_;
-  size_t cached_ = 0;  // bytes of these three
+  std::vector<std::unique_ptr<LocalMask>> local_masks_;
+  size_t cached_ = 0;  // bytes of these four
   // Scratch of a step and of walk().
   PlaceSet seen_;
   std::vector<Place> places_;
   std::vector<Called> called_;
   std::vector<uint32_t> words_;
-  bool complete_ = false;
+  uint32_t ends_ = 0;
   std::vector<std::pair<uint32_t, Row*>> walked_;  // [depth]
 };
 

@@ -69,7 +69,7 @@ class Nfa {
       uint32_t at = from;
       for (size_t i = 0; i < bytes.size(); ++i) {
         const uint32_t next = i + 1 == bytes.size() ? to : add_node();
-        nodes_[at].edges.push_back({bytes[i].low, bytes[i].high, next});
+        for (const ByteRange& range : bytes[i]) nodes_[at].edges.push_back({range.low, range.high, next});
         at = next;
       }
     }

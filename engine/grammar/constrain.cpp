@@ -79,6 +79,9 @@ class GrammarConstraint : public TokenConstraint {
 std::unique_ptr<TokenConstraint> constrain_to_grammar(const TokenVocabulary& vocabulary,
                                                       std::string_view what,
                                                       const std::function<grammar::Grammar()>& make) {
+  if (vocabulary.end_tokens().empty())
+    throw InputError(std::string(what) +
+                     ": the model has no end-of-sequence token, so no constraint could end");
   try {
     return std::make_unique<GrammarConstraint>(std::make_shared<Automaton>(make(), vocabulary), vocabulary);
   } catch (const InputError& e) {

@@ -12,9 +12,9 @@ namespace stamp {
 
 // Constraints on generated text, exact and incremental: a token may follow if and only if the text with it
 // can be completed. `vocabulary` must outlive them. All throw InputError, one line that names what is wrong
-// or not supported and where, also for what would need too much memory or time; a constraint that exists
-// never fails. A constraint and its clones share what they learn of the tokens, and may be used in several
-// threads.
+// or not supported and where, also for what would need too much memory or time, and if the vocabulary has no
+// end token; a constraint that exists never fails. A constraint and its clones share what they learn of the
+// tokens, and may be used in several threads.
 
 /// The whole text matches the expression: see engine/grammar/regex.h for what is supported.
 std::unique_ptr<TokenConstraint> constrain_to_regex(const TokenVocabulary& vocabulary,

@@ -74,6 +74,22 @@ Schema common_types(const Schema& a, const Schema& b) {
   return both;
 }
 
+/// As in URIs; what is no escape stays.
+std::string percent_decoded(std::string_view text) {
+  const auto hex = [&](size_t at) {
+    constexpr std::string_view kDigits = "0123456789abcdefABCDEF";
+    const size_t digit = at < text.size() ? kDigits.find(text[at]) : std::string_view::npos;
+    return digit == std::string_view::npos ? -1 : int(digit < 16 ? digit : digit - 6);
+  };
+  std::string decoded;
+  for (size_t at = 0; at < text.size(); ++at) {
+    const bool escape = text[at] == '%' && hex(at + 1) >= 0 && hex(at + 2) >= 0;
+    decoded += escape ? char(16 * hex(at + 1) + hex(at + 2)) : text[at];
+    if (escape) at += 2;
+  }
+  return decoded;
+}
+
 }  // namespace
 
 void fail_schema(const std::string& place, const std::string& message) {
@@ -113,22 +129,8 @@ const Schema& SchemaReader::resolve(const std::string& reference, const std::str
   if (!reference.starts_with('#') || (reference.size() > 1 && reference[1] != '/'))
     fail_schema(place,
                 "$ref '" + reference + "': only references into the schema itself (#/...) are supported");
-  std::string pointer;
-  for (size_t i = 1; i < reference.size(); ++i) {
-    const auto hex = [&](size_t at) {
-      return at < reference.size() ? std::string("0123456789abcdef")
-                                         .find(char(std::tolower(static_cast<unsigned char>(reference[at]))))
-                                   : std::string::npos;
-    };
-    if (reference[i] != '%' || hex(i + 1) > 15 || hex(i + 2) > 15) {
-      pointer += reference[i];
-      continue;
-    }
-    pointer += char(16 * hex(i + 1) + hex(i + 2));
-    i += 2;
-  }
   try {
-    return root_.at(Schema::json_pointer(pointer));
+    return root_.at(Schema::json_pointer(percent_decoded(std::string_view(reference).substr(1))));
   } catch (const nlohmann::json::exception&) {
     fail_schema(place, "$ref '" + reference + "': there is no such place in the schema");
   }

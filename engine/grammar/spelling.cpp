@@ -58,7 +58,7 @@ void append_utf8(char32_t low, char32_t high, std::vector<ByteRanges>& out) {
       ByteRanges bytes;
       for (size_t i = 0; i < length; ++i) {
         const uint8_t fixed = i == 0 ? lead : 0x80;
-        bytes.push_back({uint8_t(fixed | places[i].low), uint8_t(fixed | places[i].high)});
+        bytes.push_back({{uint8_t(fixed | places[i].low), uint8_t(fixed | places[i].high)}});
       }
       out.push_back(std::move(bytes));
     }
@@ -66,47 +66,47 @@ void append_utf8(char32_t low, char32_t high, std::vector<ByteRanges>& out) {
   }
 }
 
-/// Appends `places` in hexadecimal to each of `prefixes`.
-std::vector<ByteRanges> with_hex(const std::vector<ByteRanges>& prefixes,
-                                 const std::vector<DigitRange>& places) {
-  std::vector<ByteRanges> result = prefixes;
-  for (const DigitRange& digit : places) {
-    std::vector<ByteRanges> longer;
-    const auto append = [&](uint32_t first, uint32_t last, char zero) {
-      const uint32_t low = std::max(digit.low, first), high = std::min(digit.high, last);
-      if (low > high) return;
-      for (ByteRanges bytes : result) {
-        bytes.push_back({uint8_t(uint8_t(zero) + low - first), uint8_t(uint8_t(zero) + high - first)});
-        longer.push_back(std::move(bytes));
-      }
-    };
-    append(0, 9, '0');
-    append(10, 15, 'a');
-    append(10, 15, 'A');
-    result = std::move(longer);
-  }
-  return result;
+ByteRanges one(std::string_view text) {
+  ByteRanges bytes;
+  for (const char c : text) bytes.push_back({{uint8_t(c), uint8_t(c)}});
+  return bytes;
 }
 
+/// A hexadecimal digit in either case.
+std::vector<ByteRange> hex(const DigitRange& digit) {
+  std::vector<ByteRange> bytes;
+  const auto append = [&](uint32_t first, uint32_t last, char zero) {
+    const uint32_t low = std::max(digit.low, first), high = std::min(digit.high, last);
+    if (low <= high)
+      bytes.push_back({uint8_t(uint8_t(zero) + low - first), uint8_t(uint8_t(zero) + high - first)});
+  };
+  append(0, 9, '0');
+  append(10, 15, 'a');
+  append(10, 15, 'A');
+  return bytes;
+}
+
+/// Each of `prefixes` with \uXXXX for each of these UTF-16 units behind it.
 std::vector<ByteRanges> with_unit(const std::vector<ByteRanges>& prefixes, uint32_t low, uint32_t high) {
   std::vector<ByteRanges> result;
   for (const auto& places : digit_ranges(digits_of(low, 4, 16), digits_of(high, 4, 16), 16))
-    for (ByteRanges& bytes : with_hex(prefixes, places)) result.push_back(std::move(bytes));
+    for (ByteRanges bytes : prefixes) {
+      for (auto& escape : one("\\u")) bytes.push_back(std::move(escape));
+      for (const DigitRange& place : places) bytes.push_back(hex(place));
+      result.push_back(std::move(bytes));
+    }
   return result;
 }
 
-/// As \uXXXX: UTF-16, in either case.
 void append_escaped(char32_t low, char32_t high, std::vector<ByteRanges>& out) {
-  const ByteRanges escape{{'\\', '\\'}, {'u', 'u'}};
   constexpr char32_t kFirstPair = 0x10000;
   if (low < kFirstPair)
-    for (auto& bytes : with_unit({escape}, low, std::min(high, char32_t(kFirstPair - 1))))
+    for (auto& bytes : with_unit({ByteRanges{}}, low, std::min(high, char32_t(kFirstPair - 1))))
       out.push_back(std::move(bytes));
   if (high < kFirstPair) return;
   const char32_t first = std::max(low, kFirstPair) - kFirstPair, last = high - kFirstPair;
   for (const auto& units : digit_ranges(digits_of(first, 2, 1024), digits_of(last, 2, 1024), 1024)) {
-    std::vector<ByteRanges> halves = with_unit({escape}, 0xd800 + units[0].low, 0xd800 + units[0].high);
-    for (ByteRanges& half : halves) half.insert(half.end(), escape.begin(), escape.end());
+    const auto halves = with_unit({ByteRanges{}}, 0xd800 + units[0].low, 0xd800 + units[0].high);
     for (auto& bytes : with_unit(halves, 0xdc00 + units[1].low, 0xdc00 + units[1].high))
       out.push_back(std::move(bytes));
   }
@@ -131,7 +131,7 @@ std::vector<ByteRanges> spell(const CodePoints& set, Spelling spelling) {
   for (size_t i = 0; i < kShort.size(); i += 2) {
     const auto c = char32_t(kShort[i]);
     if (!set.contains(c) || (c == '/' && !free)) continue;
-    out.push_back({{'\\', '\\'}, {uint8_t(kShort[i + 1]), uint8_t(kShort[i + 1])}});
+    out.push_back(one(std::string{'\\', kShort[i + 1]}));
   }
   const CodePoints escaped = free ? set : set.intersection({{0, 0x1f}, {0x80, CodePoints::kLast}});
   for (const auto& range : escaped.ranges()) append_escaped(range.low, range.high, out);

@@ -6,11 +6,11 @@
 
 namespace stamp::grammar {
 
-/// One way to write some characters: a range of bytes for each place.
+/// One way to write some characters: the bytes that each place may have.
 struct ByteRange {
   uint8_t low, high;
 };
-using ByteRanges = std::vector<ByteRange>;
+using ByteRanges = std::vector<std::vector<ByteRange>>;
 
 /// All ways to write one character of the set.
 std::vector<ByteRanges> spell(const CodePoints& set, Spelling spelling);

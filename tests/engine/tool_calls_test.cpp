@@ -125,11 +125,11 @@ class ConstrainToToolCalls : public testing::Test {
     return {{"type", "function"}, {"function", {{"name", name}, {"parameters", parameters}}}};
   }
   Json tools() const {
-    return {tool("f", {{"type", "object"},
-                       {"properties", {{"x", {{"$ref", "#/$defs/n"}}}}},
-                       {"required", {"x"}},
-                       {"$defs", {{"n", {{"type", "integer"}}}}}}),
-            tool("g", Json())};
+    return Json::array({tool("f", {{"type", "object"},
+                                   {"properties", {{"x", {{"$ref", "#/$defs/n"}}}}},
+                                   {"required", {"x"}},
+                                   {"$defs", {{"n", {{"type", "integer"}}}}}}),
+                        tool("g", Json())});
   }
   bool accepts(ToolForm form, const ToolDemand& demand, const std::string& text) {
     const auto constraint = constrain_to_tool_calls(*vocabulary_, form, tools(), demand);
@@ -198,7 +198,7 @@ TEST_F(ConstrainToToolCalls, WhatIsWrongIsNamed) {
   };
   EXPECT_THAT(message(tools(), {.name = "h"}), testing::HasSubstr("none named 'h'"));
   EXPECT_THAT(message(Json::array(), {}), testing::HasSubstr("there are none"));
-  EXPECT_THAT(message({tool("weather", {{"type", "object"}, {"minProperties", 1}})}, {}),
+  EXPECT_THAT(message(Json::array({tool("weather", {{"type", "object"}, {"minProperties", 1}})}), {}),
               testing::StartsWith("tools: weather: 'minProperties' is not supported"));
 }
 

@@ -23,7 +23,7 @@ PATTERNS = {
     r"^[A-Z][a-z]+$|^\$[0-9]+(\.\d\d)?$": ["Abc", "$12.50"],
     r"([01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?": ["23:59", "7:05:11"],
     r"(x{0,200}y){0,20}": ["", "xxy" * 3],
-    r"(?P<word>\w+)\s(?:\w+?\s)*\.": ["the end .", "a b c ."],
+    r"(?P<word>\w{1,9})(?:\x20|\t)\w*?\.": ["the end.", "a\t."],
     "[\\u00e0-\\u00ff😀-🙏]{1,3}": ["é", "😀ü"],
     r".{0,12}[.!?]": ["Hello!", "日本語?"],
     r"\{\"a\": [1-9]+\}": ['{"a": 12}'],
@@ -65,6 +65,7 @@ SCHEMAS = [
                {"properties": {"b": {"type": "boolean"}}, "required": ["b"]}]},
     {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
     {"type": "integer", "minimum": -12345},
+    {"$ref": "#/$defs/a%20b~1c", "$defs": {"a b/c": {"type": "boolean"}}},
     NODE,
 ]
 
@@ -122,7 +123,7 @@ def instance(schema, root, rng, depth=0):
     if "$ref" in schema:
         target = root
         for part in schema["$ref"].split("/")[1:]:
-            target = target[part]
+            target = target[part.replace("%20", " ").replace("~1", "/")]
         return instance(target, root, rng, depth)
     if "enum" in schema:
         return rng.choice(schema["enum"])

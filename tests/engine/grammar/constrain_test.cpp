@@ -10,6 +10,7 @@
 #include <set>
 #include <thread>
 
+#include "engine/grammar/json_schema.h"
 #include "kernels/error.h"
 #include "tests/models/tiny_sentencepiece.h"
 #include "tests/tiny_model.h"
@@ -41,7 +42,8 @@ const Vocabulary& words() {
   static const Vocabulary vocabulary = [] {
     Json json = tiny::tokenizer();
     int32_t id = TinyModel::kVocab;
-    for (const char* word : {"ab", "abc", "bca", "cab", "aaaa", "bb", "ccb"})
+    for (const char* word : {"ab", "abc", "bca", "cab", "aaaa", "bb", "ccb", "\"}", "\",", "\"a\":", "},{",
+                             "]}", "]]}}", "1,\n"})
       json["added_tokens"].push_back({{"id", id++},
                                       {"content", word},
                                       {"single_word", false},
@@ -102,7 +104,7 @@ void expect_exact(TokenConstraint& constraint, const std::string& text, const st
 }
 
 TEST(ConstrainToRegex, MasksExactlyTheTokensThatCannotBeCompleted) {
-  for (const char* pattern : {"(a|a)*b", "(ab|abc)(ca|b)?", "a{2,4}b{0,2}", "(a*b?)*c", "[^a]+a|cab(cab)*",
+  for (const char* pattern : {"(a|a)*b", "(ab|abc)(ca|b)?", "a{2,4}b{0,2}", "(a*b?)*c", "[bc]+a|cab(cab)*",
                               "(a|ab)(c|bcb)(b*)", "((a?b){1,2}|c){2}", "(bb|ccb)+a?", "a?a?a?aaa", ""}) {
     SCOPED_TRACE(pattern);
     const auto constraint = constrain_to_regex(words(), pattern);
@@ -202,6 +204,62 @@ TEST(ConstrainToJson, AmbiguousRecursionDoesNotMultiply) {
   EXPECT_FALSE(accepts(*constraint, words(), text + "{}" + std::string(24, '}')));
 }
 
+TEST(ConstrainToJson, MasksExactlyTheTokensThatCanBeTaken) {
+  const Json list{{"$ref", "#/$defs/list"},
+                  {"$defs",
+                   {{"list",
+                     {{"type", "array"},
+                      {"items",
+                       {{"anyOf",
+                         {{{"$ref", "#/$defs/list"}},
+                          {{"type", "string"}, {"maxLength", 3}},
+                          {{"type", "integer"}}}}}}}}}}};
+  const Json record{
+      {"type", "object"},
+      {"properties",
+       {{"a", {{"type", "string"}}}, {"ab", {{"type", "array"}}}, {"b", {{"type", "object"}}}}}};
+  for (const Json& schema : {list, record, Json{{"type", "object"}}}) {
+    SCOPED_TRACE(schema.dump());
+    for (uint32_t seed = 0; seed < 6; ++seed) {
+      const auto constraint = constrain_to_json_schema(words(), schema);
+      std::mt19937 rng(seed);
+      for (int i = 0; i < 40; ++i) {
+        const std::vector<int32_t> ids = allowed(*constraint, words().tokens->size());
+        for (int32_t id = 0; id < words().tokens->size(); ++id) {
+          if (id == words().end) continue;
+          const auto next = constraint->clone();
+          bool taken = true;
+          try {
+            next->advance(id);
+          } catch (const Error&) {
+            taken = false;
+          }
+          ASSERT_EQ(std::ranges::binary_search(ids, id), taken) << words().tokenizer->token_bytes(id, false);
+        }
+        // Words rather than bytes, so that texts nest and end.
+        const size_t first =
+            rng() % 3 == 0 ? 0 : size_t(std::ranges::lower_bound(ids, TinyModel::kVocab) - ids.begin());
+        const size_t count = ids.size() - (first < ids.size() ? first : 0);
+        const int32_t id = ids[ids.size() - 1 - rng() % count];
+        if (id == words().end) break;
+        constraint->advance(id);
+      }
+    }
+  }
+}
+
+TEST(ConstrainToJson, TooManyAlternativesThatBeginAlikeAreRefused) {
+  Json schema{{"anyOf", Json::array()}, {"$defs", Json::object()}};
+  for (int i = 0; i < 200; ++i) {
+    const std::string name = "d" + std::to_string(i);
+    schema["anyOf"].push_back({{"$ref", "#/$defs/" + name}});
+    schema["$defs"][name] = {{"type", "object"}, {"properties", {{name, {{"type", "integer"}}}}}};
+  }
+  EXPECT_THROW(constrain_to_json_schema(words(), schema), InputError);
+  schema["anyOf"].erase(schema["anyOf"].begin() + 100, schema["anyOf"].end());
+  EXPECT_TRUE(accepts(*constrain_to_json_schema(words(), schema), words(), "{\"d99\":7}"));
+}
+
 TEST(ConstrainToJson, WhiteSpaceEnds) {
   const auto constraint = constrain_to_json_object(words());
   EXPECT_TRUE(accepts(*constraint, words(), "{\n" + std::string(64, ' ') + "}"));
@@ -210,16 +268,47 @@ TEST(ConstrainToJson, WhiteSpaceEnds) {
   EXPECT_FALSE(accepts(*constraint, words(), "{}\n"));
 }
 
-TEST(ConstrainToJson, HoldsInAnyAmountOfText) {
-  // Far more states than are kept: what has been learnt is forgotten, the text goes on.
-  const auto constraint = constrain_to_regex(words(), "([abc]{0,300}x)*");
-  std::mt19937 rng(3);
-  for (int i = 0; i < 3000; ++i) {
-    std::vector<int32_t> ids = allowed(*constraint, words().tokens->size());
-    std::erase(ids, words().end);
-    ASSERT_FALSE(ids.empty());
-    constraint->advance(ids[rng() % ids.size()]);
+TEST(Automaton, AllowsTheSameTokensHoweverLittleItKeeps) {
+  const Json schema{
+      {"$ref", "#/$defs/list"},
+      {"$defs",
+       {{"list",
+         {{"type", "array"},
+          {"items",
+           {{"anyOf", {{{"$ref", "#/$defs/list"}}, {{"type", "object"}}, {{"type", "integer"}}}}}}}}}}};
+  const grammar::Grammar rules = grammar::grammar_of_schema(schema);
+  constexpr size_t kLittle = size_t{32} << 10;
+  grammar::Automaton usual(rules, words()), frugal(rules, words(), kLittle);
+  const auto mask = [](grammar::Automaton& automaton, grammar::Automaton::Cursor at) {
+    std::vector<uint64_t> copy;
+    automaton.with_mask(at, false,
+                        [&](std::span<const uint64_t> words) { copy.assign(words.begin(), words.end()); });
+    return copy;
+  };
+  const auto untouched = frugal.open();
+  const auto begin = mask(frugal, untouched);
+  std::mt19937 rng(5);
+  for (int text = 0; text < 30; ++text) {
+    const auto cursor = usual.open(), same = frugal.open();
+    for (int i = 0; i < 60; ++i) {
+      const auto bits = mask(usual, cursor);
+      ASSERT_EQ(mask(frugal, same), bits) << text << ", " << i;
+      std::vector<std::string_view> tokens;
+      for (size_t id = 0; id < 64 * bits.size(); ++id)
+        if ((bits[id / 64] >> (id % 64) & 1) != 0)
+          tokens.push_back(words().tokens->bytes(int32_t(id), false));
+      if (tokens.empty()) break;
+      const std::string_view token = tokens[rng() % tokens.size()];
+      ASSERT_TRUE(usual.advance(cursor, token));
+      ASSERT_TRUE(frugal.advance(same, token));
+      ASSERT_EQ(usual.complete(cursor), frugal.complete(same));
+    }
+    usual.close(cursor);
+    frugal.close(same);
   }
+  EXPECT_GT(usual.cache_bytes(), 4 * kLittle);
+  EXPECT_LT(frugal.cache_bytes(), 3 * kLittle);
+  EXPECT_EQ(mask(frugal, untouched), begin);
 }
 
 TEST(ConstrainWithSentencePiece, TheFirstTokensSpaceIsNoText) {
