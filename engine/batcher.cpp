@@ -231,6 +231,7 @@ void Batcher::deliver(const Share& share, int64_t first_row) {
       s.begun = true;
       stats_.prompt_tokens += s.prompt(), stats_.cached_tokens += s.cached;
       event.prompt_logprobs = std::move(s.prompt_logprobs);
+      event.cached_tokens = s.cached;
     }
     if (share.draws) {
       const std::span<float> row = logits.row_span(first_row + share.scored);
@@ -241,11 +242,7 @@ void Batcher::deliver(const Share& share, int64_t first_row) {
       if (s.top_logprobs >= 0)
         event.logprobs.push_back(token_logprob(engine_.ops(), row_, event.tokens.back(), s.top_logprobs));
     }
-    if (!s.text.finish()) {
-      event.cached_tokens = s.cached;
-      s.sink(std::move(event));
-      return;
-    }
+    if (!s.text.finish()) return s.sink(std::move(event));
     const bool stops = *s.text.finish() == Continuation::Finish::kStop;
     end(s, std::move(event), stops ? GenerateEvent::Finish::kStop : GenerateEvent::Finish::kLength);
   } catch (const std::exception& e) {
@@ -257,7 +254,6 @@ void Batcher::end(Sequence& s, GenerateEvent event, GenerateEvent::Finish finish
   release(s);
   s.ended = true;
   event.finish = finish;
-  event.cached_tokens = s.cached;
   s.sink(std::move(event));
 }
 

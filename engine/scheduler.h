@@ -34,7 +34,7 @@ struct GenerateEvent {
   enum class Finish { kStop, kLength, kCancelled, kFailed };
   std::optional<Finish> finish{};
   std::string error{};        // of kFailed: one line
-  int64_t cached_tokens = 0;  // of the prompt, that were found in the prefix cache
+  int64_t cached_tokens = 0;  // with the first event: of the prompt, that were found in the prefix cache
 };
 
 struct SchedulerOptions {

@@ -40,7 +40,7 @@ struct BatchFlags {
 };
 
 struct Line {
-  std::string custom_id;
+  std::string custom_id{};
   bool chat = false;
   std::string body{};
 };

@@ -31,7 +31,7 @@ struct Outcome {
     logprobs.insert(logprobs.end(), event.logprobs.begin(), event.logprobs.end());
     EXPECT_TRUE(event.prompt_logprobs.empty() || prompt_logprobs.empty());
     prompt_logprobs.insert(prompt_logprobs.end(), event.prompt_logprobs.begin(), event.prompt_logprobs.end());
-    cached_tokens = event.cached_tokens;
+    cached_tokens += event.cached_tokens;
     if (!event.finish) return;
     finish = *event.finish;
     error = event.error;

@@ -29,7 +29,7 @@ class Batch(ProgramTest):
             request("text", prompt="a", max_tokens=40),
             request("several", prompt=["w", "x"], n=2, max_tokens=2),
             request("chat", "/v1/chat/completions", messages=[{"role": "user", "content": "q"}], max_tokens=3),
-            request("refused", prompt="a", temperature=9),
+            request("refused", prompt="a", temperature=-1),
             request("streams", prompt="a", stream=True),
             request("elsewhere", model="another", prompt="a"),
         ])

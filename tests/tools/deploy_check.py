@@ -92,17 +92,24 @@ class DeployTest(ProgramTest):
         def ask(prompt, affinity=None):
             headers = {"x-stamp-affinity": affinity} if affinity else {}
             return client.post("/v1/completions", json={"prompt": prompt, "max_tokens": 2}, headers=headers)
-        answered = lambda: [sum('path="/v1/completions" status=200' in line for line in r.lines) for r in replicas]
+
+        def answered(total):
+            """By each replica, when its log tells of `total` in all."""
+            deadline = time.monotonic() + 10
+            while True:
+                counts = [sum('path="/v1/completions" status=200' in line for line in list(r.lines)) for r in replicas]
+                if sum(counts) == total:
+                    return counts
+                self.assertLess(time.monotonic(), deadline, counts)
+                time.sleep(0.01)
         affinity = ask("a").headers["x-stamp-affinity"]
-        before = answered()
+        before = answered(1)
         for _ in range(6):
             self.assertEqual(ask("a", affinity).headers["x-stamp-affinity"], affinity)
-        time.sleep(0.2)
-        self.assertIn([b - a for a, b in zip(before, answered())], ([6, 0], [0, 6]))  # all on one
+        self.assertIn([b - a for a, b in zip(before, answered(7))], ([6, 0], [0, 6]))  # all on one
         for i in range(24):
             self.assertEqual(ask("a", f"{i:016x}").status_code, 200)
-        time.sleep(0.2)
-        self.assertTrue(all(answered()), answered())  # different ones on both
+        self.assertTrue(all(answered(31)))  # different ones on both
         with client.stream("POST", "/v1/completions", json={"prompt": "a", "stream": True}) as response:
             self.assertIn("data: [DONE]", list(response.iter_lines()))
         self.assertEqual(client.get("/metrics").status_code, 404)

@@ -42,23 +42,38 @@ std::string render(const ChatTemplate::Inputs& inputs, const ServedModel& model)
   }
 }
 
-std::unique_ptr<TokenConstraint> constrain(const ResponseFormat& format, const ServedModel& model) {
-  const char* param = format.kind == ResponseFormat::Kind::kRegex ? "guided_regex" : "response_format";
+std::unique_ptr<TokenConstraint> make_constraint(const ResponseFormat& format,
+                                                 const TokenVocabulary& vocabulary) {
+  switch (format.kind) {
+    case ResponseFormat::Kind::kText:
+      break;
+    case ResponseFormat::Kind::kJsonObject:
+      return constrain_to_json_object(vocabulary);
+    case ResponseFormat::Kind::kJsonSchema:
+      return constrain_to_json_schema(vocabulary, format.schema);
+    case ResponseFormat::Kind::kRegex:
+      return constrain_to_regex(vocabulary, format.regex);
+  }
+  return nullptr;
+}
+
+/// From the model's cache, or made now. `source` says all that `make` depends on, `param` where it came from.
+std::unique_ptr<TokenConstraint> constraint_from(
+    const ServedModel& model, const std::string& source, const char* param,
+    const std::function<std::unique_ptr<TokenConstraint>()>& make) {
   try {
-    switch (format.kind) {
-      case ResponseFormat::Kind::kText:
-        break;
-      case ResponseFormat::Kind::kJsonObject:
-        return constrain_to_json_object(model.vocabulary);
-      case ResponseFormat::Kind::kJsonSchema:
-        return constrain_to_json_schema(model.vocabulary, format.schema);
-      case ResponseFormat::Kind::kRegex:
-        return constrain_to_regex(model.vocabulary, format.regex);
-    }
-    return nullptr;
+    return model.constraints.get(source, make);
   } catch (const InputError& e) {
     throw ApiError(400, e.what(), param);
   }
+}
+
+std::unique_ptr<TokenConstraint> constrain(const ResponseFormat& format, const ServedModel& model) {
+  if (format.kind == ResponseFormat::Kind::kText) return nullptr;
+  const bool regex = format.kind == ResponseFormat::Kind::kRegex;
+  return constraint_from(
+      model, fmt::format("{} {}", int(format.kind), regex ? format.regex : format.schema.dump()),
+      regex ? "guided_regex" : "response_format", [&] { return make_constraint(format, model.vocabulary); });
 }
 
 /// What both kinds have in common.
@@ -93,13 +108,10 @@ void prepare_tools(const ChatRequest& request, const ServedModel& model, Prepare
   if (!forces_call(request.tool_choice)) return;
   if (prepared.params.ignore_eos)
     throw ApiError(400, "ignore_eos and a forced call exclude each other", "ignore_eos");
-  try {
-    prepared.constraint =
-        constrain_to_tool_calls(model.vocabulary, *prepared.tool_form, request.tools,
-                                {.name = request.tool_choice.name, .parallel = request.parallel_tool_calls});
-  } catch (const InputError& e) {
-    throw ApiError(400, e.what(), "tools");
-  }
+  const ToolDemand demand{.name = request.tool_choice.name, .parallel = request.parallel_tool_calls};
+  prepared.constraint = constraint_from(
+      model, fmt::format("tools {} {} {}", demand.name, demand.parallel, request.tools.dump()), "tools",
+      [&] { return constrain_to_tool_calls(model.vocabulary, *prepared.tool_form, request.tools, demand); });
 }
 
 }  // namespace

@@ -84,10 +84,12 @@ void RequestParser::read_head() {
   head_.target = std::string(message.target());
   head_.path = head_.target.substr(0, head_.target.find('?'));
   head_.keep_alive = message.keep_alive();
-  size_t hosts = 0;
+  size_t hosts = 0, lengths = 0;
   for (const auto& field : message) {
     head_.fields.emplace(lower(field.name_string()), std::string(field.value()));
     hosts += field.name() == http::field::host;
+    if (field.name() == http::field::content_length && (++lengths > 1 || field.value().contains(',')))
+      throw HttpError{400, "the request must have one Content-Length"};
     if (field.name() == http::field::transfer_encoding && lower(field.value()) != "chunked")
       throw HttpError{501, "the transfer encoding is not supported; use chunked or Content-Length"};
     if (field.name() == http::field::expect && lower(field.value()) != "100-continue")

@@ -70,6 +70,7 @@ class Serving {
     try {
       model = std::make_unique<ServedModel>(flags_.engine, flags_.scheduler, flags_.kv_memory,
                                             flags_.model_name());
+      load_prefixes(*model);
     } catch (...) {
       failure = std::current_exception();
     }

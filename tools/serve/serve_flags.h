@@ -14,7 +14,7 @@ struct ServeFlags {
   std::vector<std::string> keys{};
   std::string key_file{}, cors_origin{}, served_name{}, log_format = "text", config{};
   std::string session_dir{};  // the prefix cache is kept there between runs; empty: it is not kept
-  int64_t kv_memory = 0;  // bytes; 0: see ServedModel
+  int64_t kv_memory = 0;      // bytes; 0: see ServedModel
   bool no_prefix_cache = false;
 
   void add(CLI::App& command);

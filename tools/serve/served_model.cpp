@@ -44,8 +44,8 @@ EngineOptions for_many(EngineOptions options, const SchedulerOptions& scheduler,
 ServedModel::ServedModel(const EngineOptions& engine_options, const SchedulerOptions& scheduler_options,
                          int64_t kv_bytes, const std::string& served_name)
     : engine(for_many(engine_options, scheduler_options, kv_bytes)),
-      scheduler(engine, scheduler_options),
       vocabulary(engine.tokenizer(), engine.generation_config().eos_token_ids, engine.config().vocab_size),
+      scheduler(engine, scheduler_options),
       name(served_name),
       created(std::time(nullptr)),
       tokenizer_info(read_tokenizer_info(engine_options.model)) {

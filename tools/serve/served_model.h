@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 
+#include "engine/grammar/constraint_cache.h"
 #include "engine/grammar/token_vocabulary.h"
 #include "engine/scheduler.h"
 
@@ -19,8 +20,9 @@ struct ServedModel {
   int64_t vocab_size() const { return engine.config().vocab_size; }
 
   Engine engine;
-  Scheduler scheduler;  // ends before the engine
   TokenVocabulary vocabulary;
+  mutable ConstraintCache constraints;  // of what requests asked for
+  Scheduler scheduler;                  // ends first
   std::string name;
   int64_t created = 0;                    // unix time of the load
   std::string fingerprint;                // of everything that the answers depend on but the request
