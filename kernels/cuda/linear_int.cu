@@ -72,7 +72,7 @@ __device__ __forceinline__ uint2 row_words(const uint8_t* rows, int r, int k) {
 /// Starts the copies of the input channels [k, k + kDepth) into a stage; absent rows and panels become zeros.
 template <bool kFourBits, int kPanels>
 __device__ __forceinline__ void fetch(Storage<kFourBits, kPanels>& s, int stage, const RowTile& tile,
-                                      const Integers& in, const WeightView& weight, int64_t k) {
+                                      const Integers& in, const WeightView& weight, int k) {
   constexpr int kThreads = kPanels * kWarpSize, kRowChunks = kDepth / kChunk;
   constexpr int kPanelChunks = kPanelStage<kFourBits> / kChunk;
   for (int i = int(threadIdx.x); i < kRows * kRowChunks; i += kThreads) {
@@ -169,7 +169,7 @@ __device__ __forceinline__ void scale_group(float (&total)[kMTiles][kNTiles][4],
                                             const WeightView& weight, int64_t panel, int64_t g,
                                             const float* row_sums, int rows) {
   const int group = int(threadIdx.x) % kWarpSize / 4, four = int(threadIdx.x) % 4;
-  const int64_t at = (panel * weight.groups() + g) * kPanel + 4 * four;
+  const int64_t at = (int64_t(panel) * weight.groups() + g) * kPanel + 4 * four;
   const uint2 halves = *reinterpret_cast<const uint2*>(weight.scale + at);
   const float scale[4] = {
       half_bits_to_float(uint16_t(halves.x)), half_bits_to_float(uint16_t(halves.x >> 16)),
@@ -201,20 +201,21 @@ __device__ __forceinline__ void scale_group(float (&total)[kMTiles][kNTiles][4],
 }
 
 template <bool kFourBits, MmaPath kPath, int kPanels>
-__global__ void __launch_bounds__(kPanels* kWarpSize)
+__global__ void __launch_bounds__(kPanels* kWarpSize, 2)
     linear_int_kernel(Mat<float> out, Integers in, WeightView weight, const float* row_sums,
                       const float* bias, const DctTable* dct) {
   auto& s = shared_storage<Storage<kFourBits, kPanels>>();
   const RowTile tile = in.tiles[blockIdx.x];
   const int warp = int(threadIdx.x) / kWarpSize, rows = int(tile.count), row_tiles = (rows + 15) / 16;
-  const int64_t panel = int64_t(blockIdx.y) * kPanels + warp, depth = weight.padded_cols();
-  const int64_t group = kFourBits ? weight.group : depth;
-  const auto sums_of = [&](int64_t g) { return row_sums + g * in.rows + tile.row; };
-  // Row tiles with more than four bits somewhere.
-  const int wide_rows = !tile.coded || in.plan.low_bits > 4 ? kRows
-                        : in.plan.high_bits > 4             ? in.plan.high_rows
-                                                            : 0;
-  const unsigned wide = (1u << (wide_rows + 15) / 16) - 1;
+  const int panel = int(blockIdx.y) * kPanels + warp, depth = int(weight.padded_cols());
+  const int group = kFourBits ? int(weight.group) : depth;
+  const auto sums_of = [&](int g) { return row_sums + int64_t(g) * in.rows + tile.row; };
+  unsigned wide = 0;  // row tiles with more than four bits somewhere
+  if constexpr (kPath == MmaPath::kFour) {
+    const int rows_of_eight = in.plan.high_bits > 4 ? in.plan.high_rows : 0;
+    const int wide_rows = !tile.coded || in.plan.low_bits > 4 ? kRows : rows_of_eight;
+    wide = (1u << (wide_rows + 15) / 16) - 1;
+  }
 
   for (int stage = 0; stage < kStages - 1; ++stage) {
     if (stage * kDepth < depth) fetch(s, stage, tile, in, weight, stage * kDepth);
@@ -222,11 +223,11 @@ __global__ void __launch_bounds__(kPanels* kWarpSize)
   }
   Sums sums = {};
   float total[kMTiles][kNTiles][4] = {};
-  for (int64_t k = 0, stage = 0; k < depth; k += kDepth, stage = (stage + 1) % kStages) {
+  for (int k = 0, stage = 0; k < depth; k += kDepth, stage = (stage + 1) % kStages) {
     wait_copies<kStages - 2>();
     __syncthreads();  // the stage has arrived for everyone, and everyone is done with the one before
-    const int64_t next = k + (kStages - 1) * kDepth;
-    if (next < depth) fetch(s, int((stage + kStages - 1) % kStages), tile, in, weight, next);
+    const int next = k + (kStages - 1) * kDepth;
+    if (next < depth) fetch(s, (stage + kStages - 1) % kStages, tile, in, weight, next);
     commit_copies();
     const uint8_t* const words = s.panels[stage][warp];
     if constexpr (kPath == MmaPath::kFour) {
@@ -237,7 +238,7 @@ __global__ void __launch_bounds__(kPanels* kWarpSize)
         scale_group<kFourBits>(total, sums, weight, panel, k / 32, sums_of(k / 32), rows);
       multiply_eight<kFourBits>(sums, s.rows[stage], words, 32, row_tiles);
     }
-    const int64_t end = k + kDepth;
+    const int end = k + kDepth;
     if (end % group == 0 && panel < weight.panels())
       scale_group<kFourBits>(total, sums, weight, panel, end / group - 1, sums_of(end / group - 1), rows);
   }

@@ -10,16 +10,17 @@
 
 namespace stamp {
 
-std::vector<std::string> available_ops() { return {"cuda_host"}; }
+std::vector<std::string> available_ops() { return {STAMP_CUDA_OPS}; }
 
 std::unique_ptr<Ops> make_ops(std::string_view name, int threads) {
-  if (name == "cuda_host") return make_device_ops("cuda_host");
+  if (name == STAMP_CUDA_OPS) return make_device_ops(STAMP_CUDA_OPS);
   if (name.empty() || name == "scalar") return make_cpu_ops(scalar_kernels(), threads);
 #if defined(__x86_64__)
   if (name == "avx2") return make_cpu_ops(avx2_kernels(), threads);
 #endif
   if (name == "reference") return make_reference_ops();
-  throw InputError("operations " + std::string(name) + ": choose one of cuda_host, scalar, reference");
+  throw InputError("operations " + std::string(name) +
+                   ": choose one of " STAMP_CUDA_OPS ", avx2, scalar, reference");
 }
 
 }  // namespace stamp

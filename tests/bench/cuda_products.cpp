@@ -1,0 +1,116 @@
+// Times the integer products of the CUDA operations, quantising included, against cuBLAS with FP16 operands:
+// the same shapes, alternating, on the current device. Prints one JSON array.
+#include <cublas_v2.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "kernels/device.h"
+#include "kernels/error.h"
+#include "kernels/pack.h"
+
+namespace stamp {
+namespace {
+
+constexpr int kWarmUp = 3, kSamples = 21, kLaunches = 10;
+
+/// Microseconds of one call, of several in a row.
+double time_once(const std::function<void()>& call) {
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < kLaunches; ++i) call();
+  if (cudaDeviceSynchronize() != cudaSuccess) throw Error("cuda_products: a kernel failed");
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count() /
+         kLaunches;
+}
+
+double median(std::vector<double> x) {
+  std::sort(x.begin(), x.end());
+  return x[x.size() / 2];
+}
+
+/// A weight of zeros in the operations' memory: the time does not depend on the values.
+struct DeviceWeight {
+  DeviceWeight(Memory& memory, int64_t n, int64_t k)
+      : view{.dtype = DType::kQ4, .rows = n, .cols = k, .group = 64},
+        data(view.data_bytes(), memory),
+        scale(view.parameters(), memory),
+        zero(view.parameters(), memory),
+        sum(view.panels() * kPanel, memory) {
+    view.data = data.data();
+    view.scale = scale.data();
+    view.zero = zero.data();
+    view.sum = sum.data();
+  }
+  WeightView view;
+  Buffer<uint8_t> data;
+  Buffer<uint16_t> scale;
+  Buffer<uint8_t> zero;
+  Buffer<float> sum;
+};
+
+nlohmann::json measure(Ops& ops, cublasHandle_t blas, int64_t rows, int64_t n, int64_t k) {
+  Memory& memory = ops.memory();
+  const DeviceWeight weight(memory, n, k);
+  Buffer<float> x(rows * k, memory), y(rows * n, memory), scale(rows, memory), offset(rows, memory);
+  Buffer<uint8_t> q(rows * round_up(k, QuantMat::kQuantAlign), memory);
+  Buffer<uint16_t> half_x(rows * k, memory), half_w(n * k, memory), half_y(rows * n, memory);
+  const BitPlan plan{.transform = SeqTransform::kHaar, .levels = 5, .high_rows = 2, .low_bits = 4};
+  const RowRun run{.row = 0, .count = rows, .position = kBlock, .pages = {}};
+  std::vector<RowTile> tiles;
+  split_tiles(std::span(&run, 1), plan, tiles);
+  QuantMat in{.q = q.data(),
+              .rows = rows,
+              .cols = k,
+              .stride = round_up(k, QuantMat::kQuantAlign),
+              .scale = scale.data(),
+              .offset = offset.data(),
+              .plan = plan,
+              .tiles = tiles};
+  const auto ours = [&] {
+    ops.quantize(in, x.mat(rows, k));
+    ops.linear(y.mat(rows, n), in, weight.view, {});
+  };
+  const auto theirs = [&] {
+    const float one = 1.0f, nothing = 0.0f;
+    // Column-major: y^T [n, rows] = w [n, k] x^T [k, rows].
+    cublasGemmEx(blas, CUBLAS_OP_T, CUBLAS_OP_N, int(n), int(rows), int(k), &one, half_w.data(), CUDA_R_16F,
+                 int(k), half_x.data(), CUDA_R_16F, int(k), &nothing, half_y.data(), CUDA_R_16F, int(n),
+                 CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+  };
+  for (int i = 0; i < kWarmUp; ++i) time_once(ours), time_once(theirs);
+  std::vector<double> a, b;
+  for (int i = 0; i < kSamples; ++i) a.push_back(time_once(ours)), b.push_back(time_once(theirs));
+  return {{"rows", rows}, {"n", n}, {"k", k}, {"stamp_us", median(a)}, {"cublas_fp16_us", median(b)}};
+}
+
+void run() {
+  const auto ops = make_cuda_ops();
+  cublasHandle_t blas = nullptr;
+  if (cublasCreate(&blas) != CUBLAS_STATUS_SUCCESS) throw Error("cuda_products: cublasCreate failed");
+  nlohmann::json results = nlohmann::json::array();
+  for (const int64_t rows : {1, 64, 512, 2048})  // the products of Llama-3-8B
+    for (const auto& [n, k] :
+         std::vector<std::pair<int64_t, int64_t>>{{4096, 4096}, {14336, 4096}, {4096, 14336}})
+      results.push_back(measure(*ops, blas, rows, n, k));
+  cublasDestroy(blas);
+  std::cout << results.dump(2) << "\n";
+}
+
+}  // namespace
+}  // namespace stamp
+
+int main() {
+  try {
+    stamp::run();
+    return 0;
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Checks what the CUDA compiler makes of kernels/cuda/: that every kernel builds for every architecture, spills
+nothing and keeps to the registers recorded in compile_budget.json; and that the main loop of the integer products
+consists of the instructions it was written for.
+
+    compile_check.py             checks
+    compile_check.py --record    writes the registers of this compiler into compile_budget.json
+
+Needs nvcc, and nvdisasm for the instructions. What cannot be checked is said; without nvcc nothing is (exit code 77).
+"""
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUDGET = Path(__file__).with_name("compile_budget.json")
+ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
+SKIPPED = 77
+
+ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
+SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
+REGISTERS = re.compile(r"Used (\d+) registers")
+KERNEL = re.compile(r"\d([a-z][a-z_]*_kernel)")
+FOUR_BIT_PATH = "MmaPathE1"
+INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)([^;]*);")
+LABEL = re.compile(r"^(\.L_x_\d+):")
+
+
+def find_tool(name):
+    beside_python = sorted(Path(sys.prefix).glob(f"lib/python*/site-packages/nvidia/*/bin/{name}"))
+    candidates = [shutil.which(name), f"/usr/local/cuda/bin/{name}", *map(str, beside_python)]
+    return next((c for c in candidates if c and Path(c).exists()), None)
+
+
+def run_tool(path, *arguments):
+    """Package managers for Python do not keep the executable bit."""
+    if not os.access(path, os.X_OK):
+        os.chmod(path, 0o755)
+    return subprocess.run([path, *arguments], capture_output=True, text=True)
+
+
+def compile_kernels(nvcc, source, architecture, directory):
+    """(cubin, [(kernel, registers, spilled bytes)], error or None)"""
+    cubin = Path(directory) / f"{source.stem}.{architecture}.cubin"
+    done = run_tool(nvcc, "-std=c++20", "-fmad=false", "--diag-suppress=554", f"-I{ROOT}", "-cubin", "-Xptxas", "-v",
+                    f"-arch={architecture}", "-o", str(cubin), str(source))
+    if done.returncode != 0:
+        return cubin, [], done.stdout + done.stderr
+    kernels, name = [], None
+    spilled = 0
+    for line in (done.stdout + done.stderr).splitlines():
+        if match := ENTRY.search(line):
+            name, spilled = KERNEL.search(match[1])[1], 0
+        elif match := SPILLS.search(line):
+            spilled += int(match[1]) + int(match[2])
+        elif (match := REGISTERS.search(line)) and name:
+            kernels.append((name, int(match[1]), spilled))
+            name = None
+    return cubin, kernels, None if kernels else "ptxas reported no kernel"
+
+
+def main_loops(listing, emulates_four_bits):
+    """For each instance of the integer products: the opcodes of its outermost loop with tensor-core operations.
+    Those for 4-bit products are left out where the hardware has none: tile_plan.h never takes them there."""
+    loops = []
+    for function in re.split(r"^\.text\.", listing, flags=re.MULTILINE)[1:]:
+        symbol = function.split("\n", 1)[0]
+        if "linear_int_kernel" not in symbol or (emulates_four_bits and FOUR_BIT_PATH in symbol):
+            continue
+        labels, code = {}, []
+        for line in function.splitlines():
+            if label := LABEL.match(line.strip()):
+                labels[label[1]] = len(code)
+            elif instruction := INSTRUCTION.search(line):
+                code.append((instruction[2], instruction[3]))
+        best = []
+        for end, (opcode, operands) in enumerate(code):
+            target = re.search(r"\.L_x_\d+", operands) if opcode.startswith("BRA") else None
+            begin = labels.get(target[0]) if target else None
+            if begin is None or begin > end:
+                continue
+            body = [op for op, _ in code[begin : end + 1]]
+            if any(op.startswith("IMMA") for op in body) and len(body) > len(best):
+                best = body
+        loops.append(best)
+    return loops
+
+
+def check_instructions(nvdisasm, cubin):
+    """Faults of the integer products' main loops."""
+    done = run_tool(nvdisasm, str(cubin))
+    if done.returncode != 0:
+        return [f"nvdisasm: {done.stderr.strip()}"]
+    emulates_four_bits = int(re.search(r"sm_(\d+)", cubin.name)[1]) >= 90
+    found = main_loops(done.stdout, emulates_four_bits)
+    faults = [] if found else [f"{cubin.name}: no integer products in it"]
+    for body in found:
+        count = {op: sum(o.startswith(op) for o in body) for op in ("IMMA", "LDGSTS", "LDS.64", "LDL", "STL")}
+        print(f"{cubin.name}: main loop of {len(body)} instructions, " + ", ".join(f"{n} {op}" for op, n in count.items()))
+        if not (count["IMMA"] >= 16 and count["LDGSTS"] and count["LDS.64"]):
+            faults.append(f"{cubin.name}: the main loop lacks tensor-core operations, asynchronous copies or wide loads")
+        if count["LDL"] or count["STL"]:
+            faults.append(f"{cubin.name}: the main loop uses local memory")
+    return faults
+
+
+def main():
+    nvcc = find_tool("nvcc")
+    if nvcc is None:
+        print("NOT CHECKED: no nvcc here, so nothing is known about registers, spills and instructions of the kernels")
+        return SKIPPED
+    known = run_tool(nvcc, "--list-gpu-code").stdout.split() + ["sm_90a", "sm_100a", "sm_120a"]
+    faults, used = [], {}
+    budget = json.loads(BUDGET.read_text()) if BUDGET.exists() else {}
+    with tempfile.TemporaryDirectory() as directory, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = {}
+        for architecture in ARCHITECTURES:
+            if architecture.rstrip("a") not in known:
+                print(f"NOT CHECKED: {architecture}, which this nvcc does not know")
+                continue
+            for source in sorted((ROOT / "kernels/cuda").glob("*.cu")):
+                jobs[pool.submit(compile_kernels, nvcc, source, architecture, directory)] = (source, architecture)
+        cubins = []
+        for job in concurrent.futures.as_completed(jobs):
+            source, architecture = jobs[job]
+            cubin, kernels, error = job.result()
+            if error:
+                faults.append(f"{source.name} for {architecture}: {error}")
+            for kernel, registers, spilled in kernels:
+                used[kernel] = max(used.get(kernel, 0), registers)
+                if spilled:
+                    faults.append(f"{kernel} for {architecture}: spills {spilled} bytes")
+                if registers > budget.get(kernel, 0) and "--record" not in sys.argv:
+                    faults.append(f"{kernel} for {architecture}: {registers} registers, budget {budget.get(kernel, 0)}")
+            if source.stem == "linear_int" and not error:
+                cubins.append(cubin)
+        nvdisasm = find_tool("nvdisasm")
+        if nvdisasm is None:
+            print("NOT CHECKED: no nvdisasm here, so not the instructions of the main loops")
+        else:
+            for cubin in sorted(cubins):
+                faults += check_instructions(nvdisasm, cubin)
+    if "--record" in sys.argv:
+        BUDGET.write_text(json.dumps(dict(sorted(used.items())), indent=2) + "\n")
+    for kernel, registers in sorted(used.items()):
+        print(f"{kernel}: at most {registers} registers")
+    for fault in faults:
+        print("FAULT:", fault)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
