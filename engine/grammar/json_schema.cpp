@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kMaxNesting = 100;
 constexpr size_t kMaxRules = 5000;
+constexpr size_t kMaxBytes = size_t{256} << 10;  // of a schema: each level copies what is below it
 
 bool is_supported(std::string_view key) {
   constexpr std::string_view kSupported[] = {"type",
@@ -57,7 +58,10 @@ auto within(const std::string& place, Work&& work) {
 
 class SchemaCompiler {
  public:
-  SchemaCompiler(const Schema& root, JsonText& json) : reader_(root), json_(json) {}
+  SchemaCompiler(const Schema& root, JsonText& json) : reader_(root), json_(json) {
+    if (root.dump().size() > kMaxBytes)
+      throw InputError("is longer than " + std::to_string(kMaxBytes) + " bytes");
+  }
 
   /// A call of the schema's rule.
   Expression value(const Schema& schema, const std::string& place) {
