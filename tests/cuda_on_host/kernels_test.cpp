@@ -6,10 +6,9 @@
 #include <random>
 
 #include "kernels/cuda/tile_plan.h"
-#include "kernels/half.h"
 #include "kernels/ops.h"
-#include "kernels/pack.h"
 #include "tests/cuda_on_host/executor.h"
+#include "tests/kernels/random_weight.h"
 
 namespace stamp {
 namespace {
@@ -26,21 +25,6 @@ Buffer<float> random_floats(int64_t n, uint32_t seed) {
   Buffer<float> x(n);
   for (float& value : x.span()) value = normal(rng);
   return x;
-}
-
-PackedWeight random_weight(DType dtype, int64_t rows, int64_t cols, int64_t group) {
-  std::mt19937 rng(7);
-  PackedWeight w = make_packed(dtype, rows, cols, group);
-  std::vector<int8_t> codes(static_cast<size_t>(cols));
-  std::vector<uint16_t> scale(size_t(w.view.groups()));
-  std::vector<uint8_t> zero(scale.size());
-  for (int64_t r = 0; r < rows; ++r) {
-    for (auto& code : codes) code = dtype == DType::kQ4 ? int8_t(rng() % 16) : int8_t(int(rng() % 255) - 127);
-    for (auto& s : scale) s = f32_to_f16(0.001f + float(rng() % 1000) * 1e-4f);
-    for (auto& z : zero) z = uint8_t(64 + rng() % 128);
-    pack_row(w, r, codes, scale, zero);
-  }
-  return w;
 }
 
 /// quantize() and linear() of one batch that begins a sequence: block 0, coded blocks, a rest.
@@ -85,7 +69,7 @@ TEST_F(KernelsOnHost, IntegerProductsHaveTheBitsOfTheCpuOnEveryArchitecture) {
 #endif
   for (const auto& [dtype, group] : std::vector<std::pair<DType, int64_t>>{
            {DType::kQ8, 0}, {DType::kQ4, 32}, {DType::kQ4, 64}, {DType::kQ4, 128}}) {
-    const PackedWeight weight = random_weight(dtype, 70, 200, group);
+    const PackedWeight weight = random_weight(dtype, 70, 200, group, 7);
     const Buffer<float> truth = product(*cpu, 200, weight.view);
     for (const auto& architecture : {kArchitectures[0], kArchitectures[3]}) {
       settings().architecture = architecture;
@@ -98,7 +82,7 @@ TEST_F(KernelsOnHost, IntegerProductsHaveTheBitsOfTheCpuOnEveryArchitecture) {
 
 TEST_F(KernelsOnHost, NoReportAndTheSameBitsInTwentySchedules) {
   const auto ops = make_ops("cuda_host");
-  const PackedWeight weight = random_weight(DType::kQ4, 40, 128, 64);
+  const PackedWeight weight = random_weight(DType::kQ4, 40, 128, 64, 7);
   const Buffer<float> first = product(*ops, 150, weight.view);
   for (uint64_t seed = 0; seed < 20; ++seed) {
     settings().seed = seed;
@@ -112,7 +96,7 @@ TEST_F(KernelsOnHost, MainLoopsHaveNoBankConflictsAndReadWholeSectors) {
   Profile::instance().enable(true);
   for (const auto& [dtype, group] :
        std::vector<std::pair<DType, int64_t>>{{DType::kQ8, 0}, {DType::kQ4, 64}}) {
-    const PackedWeight weight = random_weight(dtype, 64, 512, group);
+    const PackedWeight weight = random_weight(dtype, 64, 512, group, 7);
     for (const auto& architecture : {kArchitectures[0], kArchitectures[3]}) {
       settings().architecture = architecture;
       Profile::instance().reset();
@@ -130,7 +114,7 @@ TEST_F(KernelsOnHost, TensorCoreOperationsAreThoseOfTheShape) {
   const auto ops = make_ops("cuda_host");
   Profile::instance().enable(true);
   const int64_t n = 64, k = 512, rows = 192;  // block 0 at 8 bits, two coded blocks
-  const PackedWeight weight = random_weight(DType::kQ4, n, k, 64);
+  const PackedWeight weight = random_weight(DType::kQ4, n, k, 64, 7);
   settings().architecture = kArchitectures[0];
   product(*ops, rows, weight.view);
   auto& four = Profile::instance().of("linear_int").instructions;
