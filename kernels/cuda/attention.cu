@@ -118,10 +118,11 @@ __global__ void __launch_bounds__(kThreads)
   }
   __syncthreads();
   float top = -INFINITY, total = 0.0f;  // of query tid
-  if (tid < kQueries) {
+  for (int query = tid / kWarpSize; query < kQueries; query += kThreads / kWarpSize) {
     float sum = 0.0f;
-    for (int c = 0; c < d; ++c) sum += queries[tid * pitch + c];
-    s.query_sum[tid] = sum;
+    for (int c = tid % kWarpSize; c < d; c += kWarpSize) sum += queries[query * pitch + c];
+    for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kFullWarp, sum, lanes);
+    if (tid % kWarpSize == 0) s.query_sum[query] = sum;
   }
 
   for (int64_t page = 0; page < pages; ++page) {

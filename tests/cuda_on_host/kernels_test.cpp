@@ -6,10 +6,9 @@
 #include <random>
 
 #include "kernels/cuda/tile_plan.h"
-#include "kernels/half.h"
 #include "kernels/ops.h"
-#include "kernels/pack.h"
 #include "tests/cuda_on_host/executor.h"
+#include "tests/kernels/random_weight.h"
 
 namespace stamp {
 namespace {
@@ -26,21 +25,6 @@ Buffer<float> random_floats(int64_t n, uint32_t seed) {
   Buffer<float> x(n);
   for (float& value : x.span()) value = normal(rng);
   return x;
-}
-
-PackedWeight random_weight(DType dtype, int64_t rows, int64_t cols, int64_t group) {
-  std::mt19937 rng(7);
-  PackedWeight w = make_packed(dtype, rows, cols, group);
-  std::vector<int8_t> codes(static_cast<size_t>(cols));
-  std::vector<uint16_t> scale(size_t(w.view.groups()));
-  std::vector<uint8_t> zero(scale.size());
-  for (int64_t r = 0; r < rows; ++r) {
-    for (auto& code : codes) code = dtype == DType::kQ4 ? int8_t(rng() % 16) : int8_t(int(rng() % 255) - 127);
-    for (auto& s : scale) s = f32_to_f16(0.001f + float(rng() % 1000) * 1e-4f);
-    for (auto& z : zero) z = uint8_t(64 + rng() % 128);
-    pack_row(w, r, codes, scale, zero);
-  }
-  return w;
 }
 
 /// quantize() and linear() of one batch that begins a sequence: block 0, coded blocks, a rest.
@@ -65,6 +49,34 @@ Buffer<float> product(Ops& ops, int64_t rows, const WeightView& weight) {
   return out;
 }
 
+/// append_kv() and attention() of a sequence in one pass: page 0, a sealed page, an open one.
+Buffer<float> attended(Ops& ops, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t d) {
+  const auto q = random_floats(tokens * heads * d, 3), k = random_floats(tokens * kv_heads * d, 4),
+             v = random_floats(tokens * kv_heads * d, 5);
+  const std::vector<int32_t> table{2, 0, 1};
+  KvPages kv{.open = {},
+             .sealed = {},
+             .layer_index = 0,
+             .kv_heads = kv_heads,
+             .head_dim = d,
+             .format = {.coded = true, .plan = kHaar}};
+  Buffer<std::byte> open_pages(3 * kv.open_layer_bytes(), ops.memory()),
+      sealed_pages(3 * kv.sealed_layer_bytes(), ops.memory());
+  std::vector<std::byte*> open, sealed;
+  for (int64_t i = 0; i < 3; ++i) {
+    open.push_back(open_pages.data() + i * kv.open_layer_bytes());
+    sealed.push_back(sealed_pages.data() + i * kv.sealed_layer_bytes());
+  }
+  kv.open = open;
+  kv.sealed = sealed;
+  const RowRun run{.row = 0, .count = tokens, .position = 0, .pages = table};
+  Buffer<float> out(tokens * heads * d);
+  ops.append_kv(kv, {k.data(), tokens, kv_heads * d, kv_heads * d},
+                {v.data(), tokens, kv_heads * d, kv_heads * d}, {&run, 1});
+  ops.attention(out.mat(tokens, heads * d), {q.data(), tokens, heads * d, heads * d}, kv, {&run, 1}, 0.2f);
+  return out;
+}
+
 class KernelsOnHost : public testing::Test {
  protected:
   void TearDown() override {
@@ -85,7 +97,7 @@ TEST_F(KernelsOnHost, IntegerProductsHaveTheBitsOfTheCpuOnEveryArchitecture) {
 #endif
   for (const auto& [dtype, group] : std::vector<std::pair<DType, int64_t>>{
            {DType::kQ8, 0}, {DType::kQ4, 32}, {DType::kQ4, 64}, {DType::kQ4, 128}}) {
-    const PackedWeight weight = random_weight(dtype, 70, 200, group);
+    const PackedWeight weight = random_weight(dtype, 70, 200, group, 7);
     const Buffer<float> truth = product(*cpu, 200, weight.view);
     for (const auto& architecture : {kArchitectures[0], kArchitectures[3]}) {
       settings().architecture = architecture;
@@ -98,12 +110,14 @@ TEST_F(KernelsOnHost, IntegerProductsHaveTheBitsOfTheCpuOnEveryArchitecture) {
 
 TEST_F(KernelsOnHost, NoReportAndTheSameBitsInTwentySchedules) {
   const auto ops = make_ops("cuda_host");
-  const PackedWeight weight = random_weight(DType::kQ4, 40, 128, 64);
-  const Buffer<float> first = product(*ops, 150, weight.view);
+  const PackedWeight weight = random_weight(DType::kQ4, 40, 128, 64, 7);
+  const Buffer<float> first = product(*ops, 150, weight.view), first_attended = attended(*ops, 140, 2, 1, 16);
   for (uint64_t seed = 0; seed < 20; ++seed) {
     settings().seed = seed;
-    const Buffer<float> out = product(*ops, 150, weight.view);
+    const Buffer<float> out = product(*ops, 150, weight.view), out_attended = attended(*ops, 140, 2, 1, 16);
     EXPECT_EQ(0, std::memcmp(out.data(), first.data(), size_t(out.size()) * 4)) << seed;
+    EXPECT_EQ(0, std::memcmp(out_attended.data(), first_attended.data(), size_t(out_attended.size()) * 4))
+        << seed;
   }
 }
 
@@ -112,7 +126,7 @@ TEST_F(KernelsOnHost, MainLoopsHaveNoBankConflictsAndReadWholeSectors) {
   Profile::instance().enable(true);
   for (const auto& [dtype, group] :
        std::vector<std::pair<DType, int64_t>>{{DType::kQ8, 0}, {DType::kQ4, 64}}) {
-    const PackedWeight weight = random_weight(dtype, 64, 512, group);
+    const PackedWeight weight = random_weight(dtype, 64, 512, group, 7);
     for (const auto& architecture : {kArchitectures[0], kArchitectures[3]}) {
       settings().architecture = architecture;
       Profile::instance().reset();
@@ -126,11 +140,25 @@ TEST_F(KernelsOnHost, MainLoopsHaveNoBankConflictsAndReadWholeSectors) {
   }
 }
 
+TEST_F(KernelsOnHost, AttentionHasHardlyABankConflictAndReadsWholeSectors) {
+  const auto ops = make_ops("cuda_host");
+  Profile::instance().enable(true);
+  attended(*ops, 140, 3, 1, 64);
+  for (const char* kernel : {"append_coded", "attention"}) {
+    const auto& counters = Profile::instance().of(kernel);
+    EXPECT_GT(counters.shared_requests, 0u);
+    // In a sealed page the few 8-bit rows are read beside 4-bit ones.
+    EXPECT_LE(counters.bank_conflicts(), counters.shared_wavefronts / 1000) << kernel;
+    // Scales and zero points of a row are written by one lane.
+    EXPECT_GE(counters.coalescing(), std::string_view(kernel) == "attention" ? 0.95 : 0.8) << kernel;
+  }
+}
+
 TEST_F(KernelsOnHost, TensorCoreOperationsAreThoseOfTheShape) {
   const auto ops = make_ops("cuda_host");
   Profile::instance().enable(true);
   const int64_t n = 64, k = 512, rows = 192;  // block 0 at 8 bits, two coded blocks
-  const PackedWeight weight = random_weight(DType::kQ4, n, k, 64);
+  const PackedWeight weight = random_weight(DType::kQ4, n, k, 64, 7);
   settings().architecture = kArchitectures[0];
   product(*ops, rows, weight.view);
   auto& four = Profile::instance().of("linear_int").instructions;

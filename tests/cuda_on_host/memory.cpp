@@ -9,7 +9,7 @@
 namespace stamp::cuda_on_host {
 namespace {
 
-constexpr size_t kDeviceBytes = size_t{4} << 30;  // of address space; pages come as they are touched
+constexpr size_t kDeviceBytes = size_t{1} << 30;  // of address space; pages come as they are touched
 constexpr size_t kSharedBytes = size_t{256} << 10;
 constexpr size_t kGuard = 256, kAlignment = 256;
 constexpr std::byte kPoison{0xcb};  // floats of it are about -2.7e7, integers about -8.8e8
