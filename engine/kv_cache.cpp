@@ -66,6 +66,16 @@ void KvCache::set_forms(int32_t page, bool open, bool sealed) {
   attach(sealed_pool_, sealed_[size_t(page)], sealed);
 }
 
+std::vector<char> KvCache::read(int32_t page, bool sealed) const {
+  std::vector<char> bytes(size_t(page_bytes(sealed)));
+  memory_.read(bytes.data(), (sealed ? sealed_ : open_)[size_t(page)], page_bytes(sealed));
+  return bytes;
+}
+
+void KvCache::write(int32_t page, bool sealed, std::span<const char> bytes) {
+  memory_.write((sealed ? sealed_ : open_)[size_t(page)], bytes.data(), page_bytes(sealed));
+}
+
 void KvCache::attach(Pool& pool, std::byte*& base, bool wanted) {
   if (wanted == (base != nullptr)) return;
   if (!wanted) {

@@ -39,11 +39,10 @@ class KvCache {
   void hold(int32_t page) { ++holders_[size_t(page)]; }
   void give_back(int32_t page);
   int32_t holders(int32_t page) const { return holders_[size_t(page)]; }
-  /// The memory of a page in one of the forms it has.
-  std::span<std::byte> bytes(int32_t page, bool sealed) {
-    return {sealed ? sealed_[size_t(page)] : open_[size_t(page)],
-            size_t(sealed ? sealed_pool_.page_bytes : open_pool_.page_bytes)};
-  }
+  /// A page's bytes in one of the forms it has, and back.
+  std::vector<char> read(int32_t page, bool sealed) const;
+  void write(int32_t page, bool sealed, std::span<const char> bytes);
+  int64_t page_bytes(bool sealed) const { return sealed ? sealed_pool_.page_bytes : open_pool_.page_bytes; }
   /// Gives a page the forms it shall have; a form it had and shall not have goes back to the pool.
   void set_forms(int32_t page, bool open, bool sealed);
 

@@ -47,7 +47,7 @@ void PrefixCache::save(const std::filesystem::path& file, std::string_view owner
   for (const Node& node : nodes_) {
     const Place parent = places.at(node.parent), place{int64_t(places.size()) - 1, parent.depth + 1};
     places.emplace(&node, place);
-    const auto memory = cache_->bytes(node.page, cache_->format().seals(place.depth));
+    const auto memory = cache_->read(node.page, cache_->format().seals(place.depth));
     Record record(memory.size());
     std::memcpy(record.parent(), &parent.number, sizeof parent.number);
     std::memcpy(record.tokens(), node.tokens.data(), sizeof node.tokens);
@@ -86,8 +86,8 @@ int64_t PrefixCache::load(const std::filesystem::path& file, std::string_view ow
     const bool sealed = cache_->format().seals(before.depth + 1);
     const int32_t page = cache_->take();
     cache_->set_forms(page, !sealed, sealed);
-    const auto memory = cache_->bytes(page, sealed);
-    Record record(memory.size());
+    const auto memory = size_t(cache_->page_bytes(sealed));
+    Record record(memory);
     std::memcpy(record.parent(), &parent, sizeof parent);
     in.read(record.tokens(), std::streamsize(record.bytes().size() - sizeof parent));
     std::string checksum(record.checksum());
@@ -95,7 +95,7 @@ int64_t PrefixCache::load(const std::filesystem::path& file, std::string_view ow
     in.read(stored.data(), std::streamsize(stored.size()));
     std::array<int32_t, kBlock> tokens;
     std::memcpy(tokens.data(), record.tokens(), sizeof tokens);
-    std::memcpy(memory.data(), record.memory(), memory.size());
+    cache_->write(page, sealed, {record.memory(), memory});
     const bool valid = in && stored == checksum && find(before.node, tokens) == nullptr;
     if (valid) places.push_back({add(nodes_.end(), before.node, tokens, page), before.depth + 1});
     cache_->give_back(page);

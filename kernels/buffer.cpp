@@ -28,6 +28,7 @@ class HostMemory final : public Memory {
   void* allocate(int64_t bytes) override { return allocate_aligned(bytes); }
   void release(void* pointer) override { std::free(pointer); }
   void write(void* to, const void* from, int64_t bytes) override { std::memcpy(to, from, size_t(bytes)); }
+  void read(void* to, const void* from, int64_t bytes) override { std::memcpy(to, from, size_t(bytes)); }
 };
 
 }  // namespace

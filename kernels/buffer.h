@@ -18,6 +18,8 @@ class Memory {
   virtual void release(void* pointer) = 0;
   /// Copies from the host into this memory.
   virtual void write(void* to, const void* from, int64_t bytes) = 0;
+  /// Copies from this memory to the host.
+  virtual void read(void* to, const void* from, int64_t bytes) = 0;
 };
 
 /// From 2 MiB on, transparent huge pages are asked for: large arrays are streamed, and 4 KiB pages would

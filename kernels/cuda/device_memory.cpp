@@ -28,6 +28,11 @@ void DeviceMemory::write(void* to, const void* from, int64_t bytes) {
   check(cudaStreamSynchronize(stream_), "copying to the device");
 }
 
+void DeviceMemory::read(void* to, const void* from, int64_t bytes) {
+  check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToHost, stream_), "copying from the device");
+  check(cudaStreamSynchronize(stream_), "copying from the device");
+}
+
 bool DeviceMemory::owns(const void* pointer) const {
   const auto* p = static_cast<const std::byte*>(pointer);
   const auto above = allocations_.upper_bound(p);

@@ -16,6 +16,7 @@ class DeviceMemory final : public Memory {
   void* allocate(int64_t bytes) override;
   void release(void* pointer) override;
   void write(void* to, const void* from, int64_t bytes) override;
+  void read(void* to, const void* from, int64_t bytes) override;
   bool owns(const void* pointer) const;
 
  private:
