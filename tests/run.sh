@@ -2,7 +2,7 @@
 # Installs what is missing on a bare Debian 12, builds, and runs every test: formatting, the optimised build, then
 # the unit tests and fuzz replays under AddressSanitizer with UndefinedBehaviorSanitizer and under ThreadSanitizer.
 #
-#   bash tests/run.sh            all, under 30 minutes on 2 cores
+#   bash tests/run.sh            all, under 50 minutes on 2 cores
 #   bash tests/run.sh quick      formatting and the optimised build only
 #
 # STAMP_EVAL_TEXT names the raw test split of WikiText-2 for the tests against published perplexities; without it
@@ -79,8 +79,9 @@ stage "optimised build" test_optimised
 if [[ $MODE == all ]]; then
   fuzzers=(tests/fuzz/*_fuzz.cpp)
   fuzzers=("${fuzzers[@]##*/}")
-  stage "AddressSanitizer and UndefinedBehaviorSanitizer" test_sanitized asan '^(kernels|models|engine|fuzz)\.' \
-    kernels_tests models_tests engine_tests "${fuzzers[@]%.cpp}"
+  stage "AddressSanitizer and UndefinedBehaviorSanitizer" test_sanitized asan \
+    '^(kernels|models|engine|tools|fuzz)\.|^python\.serve_(hostile|wire)_check' \
+    kernels_tests models_tests engine_tests tools_tests "${fuzzers[@]%.cpp}"
   stage "ThreadSanitizer" test_sanitized tsan '^(kernels|engine)\.' kernels_tests engine_tests
 fi
 
