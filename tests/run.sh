@@ -81,7 +81,7 @@ if [[ $MODE == all ]]; then
   fuzzers=("${fuzzers[@]##*/}")
   stage "AddressSanitizer and UndefinedBehaviorSanitizer" test_sanitized asan \
     '^(kernels|models|engine|tools|fuzz)\.|^python\.serve_(hostile|wire)_check' \
-    kernels_tests models_tests engine_tests tools_tests "${fuzzers[@]%.cpp}"
+    kernels_tests models_tests engine_tests tools_tests tiny_model_cli "${fuzzers[@]%.cpp}"
   stage "ThreadSanitizer" test_sanitized tsan '^(kernels|engine)\.' kernels_tests engine_tests
 fi
 
