@@ -21,6 +21,8 @@ struct ServerLog::Sinks {
   std::shared_ptr<spdlog::async_logger> logger =
       std::make_shared<spdlog::async_logger>("serve", std::make_shared<spdlog::sinks::stderr_sink_mt>(),
                                              thread, spdlog::async_overflow_policy::overrun_oldest);
+  /// The thread writes what is queued and ends before the logger does.
+  ~Sinks() { thread.reset(); }
 };
 
 ServerLog::ServerLog(Format format) : format_(format), sinks_(std::make_unique<Sinks>()) {
