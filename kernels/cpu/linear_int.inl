@@ -72,8 +72,9 @@ inline void int_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t 
   const uint16_t* scale = p.weight_scale + panel * p.groups * kPanel;
   const uint8_t* zero = kFour ? p.weight_zero + panel * p.groups * kPanel : nullptr;
   const int64_t group_bytes = p.group * kPanel / (kCodes == Codes::kFour ? 2 : 1);
-  // Two products a channel pair, each at most 15 * (2^bits - 1); four channels a step.
-  const int64_t most = 4 * (32767 / (2 * 15 * ((1 << bits) - 1)));
+  // A 16-bit sum gets two products, each at most 15 * (2^bits - 1), from every four channels; steps are of
+  // eight.
+  const int64_t most = 8 * (32767 / (4 * 15 * ((1 << bits) - 1)));
   V total[R][kPanelVecs];
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < kPanelVecs; ++v) total[r][v] = set1(0.0f);
