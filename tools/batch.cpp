@@ -11,6 +11,7 @@
 #include "tools/cli.h"
 #include "tools/serve/answers.h"
 #include "tools/serve/api_error.h"
+#include "tools/serve/serve_flags.h"
 #include "tools/terminal.h"
 
 namespace stamp {
@@ -32,11 +33,6 @@ struct BatchFlags {
   SchedulerOptions scheduler{.parallel = 16};
   int64_t kv_memory = 0;
   std::string in, out, served_name;
-
-  std::string model_name() const {
-    return served_name.empty() ? std::filesystem::weakly_canonical(engine.model).filename().string()
-                               : served_name;
-  }
 };
 
 struct Line {
@@ -112,7 +108,7 @@ class Run {
       : lines_(std::move(lines)),
         out_(flags.out, std::ios::binary | std::ios::app),
         file_(flags.out),
-        model_(flags.engine, flags.scheduler, flags.kv_memory, flags.model_name()) {
+        model_(flags.engine, flags.scheduler, flags.kv_memory, flags.served_name) {
     if (!out_) throw InputError(file_ + ": cannot be written");
   }
 
@@ -260,15 +256,7 @@ void add_batch(CLI::App& app, int& exit_code) {
   add_context_flag(*command, flags->engine);
   add_flag_with_mirror(*command, "--in", flags->in, "Requests, one JSON object a line")->required();
   add_flag_with_mirror(*command, "--out", flags->out, "Results; those it holds already are kept")->required();
-  add_flag_with_mirror(*command, "--served-name", flags->served_name,
-                       "The model's name in requests and results; by default its directory's");
-  add_flag_with_mirror(*command, "--parallel", flags->scheduler.parallel, "Sequences that advance together")
-      ->check(CLI::Range(int64_t{1}, int64_t{1024}))
-      ->capture_default_str();
-  add_flag_with_mirror(*command, "--kv-memory", flags->kv_memory,
-                       "Bytes for the keys and values of all sequences; by default a quarter of what is free")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50))
-      ->type_name("BYTES");
+  add_served_model_flags(*command, flags->scheduler, flags->kv_memory, flags->served_name);
   command->callback([flags, &exit_code] { exit_code = run(*flags); });
 }
 

@@ -111,11 +111,12 @@ void attend_coded(const CodedTile& t) {
   const int64_t queries = t.tokens * t.group, d = t.head_dim;
   const int64_t lanes = queries < kPartLanes ? round_up(queries, kLanes) : kPartLanes;
   const CodedScratch s = coded_scratch(t.scratch, lanes, d);
+  const auto query_of = [queries](int64_t i) { return i < queries ? i : 0; };  // spare lanes repeat the first
   for (int64_t first = 0; first < queries; first += lanes) {
     const QueryPart part = s.part(first / lanes);
     for (int64_t lane = 0; lane < lanes; ++lane) {
-      const int64_t source = first + lane < queries ? first + lane : 0;  // spare lanes repeat the first query
-      const float* q = t.q + source / t.group * t.q_stride + source % t.group * d;
+      const int64_t query = query_of(first + lane);
+      const float* q = t.q + query / t.group * t.q_stride + query % t.group * d;
       float total = 0.0f;
       for (int64_t c = 0; c < d; ++c) {
         part.q[c * lanes + lane] = q[c] * t.scale;
@@ -140,10 +141,8 @@ void attend_coded(const CodedTile& t) {
     for (int64_t first = 0; first < queries; first += lanes) {
       const QueryPart part = s.part(first / lanes);
       float visible[kPartLanes];
-      for (int64_t lane = 0; lane < lanes; ++lane) {
-        const int64_t source = first + lane < queries ? first + lane : 0;
-        visible[lane] = float(t.position + source / t.group + 1 - page * kBlock);
-      }
+      for (int64_t lane = 0; lane < lanes; ++lane)
+        visible[lane] = float(t.position + query_of(first + lane) / t.group + 1 - page * kBlock);
       page_scores(s, part, kind, t.levels, rows);
       page_softmax(s, part, visible, rows);
       page_values(s, part, kind, t.levels, rows);

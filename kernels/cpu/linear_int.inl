@@ -8,11 +8,18 @@ constexpr int kPanelVecs = int(kPanel) / kLanes;
 /// once; 4-bit panels unpacked to bytes, for many rows.
 enum class Codes { kEight, kFour, kFourUnpacked };
 
-/// acc [R, kVecs] += the rows' channels [k, end) times those of a panel whose bytes begin at w.
-template <Codes kCodes, int R>
+/// acc [R, kPanelVecs] += the rows' channels [k, end) times those of a panel whose bytes begin at w. kPairs:
+/// 4-bit weights, into sums of pairs, which are 16 bits wide.
+template <Codes kCodes, bool kPairs, int R>
 inline __attribute__((always_inline)) void int_dots(I (&acc)[R][kPanelVecs], const uint8_t* in, int64_t ldq,
                                                     const uint8_t* w, int64_t k, int64_t end) {
   constexpr int kStep = kCodes == Codes::kFour ? 8 : 4;
+  const auto dot = [](auto sum, auto a, auto codes) {
+    if constexpr (kPairs) return add_pairs(sum, a, codes);
+    else if constexpr (kCodes == Codes::kEight) return dot_q8(sum, a, codes);
+    else return dot_q4(sum, a, codes);
+  };
+#pragma GCC unroll 2
   for (; k < end; k += kStep, w += 64) {
     if (R <= 2) prefetch(w + 1024);
     for (int v = 0; v < kPanelVecs; ++v) {
@@ -20,45 +27,30 @@ inline __attribute__((always_inline)) void int_dots(I (&acc)[R][kPanelVecs], con
       for (int r = 0; r < R; ++r) {
         const uint8_t* a = in + r * ldq + k;
         if constexpr (kCodes == Codes::kFour) {
-          acc[r][v] = dot_q4(acc[r][v], broadcast_four(a), low_nibbles(x));
-          acc[r][v] = dot_q4(acc[r][v], broadcast_four(a + 4), high_nibbles(x));
-        } else if constexpr (kCodes == Codes::kFourUnpacked) {
-          acc[r][v] = dot_q4(acc[r][v], broadcast_four(a), x);
+          acc[r][v] = dot(acc[r][v], broadcast_four(a), low_nibbles(x));
+          acc[r][v] = dot(acc[r][v], broadcast_four(a + 4), high_nibbles(x));
         } else {
-          acc[r][v] = dot_q8(acc[r][v], broadcast_four(a), x);
+          acc[r][v] = dot(acc[r][v], broadcast_four(a), x);
         }
       }
     }
   }
 }
 
-/// The same for 4-bit weights where sums of pairs stay in 16 bits for `most` channels.
+/// The same, where the sums of pairs of `most` channels fit into 16 bits.
 template <Codes kCodes, int R>
 inline __attribute__((always_inline)) void int_pair_dots(I (&acc)[R][kPanelVecs], const uint8_t* in,
                                                          int64_t ldq, const uint8_t* w, int64_t k,
                                                          int64_t end, int64_t most) {
-  constexpr int kStep = kCodes == Codes::kFour ? 8 : 4;
+  constexpr int kChannelsPerByte = kCodes == Codes::kFour ? 2 : 1;
   while (k < end) {
     const int64_t stop = end - k < most ? end : k + most;
     I pairs[R][kPanelVecs];
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < kPanelVecs; ++v) pairs[r][v] = int_zero();
-#pragma GCC unroll 2
-    for (; k < stop; k += kStep, w += 64) {
-      if (R <= 2) prefetch(w + 1024);
-      for (int v = 0; v < kPanelVecs; ++v) {
-        const I x = load_bytes(w + v * kLanes * 4);
-        for (int r = 0; r < R; ++r) {
-          const uint8_t* a = in + r * ldq + k;
-          if constexpr (kCodes == Codes::kFour) {
-            pairs[r][v] = add_pairs(pairs[r][v], broadcast_four(a), low_nibbles(x));
-            pairs[r][v] = add_pairs(pairs[r][v], broadcast_four(a + 4), high_nibbles(x));
-          } else {
-            pairs[r][v] = add_pairs(pairs[r][v], broadcast_four(a), x);
-          }
-        }
-      }
-    }
+    int_dots<kCodes, true>(pairs, in, ldq, w, k, stop);
+    w += (stop - k) * kPanel / kChannelsPerByte;
+    k = stop;
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = fold_pairs(acc[r][v], pairs[r][v]);
   }
@@ -84,7 +76,7 @@ inline void int_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t 
       for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = int_zero();
     const int64_t k = g * p.group;
     if constexpr (kFour && kPairSums) int_pair_dots<kCodes>(acc, in, p.ldq, w, k, k + p.group, most);
-    else int_dots<kCodes>(acc, in, p.ldq, w, k, k + p.group);
+    else int_dots<kCodes, false>(acc, in, p.ldq, w, k, k + p.group);
     for (int v = 0; v < kPanelVecs; ++v) {
       const V s = load_f16(scale + g * kPanel + v * kLanes);
       V z = set1(0.0f);

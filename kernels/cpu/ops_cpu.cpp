@@ -9,7 +9,8 @@
 namespace stamp {
 namespace {
 
-constexpr int64_t kQueryTile = 16;        // tokens of an attention tile over float pages; divides kBlock
+constexpr int64_t kQueryTile =
+    16;  // tokens of an attention tile, at least over coefficient pages; divides kBlock
 constexpr int64_t kSerialFloats = 16384;  // elementwise work below this is done before a worker would wake
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -69,7 +69,7 @@ class Serving {
     std::exception_ptr failure;
     try {
       model = std::make_unique<ServedModel>(flags_.engine, flags_.scheduler, flags_.kv_memory,
-                                            flags_.model_name());
+                                            flags_.served_name);
       load_prefixes(*model);
     } catch (...) {
       failure = std::current_exception();

@@ -18,6 +18,20 @@ std::string argument(const Json& value, const std::string& file, const std::stri
 
 }  // namespace
 
+void add_served_model_flags(CLI::App& command, SchedulerOptions& scheduler, int64_t& kv_memory,
+                            std::string& served_name) {
+  add_flag_with_mirror(command, "--served-name", served_name,
+                       "The model's name in requests and answers; by default its directory's");
+  add_flag_with_mirror(command, "--parallel", scheduler.parallel, "Sequences that advance together")
+      ->check(CLI::Range(int64_t{1}, int64_t{1024}))
+      ->capture_default_str();
+  add_flag_with_mirror(command, "--kv-memory", kv_memory,
+                       "Bytes for the keys and values of all sequences; by default a quarter of what is "
+                       "free, at most --parallel full contexts")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50))
+      ->type_name("BYTES");
+}
+
 void ServeFlags::add(CLI::App& command) {
   const auto flag = [&](const std::string& name, auto& value, const std::string& help) {
     return add_flag_with_mirror(command, name, value, help);
@@ -27,22 +41,14 @@ void ServeFlags::add(CLI::App& command) {
   add_context_flag(command, engine);
   flag("--host", http.host, "Address to listen on; 0.0.0.0 is all of them")->capture_default_str();
   flag("--port", http.port, "Port; 0 is any that is free")->capture_default_str();
-  flag("--served-name", served_name, "The model's name in requests and answers; by default its directory's");
   const auto range = [](int64_t low, int64_t high) { return CLI::Range(low, high); };
-  flag("--parallel", scheduler.parallel, "Sequences that advance together")
-      ->check(range(1, 1024))
-      ->capture_default_str();
+  add_served_model_flags(command, scheduler, kv_memory, served_name);
   flag("--queue", scheduler.queue, "Sequences that may wait; then the answer is 429")
       ->check(range(0, 1 << 20))
       ->capture_default_str();
   flag("--step-tokens", scheduler.step_tokens, "Most tokens that one forward pass computes")
       ->check(range(64, 1 << 16))
       ->capture_default_str();
-  flag("--kv-memory", kv_memory,
-       "Bytes for the keys and values of all sequences; by default a quarter of what is free, at most "
-       "--parallel full contexts")
-      ->check(range(0, int64_t{1} << 50))
-      ->type_name("BYTES");
   add_switch_with_mirror(command, "--no-prefix-cache", no_prefix_cache,
                          "Compute every prompt from its begin");
   flag("--session-dir", session_dir, "Directory that keeps the prefix cache while the server is down");
@@ -108,12 +114,6 @@ ApiOptions ServeFlags::api() const {
 
 ServerLog::Format ServeFlags::format() const {
   return log_format == "json" ? ServerLog::Format::kJson : ServerLog::Format::kText;
-}
-
-std::string ServeFlags::model_name() const {
-  if (!served_name.empty()) return served_name;
-  const auto path = std::filesystem::weakly_canonical(engine.model);
-  return path.filename().string();
 }
 
 std::filesystem::path ServeFlags::prefix_file() const {

@@ -6,6 +6,10 @@
 
 namespace stamp {
 
+/// --served-name, --parallel, --kv-memory: how a ServedModel is made.
+void add_served_model_flags(CLI::App& command, SchedulerOptions& scheduler, int64_t& kv_memory,
+                            std::string& served_name);
+
 /// What `stamp serve` was asked for.
 struct ServeFlags {
   EngineOptions engine{};
@@ -26,7 +30,6 @@ struct ServeFlags {
 
   ApiOptions api() const;
   ServerLog::Format format() const;
-  std::string model_name() const;
   /// In session_dir; empty if there is none.
   std::filesystem::path prefix_file() const;
 };

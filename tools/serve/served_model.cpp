@@ -46,7 +46,8 @@ ServedModel::ServedModel(const EngineOptions& engine_options, const SchedulerOpt
     : engine(for_many(engine_options, scheduler_options, kv_bytes)),
       vocabulary(engine.tokenizer(), engine.generation_config().eos_token_ids, engine.config().vocab_size),
       scheduler(engine, scheduler_options),
-      name(served_name),
+      name(served_name.empty() ? std::filesystem::weakly_canonical(engine_options.model).filename().string()
+                               : served_name),
       created(std::time(nullptr)),
       tokenizer_info(read_tokenizer_info(engine_options.model)) {
   fingerprint = "fp_" + sha256_hex(engine.fingerprint()).substr(0, 12);

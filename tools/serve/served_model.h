@@ -11,8 +11,8 @@ namespace stamp {
 /// The model that answers, with its scheduler, and what the wire format says about it.
 struct ServedModel {
   /// Loads. `kv_bytes`: for keys and values of all sequences; 0: a quarter of the memory that is free, at
-  /// most what as many full contexts as run together take. Throws InputError for anything wrong with the
-  /// options or the files.
+  /// most what as many full contexts as run together take. Without a name it has its directory's. Throws
+  /// InputError for anything wrong with the options or the files.
   ServedModel(const EngineOptions& engine_options, const SchedulerOptions& scheduler_options,
               int64_t kv_bytes, const std::string& name);
 
