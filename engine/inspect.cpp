@@ -73,10 +73,10 @@ class Meter {
     scale_ = Buffer<float>(kChunk), offset_ = Buffer<float>(kChunk);
     matrix_ = Buffer<float>(kBlock * kBlock);
     if (!options.products) return;
-    differences_ = Buffer<float>(2 * kChunk * widest);
+    differences_ = Buffer<float>(kChunk * widest);
     const int64_t outputs = std::max({(config.heads + 2 * config.kv_heads) * config.head_dim,
                                       config.hidden_size, 2 * config.intermediate_size});
-    products_ = Buffer<float>(2 * kChunk * outputs);
+    products_ = Buffer<float>(kChunk * outputs);
   }
 
   /// x [blocks * kBlock, channels] without gaps; rows are quantised in pieces of `width` channels.
@@ -93,9 +93,8 @@ class Meter {
     }
     for (size_t t = 0; t < result_.transforms.size(); ++t) {
       transform(x, t);
-      add_errors(s, t, x, width, weights, s.plan.low_bits, kBlock, &RowErrors::low, &RowErrors::product_low);
-      add_errors(s, t, x, width, weights, s.plan.high_bits, std::max(kMaxTunedRows, s.plan.high_rows),
-                 &RowErrors::high, &RowErrors::product_high);
+      add_errors(s, t, x, width, weights, s.plan.low_bits, s.errors[t].low);
+      add_errors(s, t, x, width, {}, s.plan.high_bits, s.errors[t].high);
     }
   }
 
@@ -120,18 +119,15 @@ class Meter {
     }
   }
 
-  /// What the engine's integers at `bits` differ from the coefficients by; of the products for the first
-  /// `product_rows` coefficients of each block.
+  /// What the engine's integers at `bits` differ from the coefficients by; of the products with `weights`,
+  /// too.
   void add_errors(SourceStatistics& s, size_t index, Mat<const float> x, int64_t width,
-                  std::span<const WeightView> weights, int bits, int64_t product_rows,
-                  std::array<double, kBlock> RowErrors::*plain,
-                  std::array<double, kBlock> RowErrors::*product) {
+                  std::span<const WeightView> weights, int bits, std::array<double, kBlock>& sums) {
     const Transform& t = result_.transforms[index];
-    const int64_t blocks = x.rows / kBlock, kept = blocks * product_rows;
+    const int64_t blocks = x.rows / kBlock;
     const Mat<float> coefficients = coefficients_.mat(x.rows, x.cols);
     std::vector<RowTile> tiles;
     for (int64_t b = 0; b < blocks; ++b) tiles.push_back({b * kBlock, kBlock, true});
-    std::array<double, kBlock>& sums = s.errors[index].*plain;
     for (int64_t first = 0; first < x.cols; first += width) {
       QuantMat q{.q = q_.data(),
                  .rows = x.rows,
@@ -145,24 +141,20 @@ class Meter {
       for (int64_t r = 0; r < x.rows; ++r) {
         float* c = coefficients.row(r) + first;
         const uint8_t* codes = q.q + r * q.stride;
-        const int64_t coefficient = r % kBlock;
-        float* keep = weights.empty() || coefficient >= product_rows
-                          ? nullptr
-                          : differences_.data() + (r / kBlock * product_rows + coefficient) * x.cols + first;
+        float* keep = weights.empty() ? nullptr : differences_.data() + r * x.cols + first;
         double sum = 0;
         for (int64_t i = 0; i < width; ++i) {
           const float difference = q.scale[r] * float(codes[i]) + q.offset[r] - c[i];
           sum += double(difference) * double(difference);
           if (keep != nullptr) keep[i] = difference;
         }
-        sums[size_t(coefficient)] += sum;
+        sums[size_t(r % kBlock)] += sum;
       }
     }
     if (weights.empty()) return;
-    std::vector<double> powers(size_t(kept), 0.0);
-    multiply(differences_.mat(kept, x.cols), weights, powers);
-    for (int64_t r = 0; r < kept; ++r)
-      (s.errors[index].*product)[size_t(r % product_rows)] += powers[size_t(r)];
+    std::vector<double> powers(size_t(x.rows), 0.0);
+    multiply(differences_.mat(x.rows, x.cols), weights, powers);
+    for (int64_t r = 0; r < x.rows; ++r) s.errors[index].product[size_t(r % kBlock)] += powers[size_t(r)];
   }
 
   /// powers[r] += the squares of row r of in W^T, for all W.
@@ -186,8 +178,8 @@ class Meter {
   Buffer<float> coefficients_;  // [kChunk, widest]
   Buffer<float> transposed_;    // [widest, kBlock]
   Buffer<float> matrix_;        // [kBlock, kBlock]
-  Buffer<float> differences_;   // [2 * kChunk, widest]
-  Buffer<float> products_;      // [2 * kChunk, widest outputs of an input]
+  Buffer<float> differences_;   // [kChunk, widest]
+  Buffer<float> products_;      // [kChunk, widest outputs of an input]
   Buffer<uint8_t> q_;
   Buffer<float> scale_, offset_;
 };

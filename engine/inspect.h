@@ -13,9 +13,6 @@
 
 namespace stamp {
 
-/// Coefficients whose products are measured at high_bits, at least: the most that a search may give them.
-inline constexpr int kMaxTunedRows = 16;
-
 struct InspectOptions {
   Ops* ops = nullptr;
   std::span<const int32_t> tokens;

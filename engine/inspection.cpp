@@ -40,14 +40,19 @@ double SourceStatistics::autocorrelation(int64_t lag) const {
   return squares > 0 ? sum / squares : 0;
 }
 
-double SourceStatistics::error(size_t transform, int high_rows, bool products) const {
+double SourceStatistics::error(size_t transform, int high_rows) const {
   const RowErrors& e = errors[transform];
-  const auto& low = products ? e.product_low : e.low;
-  const auto& high = products ? e.product_high : e.high;
   double sum = 0;
-  for (int64_t r = 0; r < kBlock; ++r) sum += r < high_rows ? high[size_t(r)] : low[size_t(r)];
-  const double whole = products ? product_power : power();
-  return whole > 0 ? sum / whole : 0;
+  for (int64_t r = 0; r < kBlock; ++r) sum += r < high_rows ? e.high[size_t(r)] : e.low[size_t(r)];
+  return power() > 0 ? sum / power() : 0;
+}
+
+double SourceStatistics::product_error(size_t transform, const BitPlan& of) const {
+  const auto square_of_steps = [](int bits) { return std::pow(std::exp2(bits) - 1, 2); };
+  double sum = 0;
+  for (int64_t r = 0; r < kBlock; ++r)
+    sum += errors[transform].product[size_t(r)] / square_of_steps(of.bits(r));
+  return product_power > 0 ? sum * square_of_steps(plan.low_bits) / product_power : 0;
 }
 
 std::array<double, kBlock> Inspection::energy(const SourceStatistics& source, size_t transform) const {

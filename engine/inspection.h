@@ -28,8 +28,8 @@ std::string transform_text(const Transform& transform);
 /// Squared errors of a transform's coefficients by their index, summed over blocks and channels. Every row
 /// has a scale of its own, so one row's error does not depend on the others' bits.
 struct RowErrors {
-  std::array<double, kBlock> low{}, high{};                  // at the plan's low_bits and high_bits
-  std::array<double, kBlock> product_low{}, product_high{};  // of the products of the rows with the weights
+  std::array<double, kBlock> low{}, high{};  // at the plan's low_bits and high_bits
+  std::array<double, kBlock> product{};      // of the products of the rows with the weights, at low_bits
 };
 
 struct SourceStatistics {
@@ -44,9 +44,11 @@ struct SourceStatistics {
   /// Mean over blocks and token pairs of x_t x_{t+lag} over that of x_t^2, channels by their energy; 1 if
   /// tokens do not change. lag < kBlock.
   double autocorrelation(int64_t lag) const;
-  /// Squared error over power if the first `high_rows` coefficients have high_bits; of the products if
-  /// `products`.
-  double error(size_t transform, int high_rows, bool products) const;
+  /// Squared error over power if the first `high_rows` coefficients have high_bits.
+  double error(size_t transform, int high_rows) const;
+  /// The same of the products, for a plan with any bits, whose transform is the one given: what was measured
+  /// at low_bits falls with the square of the quantisation step, a row's range over 2^bits - 1.
+  double product_error(size_t transform, const BitPlan& of) const;
 };
 
 /// Statistics of a model's activations over the whole blocks of a text, every sequence's block 0 left out: it

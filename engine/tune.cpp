@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <string>
 
-#include "engine/inspect.h"
 #include "kernels/error.h"
 
 namespace stamp {
@@ -12,25 +11,25 @@ namespace {
 /// What one input of a linear could be given.
 struct Choice {
   BitPlan plan;
-  double error = 0;  // of the products, relative
-  double bits = 0;   // the plan's mean bits, by the input's share of all channels
+  double loss = 0;  // predicted divergence, nats a token
+  double bits = 0;  // the plan's mean bits, by the input's share of all channels
 };
 
 /// An input and its choices.
 struct Decision {
   int64_t layer = 0;
   Site site{};
-  std::vector<Choice> choices;  // fewest bits first, each with less error than the one before
+  std::vector<Choice> choices;  // fewest bits first, each with less loss than the one before
   size_t chosen = 0;
   const Choice& choice() const { return choices[chosen]; }
 };
 
 using Decisions = std::vector<Decision>;
 
-double error_of(const Decisions& all) {
+double loss_of(const Decisions& all) {
   double sum = 0;
-  for (const Decision& d : all) sum += d.choice().error;
-  return sum / double(all.size());
+  for (const Decision& d : all) sum += d.choice().loss;
+  return sum;
 }
 
 double bits_of(const Decisions& all) {
@@ -43,7 +42,7 @@ double bits_of(const Decisions& all) {
 void choose(Decisions& all, double price) {
   for (Decision& d : all)
     for (size_t i = d.chosen = 0; i < d.choices.size(); ++i)
-      if (d.choices[i].error + price * d.choices[i].bits < d.choice().error + price * d.choice().bits)
+      if (d.choices[i].loss + price * d.choices[i].bits < d.choice().loss + price * d.choice().bits)
         d.chosen = i;
 }
 
@@ -57,7 +56,7 @@ void fill(Decisions& all, double budget) {
     for (Decision& d : all)
       for (size_t i = d.chosen + 1; i < d.choices.size(); ++i) {
         const double bits = d.choices[i].bits - d.choice().bits;
-        const double gain = (d.choice().error - d.choices[i].error) / bits;
+        const double gain = (d.choice().loss - d.choices[i].loss) / bits;
         if (bits <= left && gain > best_gain) best = &d, best_gain = gain, next = i;
       }
     if (best == nullptr) return;
@@ -65,23 +64,39 @@ void fill(Decisions& all, double budget) {
   }
 }
 
-/// The choices of one input: for every number of high rows the best transform.
-std::vector<Choice> choices_of(const Inspection& inspection, const SourceStatistics& s, double share) {
-  std::vector<Choice> choices;
-  for (int rows = 0; rows <= kMaxTunedRows; ++rows) {
-    Choice best{.plan = s.plan, .error = 1e300, .bits = 0};
-    for (size_t t = 0; t < inspection.transforms.size(); ++t) {
-      const double error = s.error(t, rows, true);
-      if (error >= best.error) continue;
-      best.error = error;
-      best.plan.transform = inspection.transforms[t].kind;
-      best.plan.levels = inspection.transforms[t].levels;
-    }
-    best.plan.high_rows = rows;
-    best.bits = best.plan.mean_bits() * share;
-    if (choices.empty() || best.error < choices.back().error) choices.push_back(best);
+/// The divergence that one unit of an input's relative error costs. What was measured is a small difference
+/// of means: where it drowned in them, an input counts as much as a tenth of its kind's mean.
+double price_of_error(const Inspection& inspection, const Sensitivities& sensitivities, size_t layer,
+                      int site) {
+  double mean = 0;
+  for (const auto& of_layer : sensitivities) mean += of_layer[size_t(site)] / double(sensitivities.size());
+  const SourceStatistics& s = inspection.layers[layer][size_t(site)];
+  const double error =
+      s.product_error(inspection.index_of({SeqTransform::kIdentity}), BitPlan{.low_bits = s.plan.low_bits});
+  return error > 0 ? std::max(sensitivities[layer][size_t(site)], mean / 10) / error : 0;
+}
+
+/// The choices of one input that no other beats in both loss and bits.
+std::vector<Choice> choices_of(const Inspection& inspection, const SourceStatistics& s,
+                               std::span<const Transform> transforms, double price, double share) {
+  std::vector<Choice> all;
+  for (const Transform& t : transforms) {
+    const size_t index = inspection.index_of(t);
+    const int low = s.plan.low_bits, high = s.plan.high_bits;
+    for (int low_bits = std::max(2, low - 1); low_bits <= std::min(low + 1, high - 1); ++low_bits)
+      for (int high_bits = low_bits + 1; high_bits <= high; ++high_bits)
+        for (int rows = 0; rows <= kBlock; ++rows) {
+          const BitPlan plan{t.kind, t.levels, rows, high_bits, low_bits};
+          all.push_back({plan, s.product_error(index, plan) * price, plan.mean_bits() * share});
+        }
   }
-  return choices;
+  std::stable_sort(all.begin(), all.end(), [](const Choice& a, const Choice& b) {
+    return a.bits != b.bits ? a.bits < b.bits : a.loss < b.loss;
+  });
+  std::vector<Choice> best;
+  for (const Choice& c : all)
+    if (best.empty() || c.loss < best.back().loss) best.push_back(c);
+  return best;
 }
 
 }  // namespace
@@ -92,7 +107,9 @@ std::vector<Transform> tuned_transforms() {
   return all;
 }
 
-TuneResult tune(const Inspection& inspection, const Recipe& recipe, double budget) {
+TuneResult tune(const Inspection& inspection, const Sensitivities& sensitivities, const Recipe& recipe,
+                const TuneOptions& options) {
+  const double budget = options.budget + 1e-9;
   double channels = 0;
   for (const auto& layer : inspection.layers)
     for (int s = 0; s < kSites; ++s) channels += double(layer[size_t(s)].channels);
@@ -107,29 +124,30 @@ TuneResult tune(const Inspection& inspection, const Recipe& recipe, double budge
                          ": has one precision for activations, there is nothing to tune; "
                          "it needs activations with low_bits below high_bits, as w4a4kv4-stamp has");
       const double share = double(s.channels) / channels;
+      const double price = price_of_error(inspection, sensitivities, layer, i);
       result.fixed_bits += plan.mean_bits() * share;
-      result.fixed_error += s.error(inspection.index_of({plan.transform, plan.levels}), plan.high_rows, true);
-      decisions.push_back({int64_t(layer), Site(i), choices_of(inspection, s, share)});
+      result.fixed_loss += s.product_error(inspection.index_of({plan.transform, plan.levels}), plan) * price;
+      decisions.push_back(
+          {int64_t(layer), Site(i), choices_of(inspection, s, options.transforms, price, share)});
     }
   }
-  result.fixed_error /= double(decisions.size());
   choose(decisions, 1e30);
-  if (bits_of(decisions) > budget + 1e-9)
-    throw InputError("a budget of " + std::to_string(budget) + " bits is below the fewest possible, " +
-                     std::to_string(bits_of(decisions)));
+  if (bits_of(decisions) > budget)
+    throw InputError("a budget of " + std::to_string(options.budget) +
+                     " bits is below the fewest possible, " + std::to_string(bits_of(decisions)));
   // The price at which the bits asked for are just within the budget.
   double low = 0, high = 1e6;
   for (int step = 0; step < 200; ++step) {
     const double price = (low + high) / 2;
     choose(decisions, price);
-    (bits_of(decisions) > budget + 1e-9 ? low : high) = price;
+    (bits_of(decisions) > budget ? low : high) = price;
   }
   choose(decisions, high);
-  fill(decisions, budget + 1e-9);
+  fill(decisions, budget);
   result.recipe = recipe;
-  result.error = error_of(decisions), result.bits = bits_of(decisions);
-  if (result.fixed_bits <= budget + 1e-9 && result.fixed_error <= result.error) {
-    result.error = result.fixed_error, result.bits = result.fixed_bits;
+  result.loss = loss_of(decisions), result.bits = bits_of(decisions);
+  if (result.fixed_bits <= budget && result.fixed_loss <= result.loss) {
+    result.loss = result.fixed_loss, result.bits = result.fixed_bits;
     return result;
   }
   result.recipe.name = recipe.name + "-tuned";

@@ -106,7 +106,7 @@ summary { cursor:pointer; margin:.6rem 0; }
   double sqnr(size_t layer, int source, size_t transform) const {
     const SourceStatistics& s = at(layer, source);
     const size_t t = transform == kCompared ? own(s) : transform;
-    return sqnr_db(s.error(t, s.plan.high_rows, false));
+    return sqnr_db(s.error(t, s.plan.high_rows));
   }
   size_t own(const SourceStatistics& s) const {
     return inspection_.index_of({s.plan.transform, s.plan.levels});

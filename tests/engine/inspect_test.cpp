@@ -22,7 +22,8 @@ Recipe stamp_recipe() {
 
 /// What inspect() says about a tiny model with random weights.
 struct Inspected {
-  explicit Inspected(bool products, int threads = 1, const Recipe& recipe = stamp_recipe()) {
+  explicit Inspected(bool products, int threads = 1, const Recipe& recipe = stamp_recipe(),
+                     bool probed = false) {
     const TempDir directory;
     random_model(3, 32).write(directory.path());
     const ModelConfig config = ModelConfig::load(directory.path());
@@ -34,8 +35,11 @@ struct Inspected {
     inspection =
         inspect(config, weights, recipe,
                 {.ops = ops.get(), .tokens = tokens, .transforms = tuned_transforms(), .products = products});
+    if (probed)
+      sensitivities = measure_sensitivities(config, weights, recipe, {.ops = ops.get(), .tokens = tokens});
   }
   Inspection inspection;
+  Sensitivities sensitivities;
 };
 
 TEST(Inspect, MeasuresWholeBlocksButTheFirstOfEachSequence) {
@@ -114,16 +118,18 @@ TEST(Inspect, MoreBitsLeaveLessErrorAndThreadsChangeNothing) {
       for (size_t t = 0; t < one.inspection.transforms.size(); ++t) {
         const SourceStatistics& a = one.inspection.layers[layer][size_t(s)];
         const SourceStatistics& b = three.inspection.layers[layer][size_t(s)];
-        EXPECT_EQ(a.error(t, 2, false), b.error(t, 2, false));
-        EXPECT_EQ(a.error(t, 2, true), b.error(t, 2, true));
-        for (bool products : {false, true}) {
-          if (products && s >= kSites) continue;
-          // 15 steps over a range of a few standard deviations; 255 steps have 1/289 of the error.
-          EXPECT_LT(a.error(t, 0, products), 0.05);
-          EXPECT_GT(a.error(t, 0, products), 1e-4);
-          EXPECT_LT(a.error(t, 8, products), a.error(t, 0, products));
-        }
-        EXPECT_NEAR(a.error(t, kBlock, false) * 289 / a.error(t, 0, false), 1, 0.3);
+        const BitPlan none{.high_rows = 0, .low_bits = 4}, some{.high_rows = 8, .low_bits = 4};
+        EXPECT_EQ(a.error(t, 2), b.error(t, 2));
+        EXPECT_EQ(a.product_error(t, some), b.product_error(t, some));
+        // 15 steps over a range of a few standard deviations; 255 steps have 1/289 of the error.
+        EXPECT_LT(a.error(t, 0), 0.05);
+        EXPECT_GT(a.error(t, 0), 1e-4);
+        EXPECT_LT(a.error(t, 8), a.error(t, 0));
+        EXPECT_NEAR(a.error(t, kBlock) * 289 / a.error(t, 0), 1, 0.3);
+        if (s >= kSites) continue;
+        EXPECT_LT(a.product_error(t, none), 0.05);
+        EXPECT_GT(a.product_error(t, none), 1e-4);
+        EXPECT_LT(a.product_error(t, some), a.product_error(t, none));
       }
 }
 
@@ -160,33 +166,57 @@ TEST(Inspect, WeightErrorsFallWithTheBits) {
 }
 
 TEST(Tune, IsNeverWorseThanTheFixedPlanAtItsBits) {
-  const Inspected x(true);
   const Recipe recipe = stamp_recipe();
+  const Inspected x(true, 1, recipe, true);
   double last = 1e300;
-  for (double budget : {4.0, 4.125, 4.3, 4.5, 5.0}) {
-    const TuneResult result = tune(x.inspection, recipe, budget);
+  for (double budget : {3.5, 4.0, 4.125, 4.3, 4.5, 5.0}) {
+    const TuneResult result = tune(x.inspection, x.sensitivities, recipe, {.budget = budget});
     EXPECT_LE(result.bits, budget + 1e-6);
-    EXPECT_LE(result.error, last) << budget;  // more bits, less error
-    last = result.error;
+    EXPECT_LE(result.loss, last) << budget;  // more bits, less loss
+    last = result.loss;
     if (budget >= 4.125) {
-      EXPECT_LT(result.error, result.fixed_error) << budget;
+      EXPECT_LT(result.loss, result.fixed_loss) << budget;
     }
     EXPECT_NEAR(result.fixed_bits, 4.125, 1e-9);
     // The numbers are those of the plans in the recipe, which a file holds.
     const Recipe again = Recipe::parse(result.recipe.to_json(), "tuned.json");
     EXPECT_EQ(again, result.recipe);
     EXPECT_EQ(again.site_plans.size(), x.inspection.layers.size() * kSites);
-    const TuneResult kept = tune(x.inspection, again, result.bits);
-    EXPECT_NEAR(kept.fixed_error, result.error, 1e-9 * result.error);
-    EXPECT_NEAR(kept.fixed_bits, result.bits, 1e-9);
+    double bits = 0, channels = 0;
+    for (const auto& [where, plan] : again.site_plans) {
+      const auto n = double(x.inspection.layers[size_t(where.first)][size_t(where.second)].channels);
+      bits += plan.mean_bits() * n, channels += n;
+    }
+    EXPECT_NEAR(bits / channels, result.bits, 1e-9);
   }
+}
+
+TEST(Tune, SpendsBitsWhereAnswersNeedThem) {
+  const Inspected x(true);
+  Sensitivities even(x.inspection.layers.size(), {0.01, 0.01, 0.01, 0.01}), one = even;
+  one[1][size_t(Site::kFeedForward)] = 0.3;
+  const auto bits = [&](const Sensitivities& s) {
+    return tune(x.inspection, s, stamp_recipe(), {.budget = 4.125})
+        .recipe.plan_of(1, Site::kFeedForward)
+        .mean_bits();
+  };
+  EXPECT_GT(bits(one), bits(even) + 0.5);
+}
+
+TEST(Tune, TakesOnlyTheTransformsGiven) {
+  const Inspected x(true);
+  const Sensitivities even(x.inspection.layers.size(), {0.01, 0.01, 0.01, 0.01});
+  const TuneResult result =
+      tune(x.inspection, even, stamp_recipe(), {.budget = 4.125, .transforms = {{SeqTransform::kDct}}});
+  for (const auto& [where, plan] : result.recipe.site_plans) EXPECT_EQ(plan.transform, SeqTransform::kDct);
 }
 
 TEST(Tune, RefusesOnePrecisionAndImpossibleBudgets) {
   const Inspected x(true);
-  EXPECT_THROW(tune(x.inspection, stamp_recipe(), 3.9), InputError);
-  EXPECT_THROW(tune(x.inspection, Recipe(), 4.125), InputError);
-  EXPECT_THROW(tune(x.inspection, Recipe::load("w4a8"), 8), InputError);
+  const Sensitivities even(x.inspection.layers.size(), {0.01, 0.01, 0.01, 0.01});
+  EXPECT_THROW(tune(x.inspection, even, stamp_recipe(), {.budget = 2.9}), InputError);
+  EXPECT_THROW(tune(x.inspection, even, Recipe(), {.budget = 4.125}), InputError);
+  EXPECT_THROW(tune(x.inspection, even, Recipe::load("w4a8"), {.budget = 8}), InputError);
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ class Help(ProgramTest):
             "bench": ["prefill", "decode", "depth", "streams", "repeat", "json"],
             "quantize": ["out", "calibrate"],
             "batch": ["ctx", "in", "out", "served-name", "parallel", "kv-memory"],
-            "inspect": ["verify", "text", "tokens", "report", "perplexities", "tune", "bits", "json"],
+            "inspect": ["verify", "text", "tokens", "report", "perplexities", "tune", "bits", "transforms", "json"],
         }
         for command in COMMANDS:
             with self.subTest(command):

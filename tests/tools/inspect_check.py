@@ -193,7 +193,7 @@ class Tune(Runs):
         out, recipe, numbers = self.tune()
         self.assertLessEqual(numbers["bits"], 4.125 + 1e-9)
         self.assertEqual(numbers["fixed_bits"], 4.125)
-        self.assertLess(numbers["error"], numbers["fixed_error"])
+        self.assertLess(numbers["loss"], numbers["fixed_loss"])
         self.assertEqual(set(recipe["site_plans"]),
                          {f"layers.{layer}.{site}" for layer in range(LAYERS) for site in SOURCES[:4]})
         scored = stamp("perplexity", "--model", self.random, "--recipe", out, "--file", self.text, "--context", "256")
@@ -204,7 +204,11 @@ class Tune(Runs):
         self.assertIn("the recipe's plan", (self.dir / "tuned.html").read_text())
 
     def test_more_bits_less_error(self):
-        self.assertLess(self.tune("--bits", "4.6")[2]["error"], self.tune("--bits", "4.2")[2]["error"])
+        self.assertLess(self.tune("--bits", "4.6")[2]["loss"], self.tune("--bits", "4.2")[2]["loss"])
+
+    def test_only_the_transforms_asked_for(self):
+        plans = self.tune("--transforms", "identity,dct")[1]["site_plans"].values()
+        self.assertLessEqual({plan["transform"] for plan in plans}, {"identity", "dct"})
 
 
 class Usage(Runs):
@@ -217,10 +221,12 @@ class Usage(Runs):
             ((*model, "--tune", out), "--text FILE"),
             ((*model, "--report", out, "--text", self.dir / "missing"), "missing: cannot be read"),
             ((*model, "--report", out, "--text", self.text, "--bits", "4.5"), "--bits belongs to --tune"),
+            ((*model, "--report", out, "--text", self.text, "--transforms", "dct"), "--transforms belongs to --tune"),
+            ((*model, "--tune", out, "--text", self.text, "--transforms", "fourier"), "--transforms"),
             ((*model, "--tune", out, "--text", self.text, "--perplexities", out), "--perplexities belongs to --report"),
             ((*model, "--verify", "--json", out), "--json needs"),
             ((*model, "--tune", out, "--text", self.text), "one precision"),
-            ((*model, "--tune", out, "--text", self.text, "--recipe", self.recipe, "--bits", "3.5"), "fewest possible"),
+            ((*model, "--tune", out, "--text", self.text, "--recipe", self.recipe, "--bits", "2.5"), "fewest possible"),
             ((*model, "--report", out, "--text", self.text, "--tokens", "127"), "--tokens"),
         ]:
             with self.subTest(arguments):

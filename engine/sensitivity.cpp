@@ -1,0 +1,131 @@
+#include "engine/sensitivity.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "engine/inspect.h"
+#include "engine/kv_cache.h"
+#include "kernels/error.h"
+#include "models/llama.h"
+
+namespace stamp {
+namespace {
+
+constexpr int64_t kSequence = 2048;  // tokens that attend to each other
+constexpr int64_t kChunk = 512;      // rows of a forward pass
+constexpr int64_t kStep = 4;         // tokens for each one whose answer is compared
+
+/// The same text through the model in floats and in other representations.
+class Probe {
+ public:
+  Probe(const ModelConfig& config, const SensitivityOptions& options)
+      : config_(config), options_(options), cache_(config, {}, length_of(config)) {
+    const auto tokens = int64_t(options.tokens.size());
+    const int64_t length = length_of(config);
+    for (int64_t begin = 0; begin < tokens; begin += length) {
+      const int64_t count = std::min(tokens - begin, length);
+      if (count > kBlock) answers_ += (count - kBlock + kStep - 1) / kStep;
+    }
+    if (answers_ == 0)
+      throw InputError("the text has " + std::to_string(tokens) +
+                       " tokens in the model's context; more than " + std::to_string(kBlock) +
+                       " are needed: the first block is left out");
+    truth_ = Buffer<float>(answers_ * config.vocab_size);
+    logits_ = Buffer<float>(kChunk / kStep * config.vocab_size);
+    kl_.resize(size_t(kChunk / kStep));
+  }
+
+  /// Keeps the answers that the others are compared with.
+  void reference(Llama& llama) {
+    run(llama, [&](int64_t first, Mat<const float> logits) {
+      std::copy_n(logits.data, logits.rows * logits.cols, truth(first, logits.rows).data);
+    });
+  }
+
+  /// Mean KL(reference || llama).
+  double divergence(Llama& llama) {
+    double sum = 0;
+    run(llama, [&](int64_t first, Mat<const float> logits) {
+      const auto kl = std::span(kl_).first(size_t(logits.rows));
+      options_.ops->kl_divergence(kl, truth(first, logits.rows), logits);
+      sum = std::accumulate(kl.begin(), kl.end(), sum);
+    });
+    return sum / double(answers_);
+  }
+
+ private:
+  static int64_t length_of(const ModelConfig& config) {
+    return std::min(kSequence, config.max_position_embeddings / kBlock * kBlock);
+  }
+  Mat<float> truth(int64_t first, int64_t rows) {
+    return truth_.mat(answers_, config_.vocab_size).slice(first, rows);
+  }
+
+  template <typename Take>
+  void run(Llama& llama, const Take& take) {
+    int64_t answer = 0;
+    const auto tokens = int64_t(options_.tokens.size());
+    for (int64_t begin = 0; begin < tokens; begin += length_of(config_)) {
+      PageTable pages(cache_);
+      const int64_t end = std::min(tokens, begin + length_of(config_));
+      for (int64_t at = begin; at < end; at += kChunk) {
+        const int64_t rows = std::min(kChunk, end - at), position = at - begin;
+        std::vector<int32_t> asked;
+        for (int64_t row = position == 0 ? kBlock : 0; row < rows; row += kStep)
+          asked.push_back(int32_t(row));
+        pages.grow(position + rows);
+        const RowRun one{.row = 0, .count = rows, .position = position, .pages = pages.pages()};
+        const Mat<float> logits = logits_.mat(int64_t(asked.size()), config_.vocab_size);
+        llama.forward({.tokens = options_.tokens.subspan(size_t(at), size_t(rows)),
+                       .runs = {&one, 1},
+                       .logit_rows = asked},
+                      cache_.view(), logits);
+        pages.settle();
+        if (!asked.empty()) take(answer, logits);
+        answer += int64_t(asked.size());
+      }
+    }
+  }
+
+  const ModelConfig& config_;
+  const SensitivityOptions& options_;
+  KvCache cache_;
+  int64_t answers_ = 0;
+  Buffer<float> truth_;   // [answers, vocab]
+  Buffer<float> logits_;  // [kChunk / kStep, vocab]
+  std::vector<float> kl_;
+};
+
+}  // namespace
+
+Sensitivities measure_sensitivities(const ModelConfig& config, const ModelWeights& weights,
+                                    const Recipe& recipe, const SensitivityOptions& options) {
+  const int64_t total = config.layers * kSites + 2;
+  int64_t done = 0;
+  const auto step = [&] {
+    if (options.progress) options.progress(++done, total);
+  };
+  Probe probe(config, options);
+  const Recipe floats = float_recipe(recipe);
+  Llama exact(config, weights, floats, *options.ops, kChunk);
+  probe.reference(exact);
+  step();
+
+  Recipe eight = floats;
+  eight.activations.quantised = true;
+  Llama llama(config, weights, eight, *options.ops, kChunk);
+  const double base = probe.divergence(llama);
+  step();
+  Sensitivities result(size_t(config.layers));
+  for (int64_t layer = 0; layer < config.layers; ++layer)
+    for (int s = 0; s < kSites; ++s) {
+      const int bits = inspected_plan(recipe, layer, Source(s)).low_bits;
+      eight.site_plans = {{{layer, Site(s)}, BitPlan{.low_bits = bits}}};
+      result[size_t(layer)][size_t(s)] = std::max(0.0, probe.divergence(llama) - base);
+      step();
+    }
+  return result;
+}
+
+}  // namespace stamp
