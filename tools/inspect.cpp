@@ -10,6 +10,7 @@
 #include "engine/tune.h"
 #include "kernels/error.h"
 #include "models/json.h"
+#include "models/prepare/calibration.h"
 #include "models/prepare/checkpoint.h"
 #include "models/prepare/prepare.h"
 #include "models/tokenizer.h"
@@ -24,7 +25,7 @@ constexpr const char* kFooter =
     R"(At least one of --verify, --report and --tune.
   --verify  every file of a directory made by stamp quantize against its manifest; a line for each that differs
   --report  a page with the energy over coefficients, the error of each transform by layer, the bit plan, the weights'
-            errors and the correlation of tokens; the text should be like what the model is used for
+            errors and the correlation of tokens; best with a --text like what the model is used for
   --tune    for each input of a linear the transform, its levels and the precisions of its coefficients that cost the
             answers least at the bits of the recipe's plan or of --bits; writes a recipe for --recipe. The text runs
             once for every input of every layer, which takes minutes: 1000 to 2000 tokens are enough
@@ -57,7 +58,6 @@ bool verify(const std::filesystem::path& directory) {
 void check(const InspectFlags& flags) {
   const bool runs = !flags.report.empty() || !flags.tune.empty();
   if (!flags.verify && !runs) throw InputError("nothing to do: give --verify, --report or --tune");
-  if (runs && flags.text.empty()) throw InputError("the model needs a text to run over: give --text FILE");
   if (!runs && !flags.json.empty()) throw InputError("--json needs --report or --tune");
   if (flags.bits != 0 && flags.tune.empty()) throw InputError("--bits belongs to --tune");
   if (!flags.transforms.empty() && flags.tune.empty()) throw InputError("--transforms belongs to --tune");
@@ -114,6 +114,18 @@ void write_file(const std::string& file, const std::string& text) {
   if (!out) throw Error(file + ": cannot be written");
 }
 
+std::vector<int32_t> text_tokens(const InspectFlags& flags, const std::string& text, const Subject& subject) {
+  if (flags.text.empty()) {
+    if (subject.is_stored())
+      throw InputError("a quantised model does not write its own text: give --text FILE to run it over");
+    return self_written_text(subject.config, subject.source, *subject.ops, flags.tokens);
+  }
+  std::vector<int32_t> tokens =
+      Tokenizer::load(flags.engine.model)->encode(text, {.add_special = false, .parse_special = false});
+  if (int64_t(tokens.size()) > flags.tokens) tokens.resize(size_t(flags.tokens));
+  return tokens;
+}
+
 nlohmann::ordered_json to_json(const Inspection& inspection) {
   nlohmann::ordered_json layers = nlohmann::ordered_json::array();
   for (const auto& layer : inspection.layers) {
@@ -167,11 +179,9 @@ int run(const InspectFlags& flags) {
   if (flags.report.empty() && flags.tune.empty()) return 0;
   Report report;
   for (const std::string& file : flags.perplexities) report.perplexities.push_back(PerplexityRow::load(file));
-  const std::string text = read_text(flags.text);
+  const std::string text = flags.text.empty() ? "" : read_text(flags.text);
   const Subject subject(flags.engine);
-  std::vector<int32_t> tokens =
-      Tokenizer::load(flags.engine.model)->encode(text, {.add_special = false, .parse_special = false});
-  if (int64_t(tokens.size()) > flags.tokens) tokens.resize(size_t(flags.tokens));
+  const std::vector<int32_t> tokens = text_tokens(flags, text, subject);
 
   std::vector<Transform> transforms = report_transforms(subject.recipe, subject.config.layers);
   if (!flags.tune.empty())
@@ -227,7 +237,8 @@ void add_inspect(CLI::App& app, int& exit_code) {
   add_model_flags(*command, flags->engine);
   add_switch_with_mirror(*command, "--verify", flags->verify,
                          "Compare every file that stamp quantize wrote with the directory's manifest");
-  add_flag_with_mirror(*command, "--text", flags->text, "Text that the model runs over");
+  add_flag_with_mirror(*command, "--text", flags->text,
+                       "Text that the model runs over; by default text that it writes by itself");
   add_flag_with_mirror(*command, "--tokens", flags->tokens, "Only the text's first tokens")
       ->check(CLI::Range(int64_t{2 * kBlock}, int64_t{1} << 24))
       ->capture_default_str();

@@ -206,6 +206,15 @@ class Tune(Runs):
     def test_more_bits_less_error(self):
         self.assertLess(self.tune("--bits", "4.6")[2]["loss"], self.tune("--bits", "4.2")[2]["loss"])
 
+    def test_over_text_that_the_model_writes_itself(self):
+        recipes = []
+        for name in ("one.json", "two.json"):
+            result = stamp("inspect", "--model", self.random, "--recipe", self.recipe, "--tokens", "512", "--tune",
+                           self.dir / name)
+            self.assertEqual(result.returncode, 0, result)
+            recipes.append((self.dir / name).read_text())
+        self.assertEqual(*recipes)
+
     def test_only_the_transforms_asked_for(self):
         plans = self.tune("--transforms", "identity,dct")[1]["site_plans"].values()
         self.assertLessEqual({plan["transform"] for plan in plans}, {"identity", "dct"})
@@ -217,8 +226,6 @@ class Usage(Runs):
         out = self.dir / "never"
         for arguments, word in [
             (model, "give --verify, --report or --tune"),
-            ((*model, "--report", out), "--text FILE"),
-            ((*model, "--tune", out), "--text FILE"),
             ((*model, "--report", out, "--text", self.dir / "missing"), "missing: cannot be read"),
             ((*model, "--report", out, "--text", self.text, "--bits", "4.5"), "--bits belongs to --tune"),
             ((*model, "--report", out, "--text", self.text, "--transforms", "dct"), "--transforms belongs to --tune"),
