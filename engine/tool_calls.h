@@ -1,7 +1,6 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
 #include <string>
@@ -10,6 +9,7 @@
 
 #include "engine/constraint.h"
 #include "engine/grammar/token_vocabulary.h"
+#include "models/nlohmann.h"
 
 namespace stamp {
 

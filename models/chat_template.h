@@ -3,11 +3,11 @@
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
 #include "models/jinja/template.h"
+#include "models/nlohmann.h"
 
 namespace stamp {
 

@@ -1,11 +1,12 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "models/nlohmann.h"
 
 namespace stamp {
 

@@ -4,11 +4,11 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "models/nlohmann.h"
 #include "tests/temp_dir.h"
 
 namespace stamp {

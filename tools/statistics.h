@@ -1,7 +1,7 @@
 #pragma once
-#include <nlohmann/json.hpp>
 
 #include "engine/generate.h"
+#include "models/nlohmann.h"
 
 namespace stamp {
 

@@ -2,9 +2,10 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+
+#include "models/nlohmann.h"
 
 namespace stamp {
 

@@ -1,12 +1,12 @@
 #pragma once
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "engine/constraint.h"
 #include "engine/grammar/automaton.h"
 #include "engine/grammar/token_vocabulary.h"
+#include "models/nlohmann.h"
 
 namespace stamp {
 

@@ -1,10 +1,10 @@
 #pragma once
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "engine/grammar/automaton.h"
 #include "engine/grammar/expression.h"
+#include "models/nlohmann.h"
 
 namespace stamp::grammar {
 

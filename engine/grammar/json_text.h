@@ -1,12 +1,12 @@
 #pragma once
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/grammar/automaton.h"
 #include "engine/grammar/expression.h"
+#include "models/nlohmann.h"
 
 namespace stamp::grammar {
 

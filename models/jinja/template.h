@@ -2,10 +2,11 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "models/nlohmann.h"
 
 namespace stamp::jinja {
 

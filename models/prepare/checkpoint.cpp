@@ -6,12 +6,12 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "kernels/error.h"
 #include "models/file.h"
 #include "models/json.h"
+#include "models/nlohmann.h"
 #include "models/sha256.h"
 
 namespace stamp {

@@ -8,12 +8,12 @@
 #include <chrono>
 #include <functional>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "kernels/device.h"
 #include "kernels/error.h"
 #include "kernels/pack.h"
+#include "models/nlohmann.h"
 
 namespace stamp {
 namespace {

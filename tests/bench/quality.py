@@ -3,14 +3,16 @@
 
     python3 tests/bench/quality.py --stamp build/release/stamp --model DIR --file wikitext-2-test.raw [--chunks 20]
 
-Every row is one run of `stamp perplexity` (protocol gptq); quantised weights are made once by `stamp quantize` and
-shared by the rows that use them. Results are kept in --out (build/quality): a run that was interrupted continues,
---only takes the rows whose names contain a text. The table goes to stdout and OUT/quality.md, OUT/quality.json.
+Every row is one run of `stamp perplexity` (protocol gptq); quantised weights are made by `stamp quantize`, GPTQ's with
+the row's own activations, tuned plans by `stamp inspect --tune`, both over text that the model writes itself. Results
+are kept in --out (build/quality): a run that was interrupted continues, --only takes the rows whose names contain a
+text. The table goes to stdout and OUT/quality.md, OUT/quality.json.
 
 "closing" is the share of the loss in log perplexity of the row's baseline, the same bits without a transform, that
 the transform removes: 1 - ln(ppl / F) / ln(ppl_baseline / F), F being the perplexity of f32.
 """
 import argparse
+import hashlib
 import json
 import math
 import subprocess
@@ -30,6 +32,10 @@ def weights(method, group=64, head_bits=16):
     return {"bits": 4, "group": group, "method": method, "head_bits": head_bits}
 
 
+def tuned(*transforms):
+    return plan("haar", 5) | {"tuned": transforms}
+
+
 EIGHT = {"low_bits": 8}
 HAAR = plan("haar", 5)
 # name: (weights, rotation, activations, cache, baseline row)
@@ -42,6 +48,9 @@ ROWS = {
     "activations 4 bits, 4 rows": (None, ROTATED, plan(rows=4), None, None),
     "activations 4 bits, Haar 3/2 (mismatch)": (None, ROTATED, plan("haar", 3), None, "activations 4 bits"),
     "activations 4 bits, DCT": (None, ROTATED, plan("dct"), None, "activations 4 bits"),
+    "activations 4 bits, Haar tuned": (None, ROTATED, tuned("haar"), None, "activations 4 bits"),
+    "activations 4 bits, tuned": (None, ROTATED, tuned(), None, "activations 4 bits"),
+    "activations 4 bits, identity tuned": (None, ROTATED, tuned("identity"), None, "activations 4 bits"),
     "activations 4 bits, Walsh-Hadamard": (None, ROTATED, plan("walsh-hadamard"), None, "activations 4 bits"),
     "cache 4 bits": (None, ROTATED, None, plan(), None),
     "cache 4 bits, Haar 5/2": (None, ROTATED, None, HAAR, "cache 4 bits"),
@@ -52,16 +61,47 @@ ROWS = {
         (weights("gptq"), UNROTATED, None, None, "weights 4 bits, nearest, rotated"),
     "w4a4kv4": (weights("gptq", head_bits=8), ROTATED, plan(), plan(), None),
     "w4a4kv4-stamp": (weights("gptq", head_bits=8), ROTATED, HAAR, HAAR, "w4a4kv4"),
+    "w4a4kv4-stamp, tuned": (weights("gptq", head_bits=8), ROTATED, tuned(), HAAR, "w4a4kv4"),
     "w4 (head 8 bits), GPTQ": (weights("gptq", head_bits=8), ROTATED, None, None, None),
     "w4a8kv4-stamp": (weights("gptq", head_bits=8), ROTATED, EIGHT, HAAR, None),
     "w4a8kv4-stamp, residual not rotated": (weights("gptq", head_bits=8), UNROTATED, EIGHT, HAAR, None),
 }
 
 
-def write_recipe(path, name, parts):
-    names = ("weights", "rotation", "activations", "kv")
-    path.write_text(json.dumps({"name": name} | {k: v for k, v in zip(names, parts) if v}, indent=2) + "\n")
+def write_recipe(arguments, name, parts):
+    """-> the file of a recipe with weights, rotation, activations and cache."""
+    recipe = {"name": name}
+    recipe |= {k: dict(v) for k, v in zip(("weights", "rotation", "activations", "kv"), parts) if v}
+    transforms = recipe.get("activations", {}).pop("tuned", None)
+    if transforms is not None:
+        recipe["site_plans"] = tune(arguments, transforms, {k: recipe[k] for k in ("rotation", "activations")})
+    path = arguments.out / f"{name}.recipe.json"
+    path.write_text(json.dumps(recipe, indent=2) + "\n")
     return path
+
+
+def tune(arguments, transforms, recipe):
+    """-> the site_plans that the search finds for the rotated model, from an earlier search if there is one."""
+    path = arguments.out / "-".join(["tuned", *transforms, "plans.json"])
+    if not path.exists():
+        base = arguments.out / "untuned.json"
+        base.write_text(json.dumps(recipe))
+        found = path.with_suffix(".partial")
+        run([arguments.stamp, "inspect", "-m", arguments.model, "--recipe", base, "--tune", found, "--threads",
+             arguments.threads, *(["--transforms", ",".join(transforms)] if transforms else [])])
+        found.rename(path)
+    return json.loads(path.read_text())["site_plans"]
+
+
+def quantise(arguments, row):
+    """-> the directory with the row's weights, made if it does not exist."""
+    parts = row[:3] if row[0]["method"] == "gptq" else row[:2]
+    name = "weights-" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    directory = arguments.out / name
+    if not directory.exists():
+        run([arguments.stamp, "quantize", "-m", arguments.model, "--out", directory, "--threads", arguments.threads,
+             "--recipe", write_recipe(arguments, name, parts)])
+    return directory
 
 
 def run(command):
@@ -75,13 +115,8 @@ def measure(arguments, name, row):
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
     report = arguments.out / f"{stem}-{arguments.chunks}.json"
     if not report.exists():
-        recipe = write_recipe(arguments.out / f"{stem}.recipe.json", stem, row[:4])
-        model = arguments.model
-        if row[0]:
-            model = arguments.out / "-".join(str(v) for v in (*row[0].values(), row[1]["residual"]))
-            if not model.exists():
-                alone = write_recipe(arguments.out / f"{model.name}.json", model.name, (row[0], row[1], None, None))
-                run([arguments.stamp, "quantize", "-m", arguments.model, "--out", model, "--recipe", alone])
+        recipe = write_recipe(arguments, stem, row[:4])
+        model = quantise(arguments, row) if row[0] else arguments.model
         partial = report.with_suffix(".partial")
         run([arguments.stamp, "perplexity", "-m", model, "--recipe", recipe, "--file", arguments.file, "--chunks",
              arguments.chunks, "--threads", arguments.threads, "--resume", report.with_suffix(".state"), "--json",

@@ -4,13 +4,13 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "models/json.h"
+#include "models/nlohmann.h"
 #include "models/sha256.h"
 #include "tests/kernels/nmse.h"
 

@@ -4,9 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "kernels/error.h"
+#include "models/nlohmann.h"
 #include "tests/tiny_model.h"
 
 namespace stamp {

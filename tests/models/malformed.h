@@ -1,11 +1,11 @@
 #pragma once
 #include <filesystem>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <ostream>
 #include <string>
 #include <vector>
 
+#include "models/nlohmann.h"
 #include "tests/tiny_model.h"
 
 /// Model directories with one thing wrong each, by file: every case starts from a good directory and damages

@@ -1,8 +1,9 @@
 #pragma once
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <utility>
+
+#include "models/nlohmann.h"
 
 namespace stamp {
 

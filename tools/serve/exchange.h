@@ -1,8 +1,8 @@
 #pragma once
 #include <chrono>
 #include <functional>
-#include <nlohmann/json.hpp>
 
+#include "models/nlohmann.h"
 #include "tools/serve/connection.h"
 #include "tools/serve/http.h"
 

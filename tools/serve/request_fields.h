@@ -1,12 +1,12 @@
 #pragma once
 #include <cstdint>
 #include <initializer_list>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 
+#include "models/nlohmann.h"
 #include "tools/serve/api_error.h"
 
 namespace stamp {

@@ -1,10 +1,10 @@
 #pragma once
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "engine/scheduler.h"
+#include "models/nlohmann.h"
 #include "models/tokenizer.h"
 
 namespace stamp {

@@ -1,7 +1,8 @@
 #pragma once
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include "models/nlohmann.h"
 
 namespace spdlog {
 class logger;
