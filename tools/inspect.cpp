@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
 #include <memory>
 #include <optional>
 
@@ -104,13 +103,6 @@ void measure_weights(Report& report, const Subject& subject) {
         weight_errors(*subject.ops, subject.weights().layers[i], quantised.layers[i]));
 }
 
-void write_file(const std::string& file, const std::string& text) {
-  std::ofstream out(file, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out) throw Error(file + ": cannot be written");
-}
-
 nlohmann::ordered_json to_json(const Inspection& inspection) {
   nlohmann::ordered_json layers = nlohmann::ordered_json::array();
   for (const auto& layer : inspection.layers) {
@@ -167,7 +159,7 @@ int run(const InspectFlags& flags) {
   if (!flags.tune.empty()) {
     const double budget = flags.bits > 0 ? flags.bits : subject.recipe.activations.plan.mean_bits();
     const TuneResult tuned = tune(report.inspection, subject.recipe, budget);
-    write_file(flags.tune, tuned.recipe.to_json() + "\n");
+    write_text(flags.tune, tuned.recipe.to_json() + "\n");
     print(fmt::format(
         "{}: recipe {}, relative error of products {:.5f} at {:.4f} bits; {} has {:.5f} at {:.4f}\n",
         flags.tune, tuned.recipe.name, tuned.error, tuned.bits, subject.recipe.name, tuned.fixed_error,
@@ -178,7 +170,7 @@ int run(const InspectFlags& flags) {
     report.model = flags.engine.model.string();
     report.recipe = subject.recipe;
     measure_weights(report, subject);
-    write_file(flags.report, html_report(report));
+    write_text(flags.report, html_report(report));
     print(fmt::format("{}: {} tokens, {} blocks measured, recipe {}\n", flags.report,
                       report.inspection.tokens, report.inspection.blocks, subject.recipe.name));
     for (const auto& layer : report.weight_errors) {
