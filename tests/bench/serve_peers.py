@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """`stamp serve` and llama.cpp's llama-server over HTTP; peers.sh prepares what it needs.
 
-Both get the same prompts, greedy, for the same number of tokens, 1, 4 and 8 streams at once. For each number they
-are asked one after the other, in turns which goes first; the result is the median over rounds of the ratios. llama-server has a slot for every
-stream and runs with flash attention on and off, with F16 and Q8_0 weights; of these, the setting that is the fastest at most
-streams in a first round counts. F16 is what stamp's f32 has, Q8_0 is to be compared with w8a8.
+Both get the same prompts, greedy, for the same number of tokens, 1, 4 and 8 streams at once. For each number they are asked
+one after the other, in turns which goes first; the result is the median over rounds of the ratios. llama-server has a slot
+for every stream and runs with flash attention on and off; the setting that is the faster at most streams in a first round
+counts. Its F16 weights are to be compared with stamp's f32, which has the same, and Q8_0 with w8a8.
 """
 import argparse
 import json
