@@ -23,10 +23,8 @@ void check(const EngineOptions& options) {
     throw InputError("context " + std::to_string(options.context) + ": must not be negative");
   if (options.cache_tokens < 0)
     throw InputError("cache of " + std::to_string(options.cache_tokens) + " tokens: must not be negative");
-  if (options.cache_tokens > 0 && options.context > options.cache_tokens)
-    throw InputError("a cache of " + std::to_string(options.cache_tokens) +
-                     " tokens cannot hold a context of " + std::to_string(options.context) +
-                     "; shorten the context or enlarge the cache");
+  if (options.cache_bytes < 0 || options.sequences < 1)
+    throw InputError("the cache must have room for at least one sequence");
 }
 
 }  // namespace
@@ -58,7 +56,12 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
                      std::to_string(config_.vocab_size) + " but the tokenizer has " +
                      std::to_string(tokenizer_->vocab_size()) + " tokens; the files do not belong together");
   context_ = options_.context > 0 ? options_.context : config_.max_position_embeddings;
-  if (options_.cache_tokens > 0) context_ = std::min(context_, options_.cache_tokens);
+  const KvFormat format{.coded = recipe_.kv.quantised, .plan = recipe_.kv.plan};
+  const int64_t cached = cache_tokens(format);
+  if (options_.context > cached)
+    throw InputError("a cache of " + std::to_string(cached) + " tokens cannot hold a context of " +
+                     std::to_string(options_.context) + "; shorten the context or enlarge the cache");
+  context_ = std::min(context_, cached);
   const bool prepares = config_.stored_recipe.empty() && !recipe_.keeps_weights();
   if (prepares) {  // looks into activations, which takes the host's memory
     const auto host_ops = on_host ? nullptr : make_ops("", options_.threads);
@@ -70,13 +73,27 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
   codes_activations_ = recipe_.activations.quantised && !recipe_.activations.plan.is_plain();
   for (const auto& [at, plan] : recipe_.site_plans) codes_activations_ |= !plan.is_plain();
   llama_ = std::make_unique<Llama>(config_, weights_, recipe_, *ops_, options_.prefill_chunk);
-  cache_ = std::make_unique<KvCache>(
-      config_, KvFormat{.coded = recipe_.kv.quantised, .plan = recipe_.kv.plan},
-      options_.cache_tokens > 0 ? options_.cache_tokens : context_, options_.page_shuffle, ops_->memory());
+  cache_ = std::make_unique<KvCache>(config_, format, cached, options_.page_shuffle, ops_->memory());
   // A mapped file's pages can be given up, huge pages cannot: only where there is room to spare.
   if (!prepares && on_host && !options_.map_weights && int64_t(weights_.file_bytes) < available_memory() / 2)
     mover_ = std::jthread([this](const std::stop_token& stop) { weights_.move_to_huge_pages(stop); });
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Of all sequences together, as the options say. The context is known.
+int64_t Engine::cache_tokens(const KvFormat& format) const {
+  if (options_.cache_tokens > 0) return options_.cache_tokens;
+  if (options_.cache_bytes == 0 && options_.sequences == 1) return context_;
+  const double per_token = KvCache(config_, format, kBlock).bytes_per_token(context_);
+  const auto held_by = [&](int64_t bytes) { return int64_t(double(bytes) / per_token) / kBlock * kBlock; };
+  if (options_.cache_bytes == 0)
+    return std::max(context_, std::min(held_by(available_memory() / 4), options_.sequences * context_));
+  const int64_t tokens = held_by(options_.cache_bytes);
+  if (tokens == 0)
+    throw InputError("a cache of " + std::to_string(options_.cache_bytes) +
+                     " bytes is too small for a block of " + std::to_string(kBlock) +
+                     " tokens; give it more memory");
+  return tokens;
 }
 
 void Engine::check_room(std::span<const int32_t> tokens, int64_t held) const {

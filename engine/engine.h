@@ -25,7 +25,9 @@ struct EngineOptions {
   std::string device = "auto";    // auto, cpu or cuda
   int threads = 0;                // <= 0: one per available core
   int64_t context = 0;            // most tokens of a sequence; 0: what the model was trained for, or fits
-  int64_t cache_tokens = 0;       // that the cache holds, of all sequences together; 0: one full context
+  int64_t cache_tokens = 0;       // that the cache holds, of all sequences together; 0: by cache_bytes
+  int64_t cache_bytes = 0;        // that the cache may take; 0: by sequences
+  int64_t sequences = 1;          // full contexts it holds; of several, what a quarter of free memory does
   bool map_weights = false;       // leave them in the mapped file instead of moving them to huge pages
   int64_t prefill_chunk = 512;    // rows of a forward pass; a multiple of kBlock
   std::string ops{};              // operations by name; empty: STAMP_FORCE_OPS or the best
@@ -76,6 +78,8 @@ class Engine {
   std::string fingerprint() const;
 
  private:
+  int64_t cache_tokens(const KvFormat& format) const;
+
   EngineOptions options_;
   ModelConfig config_;
   GenerationConfig generation_config_;

@@ -10,7 +10,7 @@
 namespace stamp {
 
 /// Pages that as many tokens of a sequence take.
-inline int64_t pages_for(int64_t tokens) { return (tokens + kBlock - 1) / kBlock; }
+inline int64_t pages_for(int64_t tokens) { return divide_up(tokens, kBlock); }
 
 /// The pages of every sequence's keys and values. A page holds kBlock tokens of all layers. Memory is
 /// allocated when a sequence first needs it and kept for reuse afterwards, so it follows the tokens in use.

@@ -1,6 +1,7 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -108,7 +109,15 @@ void SamplingParams::validate(int64_t vocab_size) const {
 }
 
 int32_t argmax(std::span<const float> logits) {
-  return int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  // Maxima side by side become vectors; std::max_element goes one by one.
+  std::array<float, 16> peaks;
+  peaks.fill(logits.front());
+  size_t i = 0;
+  for (; i + peaks.size() <= logits.size(); i += peaks.size())
+    for (size_t j = 0; j < peaks.size(); ++j) peaks[j] = logits[i + j] > peaks[j] ? logits[i + j] : peaks[j];
+  float peak = *std::max_element(peaks.begin(), peaks.end());
+  for (; i < logits.size(); ++i) peak = std::max(peak, logits[i]);
+  return int32_t(std::find(logits.begin(), logits.end(), peak) - logits.begin());
 }
 
 int32_t sample(std::span<float> logits, const SamplingParams& params, std::span<const int32_t> context,
@@ -135,26 +144,24 @@ int32_t sample(std::span<float> logits, const SamplingParams& params, std::span<
     std::nth_element(candidates.begin(), candidates.begin() + params.top_k, candidates.end());
     candidates.resize(size_t(params.top_k));
   }
-  const auto total_weight = [&] {
+  if (params.top_p < 1.0f) {
     double total = 0;
     for (const Candidate& c : candidates) total += weight(c.logit);
-    return total;
-  };
-  if (params.top_p < 1.0f)
-    candidates.resize(nucleus(candidates, params.top_p, total_weight(), peak, params.temperature));
+    candidates.resize(nucleus(candidates, params.top_p, total, peak, params.temperature));
+  }
   if (params.min_p > 0.0f)
     std::erase_if(candidates, [&](const Candidate& c) { return weight(c.logit) < double(params.min_p); });
 
   // Inverse of the cumulative distribution, in order of ids so that it does not hang on a selection's order.
-  std::sort(candidates.begin(), candidates.end(),
-            [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
-  const double target = uniform(params.seed, context.size()) * total_weight();
-  double cumulative = 0;
-  for (const Candidate& c : candidates) {
-    cumulative += weight(c.logit);
-    if (cumulative > target) return c.id;
-  }
-  return candidates.back().id;
+  const auto by_id = [](const Candidate& a, const Candidate& b) { return a.id < b.id; };
+  if (!std::is_sorted(candidates.begin(), candidates.end(), by_id))
+    std::sort(candidates.begin(), candidates.end(), by_id);
+  std::vector<double> cumulative(candidates.size());
+  double total = 0;
+  for (size_t i = 0; i < candidates.size(); ++i) cumulative[i] = total += weight(candidates[i].logit);
+  const double target = uniform(params.seed, context.size()) * total;
+  const auto drawn = std::upper_bound(cumulative.begin(), cumulative.end(), target) - cumulative.begin();
+  return candidates[std::min(size_t(drawn), candidates.size() - 1)].id;
 }
 
 }  // namespace stamp

@@ -54,7 +54,8 @@ inline constexpr int64_t kPanel = 16;
 /// multiple of.
 inline constexpr int64_t kColAlign = 64;
 
-STAMP_INLINE constexpr int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+STAMP_INLINE constexpr int64_t divide_up(int64_t x, int64_t by) { return (x + by - 1) / by; }
+STAMP_INLINE constexpr int64_t round_up(int64_t x, int64_t to) { return divide_up(x, to) * to; }
 
 /// Where the parts of one KV head's K or V lie in a page of the coefficient cache: 64 rows (tokens of an open
 /// page, coefficients of a sealed one) of head_dim values. Row r is scale[r] * (q - zero[r] /

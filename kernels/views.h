@@ -49,7 +49,7 @@ struct WeightView {
   const uint8_t* zero = nullptr;    // kQ4: [panels, groups, kPanel], in sixteenths of a step
   const float* sum = nullptr;       // [panels, kPanel]: of each row's weights, for activations' offsets
 
-  STAMP_INLINE int64_t panels() const { return round_up(rows, kPanel) / kPanel; }
+  STAMP_INLINE int64_t panels() const { return divide_up(rows, kPanel); }
   STAMP_INLINE int64_t padded_cols() const {
     return round_up(cols, dtype == DType::kQ4 && group > kColAlign ? group : kColAlign);
   }

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
 #include <memory>
 #include <optional>
 
@@ -107,13 +106,6 @@ void measure_weights(Report& report, const Subject& subject) {
         weight_errors(*subject.ops, subject.weights().layers[i], quantised.layers[i]));
 }
 
-void write_file(const std::string& file, const std::string& text) {
-  std::ofstream out(file, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out) throw Error(file + ": cannot be written");
-}
-
 std::vector<int32_t> text_tokens(const InspectFlags& flags, const std::string& text, const Subject& subject) {
   if (flags.text.empty()) {
     if (subject.is_stored())
@@ -203,7 +195,7 @@ int run(const InspectFlags& flags) {
                               {"layers", to_json(report.inspection)}};
   if (!flags.tune.empty()) {
     const TuneResult tuned = run_tune(flags, subject, report.inspection, tokens);
-    write_file(flags.tune, tuned.recipe.to_json() + "\n");
+    write_text(flags.tune, tuned.recipe.to_json() + "\n");
     print(fmt::format(
         "{}: recipe {}, predicted divergence {:.4f} nats a token at {:.4f} bits; {} has {:.4f} at {:.4f}\n",
         flags.tune, tuned.recipe.name, tuned.loss, tuned.bits, subject.recipe.name, tuned.fixed_loss,
@@ -214,7 +206,7 @@ int run(const InspectFlags& flags) {
     report.model = flags.engine.model.string();
     report.recipe = subject.recipe;
     measure_weights(report, subject);
-    write_file(flags.report, html_report(report));
+    write_text(flags.report, html_report(report));
     print(fmt::format("{}: {} tokens, {} blocks measured, recipe {}\n", flags.report,
                       report.inspection.tokens, report.inspection.blocks, subject.recipe.name));
     for (const auto& layer : report.weight_errors) {

@@ -15,6 +15,7 @@
 #include <iterator>
 
 #include "kernels/error.h"
+#include "models/file.h"
 
 namespace stamp {
 namespace {
@@ -108,15 +109,36 @@ std::string read_text(const std::string& file) {
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
-void write_json(const std::string& file, const nlohmann::ordered_json& object) {
-  if (file.empty()) return;
-  const std::string next = file + ".new";
-  std::ofstream out(next, std::ios::binary);
-  out << object.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
+namespace {
+
+/// The file that a new one can take the place of; empty if it is to be written as it is: a pipe, a device
+/// (and what /dev/stdout has become), a link to nothing.
+std::filesystem::path replaceable(const std::filesystem::path& file) {
+  namespace fs = std::filesystem;
+  const std::string full = fs::absolute(file).lexically_normal().string();
+  if (full.starts_with("/dev/") || full.starts_with("/proc/")) return {};
+  if (!is_present(file)) return file;
+  std::error_code error;
+  return fs::is_regular_file(file, error) ? fs::canonical(file, error) : fs::path();
+}
+
+}  // namespace
+
+void write_text(const std::string& file, std::string_view text) {
+  const auto target = replaceable(file);
+  const std::string next = target.empty() ? file : target.string() + ".new";
+  // As it is: behind what the program has printed there.
+  std::ofstream out(next, std::ios::binary | (target.empty() ? std::ios::app : std::ios::trunc));
+  out << text;
   out.close();
   std::error_code error;
-  if (out) std::filesystem::rename(next, file, error);
+  if (out && !target.empty()) std::filesystem::rename(next, target, error);
   if (!out || error) throw Error(file + ": cannot be written");
+}
+
+void write_json(const std::string& file, const nlohmann::ordered_json& object) {
+  if (file.empty()) return;
+  write_text(file, object.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n');
 }
 
 int64_t peak_rss_bytes() {

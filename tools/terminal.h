@@ -44,7 +44,9 @@ void print(std::string_view text);
 std::string read_stdin();
 std::string read_text(const std::string& file);
 
-/// Writes one object to `file`, whole or not at all. Nothing if `file` is empty.
+/// Writes `file`, whole or not at all, unless it is a device or a pipe. A link stays one. Throws Error.
+void write_text(const std::string& file, std::string_view text);
+/// The same with one object. Nothing if `file` is empty.
 void write_json(const std::string& file, const nlohmann::ordered_json& object);
 
 int64_t peak_rss_bytes();

@@ -13,8 +13,6 @@ constexpr int64_t kQueryTile =
     16;  // tokens of an attention tile, at least over coefficient pages; divides kBlock
 constexpr int64_t kSerialFloats = 16384;  // elementwise work below this is done before a worker would wake
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 class CpuOps final : public Ops {
  public:
   CpuOps(const CpuKernels& kernels, int threads)

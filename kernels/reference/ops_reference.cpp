@@ -320,7 +320,7 @@ class ReferenceOps final : public Ops {
       return sealed(page) ? KvRow(kv.sealed_part(id, head, value), kv.sealed_side(), r)
                           : KvRow(kv.open_part(id, head, value), kv.open_side(), r);
     };
-    const int64_t pages = (keys + kBlock - 1) / kBlock;
+    const int64_t pages = divide_up(keys, kBlock);
     std::vector<double> p(size_t(pages * kBlock), -INFINITY);
     for (int64_t page = 0; page < pages; ++page) {
       double* scores = p.data() + page * kBlock;

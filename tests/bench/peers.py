@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
-from gguf.quants import dequantize
+from gguf.quants import dequantize, quantize
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from gguf_to_hf import packaged_gguf  # noqa: E402
@@ -24,21 +24,26 @@ PREFILL, DECODE, DEPTHS = (512, 2048), 128, (0, 2048)
 TESTS = [f"pp{n}" for n in PREFILL] + [f"tg{DECODE}" + (f"@{d}" if d else "") for d in DEPTHS]
 
 
-def write_f16_gguf(source, target):
-    """The GGUF file `source` with its quantised matrices in F16: the weights that gguf_to_hf.py writes."""
+FILE_TYPES = {GGMLQuantizationType.F16: LlamaFileType.MOSTLY_F16, GGMLQuantizationType.Q8_0: LlamaFileType.MOSTLY_Q8_0}
+
+
+def write_gguf(source, target, dtype=GGMLQuantizationType.F16):
+    """The GGUF file `source` with its matrices in F16, which are the weights that gguf_to_hf.py writes, or in Q8_0."""
     reader = GGUFReader(source)
     temporary = target.with_suffix(".tmp")
     writer = GGUFWriter(temporary, reader.fields["general.architecture"].contents())
     for key, field in reader.fields.items():
         if key.startswith("GGUF.") or key in ("general.architecture", "general.quantization_version"):
             continue
-        value = int(LlamaFileType.MOSTLY_F16) if key == "general.file_type" else field.contents()
+        value = int(FILE_TYPES[dtype]) if key == "general.file_type" else field.contents()
         is_array = field.types[0] == GGUFValueType.ARRAY
         writer.add_key_value(key, value, field.types[0], field.types[-1] if is_array else None)
     for tensor in reader.tensors:
         full = dequantize(tensor.data, tensor.tensor_type)
-        is_f32 = tensor.tensor_type == GGMLQuantizationType.F32
-        writer.add_tensor(tensor.name, full if is_f32 else full.astype(np.float16))
+        if tensor.tensor_type == GGMLQuantizationType.F32:
+            writer.add_tensor(tensor.name, full)
+        else:
+            writer.add_tensor(tensor.name, quantize(full, dtype), raw_dtype=dtype)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -114,7 +119,7 @@ def main():
         parser.error("--rounds and --threads must be positive")
     gguf = arguments.out / "SmolLM2-135M-Instruct.F16.gguf"
     if not gguf.exists():
-        write_f16_gguf(packaged_gguf(), gguf)
+        write_gguf(packaged_gguf(), gguf)
     rounds, stamp_report, llama_report = [], {}, {}
     for i in range(arguments.rounds):
         rates = {}

@@ -1,18 +1,24 @@
 #!/usr/bin/env bash
-# Measures stamp against llama.cpp on this machine: the same model, F16 weights, alternating runs.
+# Measures stamp against llama.cpp on this machine: the same model, alternating runs.
 #
-#   bash tests/bench/peers.sh [--rounds 5] [--threads 2]      options go to peers.py
-#   LLAMA_BENCH=FILE bash tests/bench/peers.sh                a llama-bench that is already built
+#   bash tests/bench/peers.sh [--rounds 5] [--threads 2]      one sequence, F16 weights; options go to peers.py
+#   bash tests/bench/peers.sh serve [--rounds 5]              stamp serve and llama-server; options go to serve_peers.py
+#   LLAMA_BIN=DIR bash tests/bench/peers.sh                   where llama-bench and llama-server are already built
 #
 # llama.cpp comes from the source package of llama-cpp-python on PyPI and is built here for this CPU. The table goes
-# to stdout, build/peers/peers.md and build/peers/peers.json. Run it on an otherwise idle machine.
+# to stdout, build/peers/*.md and build/peers/*.json. Run it on an otherwise idle machine.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source tools/setup.sh
 readonly PEER=llama_cpp_python-0.3.36
 readonly DIR=build/peers
+target=llama-bench script=peers.py
+if [[ ${1:-} == serve ]]; then
+  target=llama-server script=serve_peers.py
+  shift
+fi
 
-build_llama_bench() {
+build_llama() {
   local source=$DIR/$PEER/vendor/llama.cpp
   if [[ ! -f $DIR/$PEER.tar.gz ]]; then
     say "downloading the source of llama.cpp ($PEER)"
@@ -20,26 +26,27 @@ build_llama_bench() {
       "llama-cpp-python==${PEER##*-}" >&2 || fail "pip could not download llama-cpp-python"
   fi
   [[ -f $source/CMakeLists.txt ]] || tar -xzf "$DIR/$PEER.tar.gz" -C "$DIR" "$PEER/vendor"
-  say "building llama-bench"
+  say "building $target"
   cmake -S "$source" -B "$DIR/llama.cpp" -G Ninja --log-level=WARNING -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
     -DGGML_LLAMAFILE=ON -DGGML_OPENMP=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
-    -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF \
+    -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF \
     -DLLAMA_USE_PREBUILT_UI=OFF >&2 || fail "cmake could not configure llama.cpp"
-  cmake --build "$DIR/llama.cpp" --target llama-bench >&2 || fail "llama-bench did not build"
+  cmake --build "$DIR/llama.cpp" --target "$target" >&2 || fail "$target did not build"
 }
 
 install_debian_packages "${BUILD_PACKAGES[@]}"
 install_python_packages tools/requirements.txt
+[[ $target == llama-bench ]] || install_python_packages tests/requirements.txt
 make_smollm2
 mkdir -p "$DIR"
 name="llama.cpp"
-if [[ -z ${LLAMA_BENCH:-} ]]; then
-  build_llama_bench
-  LLAMA_BENCH=$DIR/llama.cpp/bin/llama-bench
+if [[ -z ${LLAMA_BIN:-} ]]; then
+  build_llama
+  LLAMA_BIN=$DIR/llama.cpp/bin
   name="llama.cpp (as in ${PEER%-*} ${PEER##*-})"
 fi
 say "building build/release/stamp"
 cmake --preset release --log-level=WARNING >&2
 cmake --build --preset release --target stamp >&2
-"$PYTHON" tests/bench/peers.py --stamp build/release/stamp --model "$SMOLLM2_DIR" \
-  --llama-bench "$LLAMA_BENCH" --llama-name "$name" --out "$DIR" "$@"
+"$PYTHON" "tests/bench/$script" --stamp build/release/stamp --model "$SMOLLM2_DIR" \
+  "--$target" "$LLAMA_BIN/$target" --llama-name "$name" --out "$DIR" "$@"

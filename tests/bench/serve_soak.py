@@ -4,7 +4,6 @@
     STAMP_BUILD_DIR=build/test STAMP_SMOLLM2_DIR=DIR build/venv/bin/python tests/bench/serve_soak.py [NAME...]
 
 Each measurement prints one line; without NAME all run, in this order: """
-import asyncio
 import concurrent.futures
 import json
 import os
@@ -19,9 +18,9 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-import httpx2 as httpx  # noqa: E402
 from program import BUILD  # noqa: E402
 from server import SMOLLM2, Server, http_post, read_all, statuses  # noqa: E402
+from streams import run_streams  # noqa: E402
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 MEASUREMENTS = {}
@@ -42,32 +41,6 @@ def tiny_model():
     return f"{directory}/random"
 
 
-async def stream(client, url, body):
-    """-> (seconds to the first token, tokens)"""
-    start, first, tokens = time.monotonic(), None, 0
-    async with client.stream("POST", url + CHAT, json={**body, "stream": True, "stream_options": {"include_usage": True}}) as r:
-        assert r.status_code == 200, await r.aread()
-        async for line in r.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            chunk = json.loads(line[6:])
-            if first is None and chunk["choices"] and chunk["choices"][0]["delta"].get("content"):
-                first = time.monotonic() - start
-            if chunk.get("usage"):
-                tokens = chunk["usage"]["completion_tokens"]
-    return first or 0.0, tokens
-
-
-def run_streams(url, bodies):
-    """All at once -> (tokens per second, seconds to the first token of each)"""
-    async def run():
-        async with httpx.AsyncClient(timeout=600) as client:
-            return await asyncio.gather(*(stream(client, url, body) for body in bodies))
-    start = time.monotonic()
-    results = asyncio.run(run())
-    return sum(tokens for _, tokens in results) / (time.monotonic() - start), [first for first, _ in results]
-
-
 def chat_body(i, tokens=64):
     text = f"Number {i}: write about the sea, its ships and its weather, and about {random.Random(i).choice(['cats', 'maps', 'tea'])}."
     return {"messages": [{"role": "user", "content": text}], "max_tokens": tokens, "ignore_eos": True, "temperature": 0}
@@ -78,10 +51,10 @@ def streams(rounds=3):
     for recipe in ("f32", "w8a8"):
         server = Server(SMOLLM2, "--parallel", 8, "--recipe", recipe)
         speeds, firsts = {1: [], 4: [], 8: []}, {1: [], 4: [], 8: []}
-        run_streams(server.url, [chat_body(999)])
+        run_streams(server.url + CHAT, [chat_body(999)])
         for r in range(rounds):
             for count in speeds:
-                speed, first = run_streams(server.url, [chat_body(100 * r + 10 * count + i) for i in range(count)])
+                speed, first = run_streams(server.url + CHAT, [chat_body(100 * r + 10 * count + i) for i in range(count)])
                 speeds[count].append(speed), firsts[count].extend(first)
         server.stop()
         alone = statistics.median(speeds[1])
@@ -100,8 +73,8 @@ def prefix(rounds=5):
         system = " ".join(random.Random(1000 * r + i).choice(words) for i in range(1500))
         body = {"messages": [{"role": "system", "content": system}, {"role": "user", "content": "Hello"}], "max_tokens": 2,
                 "ignore_eos": True, "temperature": 0}
-        missed.append(run_streams(server.url, [body])[1][0])
-        hit.append(run_streams(server.url, [body])[1][0])
+        missed.append(run_streams(server.url + CHAT, [body])[1][0])
+        hit.append(run_streams(server.url + CHAT, [body])[1][0])
     server.stop()
     say(f"prefix: first token after a system message of 1,500 words: {statistics.median(missed):.3f} s missed, "
         f"{statistics.median(hit):.3f} s hit, {statistics.median(m / h for m, h in zip(missed, hit)):.1f} x shorter")
@@ -220,7 +193,7 @@ def stalled(clients=500, requests=60):
     def p99():
         firsts = []
         for i in range(requests):
-            firsts += run_streams(server.url, [chat_body(i + 1, 1)])[1]
+            firsts += run_streams(server.url + CHAT, [chat_body(i + 1, 1)])[1]
         return sorted(firsts)[int(0.99 * (requests - 1))], statistics.median(firsts)
     p99()
     alone = p99()

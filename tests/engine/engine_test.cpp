@@ -38,6 +38,25 @@ TEST(Engine, HoldsTheModelAndItsSizes) {
   EXPECT_GT(tiny->load_seconds(), 0);
 }
 
+TEST(Engine, CacheHoldsTokensOrBytesOrSequences) {
+  const auto tokens = [](const EngineOptions& options) {
+    return TinyEngine(random_model(), options)->cache().max_tokens();
+  };
+  TinyEngine one(random_model(), {.context = 128});
+  const int64_t bytes = one->cache().bytes_for(128);
+  EXPECT_EQ(one->cache().max_tokens(), 128);
+  EXPECT_EQ(tokens({.context = 128, .cache_tokens = 192}), 192);
+  EXPECT_EQ(tokens({.context = 128, .cache_bytes = 3 * bytes + 1}), 384);
+  EXPECT_EQ(tokens({.context = 128, .sequences = 3}), 384);
+  EXPECT_EQ(TinyEngine(random_model(), {.cache_bytes = bytes})->context(), 128);  // of 512 that the model has
+  const TempDir dir;
+  random_model().write(dir.path());
+  EXPECT_THAT(refusal({.model = dir.path(), .context = 129, .cache_bytes = bytes}),
+              HasSubstr("context of 129"));
+  EXPECT_THAT(refusal({.model = dir.path(), .cache_bytes = 1}), HasSubstr("cache of 1 bytes is too small"));
+  EXPECT_THAT(refusal({.model = dir.path(), .sequences = 0}), HasSubstr("at least one sequence"));
+}
+
 TEST(Engine, ContextDefaultsToWhatTheModelWasTrainedFor) {
   TinyEngine tiny(random_model());
   EXPECT_EQ(tiny->context(), 512);

@@ -1,6 +1,6 @@
 """Makes the golden values of the tests with Hugging Face transformers, in float32 on the CPU with eager attention.
 
-    pip install torch==2.9.1 transformers==5.24.0 numpy==2.4.6
+    pip install torch==2.9.1 transformers==5.24.0 numpy==2.4.6 accelerate==1.15.0 peft==0.21.2 lm-eval==0.4.13
     python3 tests/prepare_data.py DATA_DIR
     python3 tests/golden/make.py --data DATA_DIR --smollm2 SMOLLM2_DIR --text wiki.test.raw [--only tiny rope ...]
 
@@ -9,6 +9,7 @@ Writes beside this file:
     rope.json               inverse frequencies and attention factors of many configurations
     smollm2.json            logits and greedy continuations of SmolLM2-135M-Instruct for prompts.json
     perplexity.json         negative log-likelihoods of windows of two texts, SmolLM2 again
+    harness.json            what lm-eval's own backend for transformers says to the tasks of harness/
 
 Every file names the versions and the SHA-256 of its inputs, so that a test notices when they no longer belong
 together. SMOLLM2_DIR comes from tools/gguf_to_hf.py; its weights are F16 and computed with in float32. Ten minutes.
@@ -241,7 +242,21 @@ def make_perplexity(arguments):
                               "tokenizer_sha256": sha256(arguments.smollm2 / "tokenizer.json"), "runs": results})
 
 
-MAKERS = {"tiny": make_tiny, "rope": make_rope, "smollm2": make_smollm2, "perplexity": make_perplexity}
+def make_harness(arguments):
+    sys.path.insert(0, str(HERE / "harness"))
+    import lm_eval
+    import run_tasks
+    options = {"pretrained": str(arguments.smollm2.resolve()), "dtype": "float32", "attn_implementation": "eager",
+               "softmax_dtype": "float64"}  # in float32, a sum of 49,152 terms is 1e-5 off
+    responses = run_tasks.run_tasks(run_tasks.LIKELIHOOD + run_tasks.GENERATION, "hf", options, device="cpu", batch_size=1)
+    responses |= run_tasks.run_tasks(run_tasks.CHAT, "hf", options, device="cpu", batch_size=1, apply_chat_template=True)
+    write("harness.json", {"versions": {**versions(), "lm_eval": lm_eval.__version__},
+                           "fingerprint": prepare_data.fingerprint(arguments.smollm2),
+                           "tokenizer_sha256": sha256(arguments.smollm2 / "tokenizer.json"),
+                           "tasks_sha256": run_tasks.tasks_sha256(), "responses": responses})
+
+
+MAKERS = {"tiny": make_tiny, "rope": make_rope, "smollm2": make_smollm2, "perplexity": make_perplexity, "harness": make_harness}
 
 
 def main():

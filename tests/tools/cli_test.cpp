@@ -128,6 +128,24 @@ TEST(Terminal, JsonIsWrittenWholeOrNotAtAll) {
   EXPECT_THROW(write_json((dir / "absent/out.json").string(), {}), Error);
 }
 
+TEST(Terminal, LinksAndDevicesStayWhatTheyAre) {
+  const TempDir dir;
+  std::filesystem::create_symlink("real", dir / "link");
+  std::filesystem::create_symlink("link", dir / "second");
+  for (const char* text : {"made through a link to nothing", "replaced"}) {
+    std::filesystem::remove(dir / "real");
+    if (std::string_view(text) == "replaced") write_text((dir / "real").string(), "before");
+    write_text((dir / "second").string(), text);
+    EXPECT_EQ(slurp((dir / "real").string()), text);
+    EXPECT_TRUE(std::filesystem::is_symlink(dir / "link") && std::filesystem::is_symlink(dir / "second"));
+  }
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 3);
+  write_text("/dev/null", "gone");
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+  EXPECT_THROW(write_text("/dev/full", "too much"), Error);
+  EXPECT_THROW(write_text(dir.path().string(), "a directory"), Error);
+}
+
 TEST(Terminal, TextFilesAreReadAsBytes) {
   const TempDir dir;
   const std::string bytes("line\r\n\0\xff", 8);

@@ -257,6 +257,17 @@ class Streams(ProgramTest):
         self.assertEqual(process.returncode, 1)
         self.assertEqual(process.stderr, "stamp: cannot write to stdout: No space left on device\n")
 
+    def test_json_on_stdout_comes_after_the_text(self):
+        file = self.dir / "both.txt"
+        for target in (subprocess.PIPE, file.open("w")):
+            process = subprocess.run([STAMP, "generate", "-p", "a", "--model", self.counting, "--json", "/dev/stdout"],
+                                     stdin=subprocess.DEVNULL, stdout=target, text=True, env=environment(), timeout=60)
+            out = process.stdout if target == subprocess.PIPE else file.read_text()
+            self.assertEqual(process.returncode, 0)
+            self.assertTrue(out.startswith(AFTER_A + "\n{\n"), out)
+            json.loads(out[len(AFTER_A):])
+        target.close()
+
     def test_no_stdout_at_all(self):
         process = subprocess.run([STAMP, "generate", "-p", "a", "--model", self.counting], stdin=subprocess.DEVNULL,
                                  stderr=subprocess.PIPE, text=True, env=environment(), timeout=60,

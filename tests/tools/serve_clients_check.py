@@ -2,26 +2,14 @@
 """The official `openai` client against `stamp serve` with SmolLM2: nothing in it knows that the server is another."""
 import asyncio
 import json
-import os
-import subprocess
 import tempfile
 import unittest
-from pathlib import Path
 
 import openai
 
 from program import stamp
 from server import SMOLLM2, Server
-
-# A chat template of the Hermes form: tools in the system message, calls in <tool_call> tags.
-HERMES = """{%- if tools %}{{ '<|im_start|>system\\nYou may call functions. They are in <tools></tools>:\\n<tools>' }}
-{%- for tool in tools %}{{ '\\n' + tool | tojson }}{% endfor %}{{ '\\n</tools>\\nCall one so:\\n<tool_call>\\n' }}
-{{- '{"name": <name>, "arguments": <arguments>}\\n</tool_call><|im_end|>\\n' }}{% endif %}
-{%- for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}
-{%- if message.content %}{{ message.content }}{% endif %}
-{%- for call in message.tool_calls or [] %}{{ '<tool_call>\\n' + call.function | tojson + '\\n</tool_call>' }}{% endfor %}
-{{- '<|im_end|>\\n' }}{% endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+from serving_model import with_tools
 
 WEATHER = {"type": "function", "function": {
     "name": "get_weather", "description": "The weather of a city",
@@ -36,12 +24,7 @@ class ClientTest(unittest.TestCase):
     def setUpClass(cls):
         cls.temporary = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.temporary.cleanup)
-        model = Path(cls.temporary.name) / "smollm2"
-        model.mkdir()
-        for file in Path(SMOLLM2).iterdir():
-            (model / file.name).symlink_to(file.resolve())
-        (model / "chat_template.jinja").unlink(missing_ok=True)
-        (model / "chat_template.jinja").write_text(HERMES)
+        model = with_tools(cls.temporary.name)
         cls.server = Server(model, "--ctx", 2048, "--parallel", 8)
         cls.addClassCleanup(cls.server.stop)
         cls.client = openai.OpenAI(base_url=cls.server.url + "/v1", api_key="none", max_retries=0, timeout=120)

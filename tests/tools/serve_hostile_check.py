@@ -4,11 +4,13 @@
 import json
 import random
 import socket
+import statistics
 import struct
 import threading
 import time
 import unittest
 
+from latency_watch import Watch, percentile
 from program import ProgramTest
 from server import Server, http_post, read_all, statuses
 
@@ -85,6 +87,11 @@ def bodies():
     yield "16 MB and one", COMPLETIONS, b" " * ((16 << 20) + 1)
 
 
+def reset(client):
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
 class HostileTest(ProgramTest):
     @classmethod
     def setUpClass(cls):
@@ -92,27 +99,25 @@ class HostileTest(ProgramTest):
         cls.server = Server(cls.counting, "--header-timeout", 1, "--body-timeout", 2, "--idle-timeout", 2, "--write-timeout", 2,
                             "--max-connections", 300)
         cls.addClassCleanup(cls.server.stop)
+        cls.watch = Watch(cls.server.port)
+        cls.addClassCleanup(cls.check_health)
 
-    def setUp(self):
-        self.watching, self.slowest = True, 0.0
-        self.watcher = threading.Thread(target=self.watch_health)
-        self.watcher.start()
+    @classmethod
+    def check_health(cls):
+        """Others do not wait for an abuser: /health takes 50 ms at most, and what the machine itself adds, which may be busy
+        with other tests. So most of it is bound by what the same exchange takes at the same time with a server that
+        does nothing else, and all of it generously."""
+        health, control = cls.watch.stop()
+        assert len(health) > 100, len(health)
+        waits = {share: (percentile(health, share), percentile(control, share)) for share in (0.5, 0.95, 0.99)}
+        print(f"/health: {len(health)} times, seconds and the control's: {waits}, at most {health[-1]:.3f}, {control[-1]:.3f}")
+        assert waits[0.95][0] <= 0.05 + 4 * waits[0.95][1], waits
+        assert waits[0.99][0] <= 0.05 + 4 * control[-1], waits
+        assert health[-1] <= 2, health[-10:]
 
     def tearDown(self):
-        self.watching = False
-        self.watcher.join()
         self.assertTrue(self.server.alive(), self.server.lines[-5:])
-        self.assertLess(self.slowest, 2.0)  # others never wait for an abuser; generous, the machine may be busy
         self.assertEqual(statuses(self.server.raw(http_post(COMPLETIONS, VALID))), [200])
-
-    def watch_health(self):
-        while self.watching:
-            start = time.monotonic()
-            received = self.server.raw(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-            if statuses(received) != [200]:
-                self.slowest = float("inf")
-            self.slowest = max(self.slowest, time.monotonic() - start)
-            time.sleep(0.02)
 
     def assert_civil(self, name, received):
         codes = statuses(received)
@@ -167,8 +172,7 @@ class HostileTest(ProgramTest):
         for i in range(60):
             client = self.server.connect()
             client.sendall(whole[: len(whole) if i % 2 else i])
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            client.close()  # with a reset
+            reset(client)
         deadline = time.monotonic() + 20
         while self.server.metric("stamp_sequences_running") + self.server.metric("stamp_sequences_waiting") > 0:
             self.assertLess(time.monotonic(), deadline)
@@ -196,8 +200,28 @@ class HostileTest(ProgramTest):
             time.sleep(0.1)
         client.close()
 
+    def test_answer_after_many_resets_at_once(self):
+        begun = http_post(COMPLETIONS, {"prompt": "a", "max_tokens": 480, "ignore_eos": True, "stream": True}, "connection: keep-alive")
+        waits = []
+        for _ in range(7):
+            clients = [self.server.connect() for _ in range(32)]
+            for client in clients:
+                client.sendall(begun)
+            clients[0].recv(1)
+            for client in clients:
+                reset(client)
+            start = time.monotonic()
+            self.assertEqual(statuses(self.server.raw(http_post(COMPLETIONS, VALID))), [200])
+            waits.append(time.monotonic() - start)
+        self.assertLess(statistics.median(waits), 0.2, waits)  # of single ones, the machine may add more
+        self.assertLess(max(waits), 2, waits)
+
+
+class CrowdTest(ProgramTest):
     def test_too_many_connections(self):
-        clients = [self.server.connect() for _ in range(320)]
+        server = Server(self.counting, "--max-connections", 100)
+        self.addCleanup(server.stop)
+        clients = [server.connect() for _ in range(120)]
         time.sleep(0.3)
         refused = 0
         for client in clients[-15:]:
@@ -206,8 +230,8 @@ class HostileTest(ProgramTest):
         self.assertGreater(refused, 0)
         for client in clients:
             client.close()
-        self.slowest = 0  # the watcher was refused, too
         time.sleep(0.5)
+        self.assertEqual(statuses(server.raw(http_post(COMPLETIONS, VALID))), [200])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #include <sys/resource.h>
 
 #include <boost/asio/signal_set.hpp>
+#include <cmath>
 #include <cstdlib>
 #include <memory>
 #include <thread>
@@ -17,7 +18,7 @@ using Level = ServerLog::Level;
 
 constexpr const char* kFooter =
     R"(Speaks OpenAI's wire format: /v1/chat/completions, /v1/completions, /v1/models. Further endpoints are
-/tokenize, /detokenize, /tokenizer_info, /health, /ready, /metrics and /openapi.json.
+/tokenize, /detokenize, /tokenizer_info, /health, /ready, /metrics and /openapi.json; / is a chat page.
 
 SIGTERM or Ctrl-C ends the requests under way and then the server; a second one ends it at once.
 
@@ -110,8 +111,13 @@ class Serving {
     api_.set_model(model_.get());
     log_.write(Level::kInfo, "model loaded",
                {{"model", model_->name},
-                {"seconds", model_->engine.load_seconds()},
-                {"context", model_->engine.context()}});
+                {"seconds", std::round(model_->engine.load_seconds() * 1e3) / 1e3},
+                {"recipe", model_->engine.recipe().name},
+                {"operations", model_->engine.ops().name()},
+                {"threads", model_->engine.ops().threads()},
+                {"context", model_->engine.context()},
+                {"parallel", flags_.scheduler.parallel},
+                {"cache_tokens", model_->engine.cache().max_tokens()}});
   }
 
   void wait_for_signal() {

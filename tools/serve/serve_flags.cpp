@@ -43,15 +43,17 @@ void ServeFlags::add(CLI::App& command) {
   flag("--port", http.port, "Port; 0 is any that is free")->capture_default_str();
   const auto range = [](int64_t low, int64_t high) { return CLI::Range(low, high); };
   add_served_model_flags(command, scheduler, kv_memory, served_name);
-  flag("--queue", scheduler.queue, "Sequences that may wait; then the answer is 429")
+  flag("--queue", scheduler.queue,
+       "Sequences that may wait for a place; further requests are answered with 429")
       ->check(range(0, 1 << 20))
       ->capture_default_str();
   flag("--step-tokens", scheduler.step_tokens, "Most tokens that one forward pass computes")
       ->check(range(64, 1 << 16))
       ->capture_default_str();
   add_switch_with_mirror(command, "--no-prefix-cache", no_prefix_cache,
-                         "Compute every prompt from its begin");
-  flag("--session-dir", session_dir, "Directory that keeps the prefix cache while the server is down");
+                         "Compute every prompt from its first token");
+  flag("--session-dir", session_dir, "Directory that keeps the prefix cache while the server is down")
+      ->type_name("DIR");
   flag("--api-key", keys, "Key that clients must present; repeatable")->allow_extra_args(false);
   flag("--api-key-file", key_file, "File with one key a line");
   flag("--tls-cert", http.certificate_file, "Certificate chain, PEM; with --tls-key the server speaks HTTPS");

@@ -2,7 +2,6 @@
 
 #include <ctime>
 
-#include "kernels/error.h"
 #include "models/file.h"
 #include "models/json.h"
 #include "models/sha256.h"
@@ -23,19 +22,9 @@ nlohmann::ordered_json read_tokenizer_info(const std::filesystem::path& director
 
 /// The options with a cache for many sequences, and with steps as long as the scheduler makes them.
 EngineOptions for_many(EngineOptions options, const SchedulerOptions& scheduler, int64_t kv_bytes) {
-  options.prefill_chunk =
-      std::max(options.prefill_chunk, (scheduler.step_tokens + kBlock - 1) / kBlock * kBlock);
-  const ModelConfig config = ModelConfig::load(options.model);
-  const Recipe recipe = choose_recipe(options, config);
-  const KvCache one_page(config, {.coded = recipe.kv.quantised, .plan = recipe.kv.plan}, kBlock);
-  const int64_t context = options.context > 0 ? options.context : config.max_position_embeddings;
-  const int64_t bytes = kv_bytes > 0 ? kv_bytes : available_memory() / 4;
-  int64_t tokens = int64_t(double(bytes) / one_page.bytes_per_token(context)) / kBlock * kBlock;
-  if (kv_bytes > 0 && tokens == 0)
-    throw InputError("--kv-memory " + std::to_string(kv_bytes) + ": not enough for " +
-                     std::to_string(kBlock) + " tokens");
-  if (kv_bytes == 0) tokens = std::max(context, std::min(tokens, scheduler.parallel * context));
-  options.cache_tokens = tokens;
+  options.prefill_chunk = std::max(options.prefill_chunk, round_up(scheduler.step_tokens, kBlock));
+  options.cache_bytes = kv_bytes;
+  options.sequences = scheduler.parallel;
   return options;
 }
 
