@@ -146,7 +146,7 @@ __device__ __forceinline__ float warp_reduce(float x, const Op& op) {
 }
 
 template <bool kCoded, int kTile>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kTile == kFewQueries ? 3 : 2)
     attention_kernel(Mat<float> out, Mat<const float> q, Cache cache, const QueryTile* tiles,
                      Partials partials, float scale, const DctTable* dct) {
   constexpr int kHalf = kTile / 2, kPerWarp = kTile / kWarps;
@@ -178,7 +178,7 @@ __global__ void __launch_bounds__(kThreads)
             : 0.0f;
     sums[i] = 0.0f;
   }
-  // Absent queries beside present ones are multiplied, too.
+  // Absent queries are multiplied and scaled beside present ones.
   for (int i = tid; i < kTile * kB; i += kThreads) s.score[i / kB][i % kB] = 0.0f;
   if (tid < kTile) s.correction[tid] = 0.0f, s.shift[tid] = 0.0f;
   __syncthreads();
@@ -238,10 +238,10 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < kPerWarp; ++i) {
       const int query = warp + i * kWarps;
-      if (query >= tile.count) break;
       float* const t = s.score[query];
-      // Keys after the query's own position are hidden.
-      const int64_t visible = tile.position + (tile.first + query) / sharing + 1 - page * kBlock;
+      // Keys after the query's own position are hidden, all from an absent query. No branch: shuffles follow.
+      const int64_t visible =
+          query < tile.count ? tile.position + (tile.first + query) / sharing + 1 - page * kBlock : 0;
       const bool sees[2] = {lane < visible, lane + kWarpSize < visible};
       const float x[2] = {sees[0] ? t[lane] : -INFINITY, sees[1] ? t[lane + kWarpSize] : -INFINITY};
       const float high = fmaxf(top[i], warp_reduce(fmaxf(x[0], x[1]), Max{}));
@@ -264,7 +264,6 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int i = 0; i < kPerWarp; ++i) {
         const int query = warp + i * kWarps;
-        if (query >= tile.count) break;
         float* const t = s.score[query];
         const float w[2] = {t[lane] * p[0].scale, t[lane + kWarpSize] * p[1].scale};
         const float shift = warp_reduce(w[0] * p[0].zero + w[1] * p[1].zero, Sum{});
