@@ -3,9 +3,13 @@
 // are never turned into tokens: scores = L^-1 (K~ q), output = (L p)^T V~ (STaMP on the cache, design section
 // 3).
 //
-// Scores: a thread has one key and half of the queries. Softmax and transforms: a thread has one query and
-// all 64 keys in registers. Output: a thread has one channel and four queries. Every sum of a query is in an
-// order that depends on nothing but the query's own sequence.
+// Every kSplitPages pages are a split: the softmax begins anew, and results of splits are folded in their
+// order. For few queries (decoding) a block has one split and writes a partial result, and another kernel
+// folds them; for many a block goes through all splits. Either way every sum of a query is in one order,
+// which depends on nothing but the query's own sequence.
+//
+// Scores: a thread has one key and half of the queries. Transforms: a thread has one query and all 64 keys in
+// registers. Softmax: a warp has one query at a time. Output: a thread has two channels and four queries.
 #include "kernels/cuda/kv_page.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx.cuh"
@@ -14,15 +18,17 @@
 namespace stamp::cuda {
 namespace {
 
-constexpr int kThreads = 128, kHalf = kQueries / 2, kStages = 2;
-static_assert(kThreads == 2 * kB);
+constexpr int kThreads = 128, kWarps = kThreads / kWarpSize, kStages = 2;
+static_assert(kThreads == 2 * kB && kB == 2 * kWarpSize);
 
-/// Shared memory but for what follows the model's head size: queries and outputs [kQueries, d], pages.
+/// Shared memory but for what follows the model's head size: queries and outputs [kTile, d], pages.
+template <int kTile>
 struct Softmax {
-  float score[kQueries][kB + 1];  // a lane reads its own row
-  alignas(
-      16) float weight[kB][kQueries + 4];  // softmax weights or their coefficients, times the rows' scales
-  float query_sum[kQueries], correction[kQueries], shift[kQueries], total[kQueries];
+  // Scores, softmax weights and their coefficients in turn. The pitch keeps rows on 16 bytes and eight of
+  // them, which eight lanes read at once, in different banks.
+  alignas(16) float score[kTile][kB + 4];
+  float query_sum[kTile], correction[kTile], shift[kTile];
+  float old_weight[kTile], new_weight[kTile], total[kTile];  // of a fold
 };
 
 STAMP_INLINE int64_t page_stage_bytes(const Cache& cache) {
@@ -31,9 +37,20 @@ STAMP_INLINE int64_t page_stage_bytes(const Cache& cache) {
              : 2 * (cache.open_side.bytes() > cache.sealed_side.bytes() ? cache.open_side.bytes()
                                                                         : cache.sealed_side.bytes());
 }
+STAMP_INLINE int64_t pitch_of(const Cache& cache) { return round_up(cache.head_dim, 4); }
+template <int kTile>
 STAMP_INLINE int64_t shared_bytes(const Cache& cache) {
-  const int64_t pitch = round_up(cache.head_dim, 4);
-  return int64_t{sizeof(Softmax)} + 2 * kQueries * pitch * 4 + kStages * page_stage_bytes(cache);
+  return int64_t{sizeof(Softmax<kTile>)} + 2 * kTile * pitch_of(cache) * 4 +
+         kStages * page_stage_bytes(cache);
+}
+
+/// Row of the batch and first channel of a tile's query i.
+__device__ __forceinline__ int64_t row_of(const QueryTile& tile, int sharing, int i) {
+  return tile.row + (tile.first + i) / sharing;
+}
+__device__ __forceinline__ int64_t channel_of(const QueryTile& tile, int sharing, int64_t head, int d,
+                                              int i) {
+  return (head * sharing + (tile.first + i) % sharing) * d;
 }
 
 /// Starts the copy of a head's keys and values in one page.
@@ -45,8 +62,26 @@ __device__ __forceinline__ void fetch_page(std::byte* stage, const Cache& cache,
     copy_async_16(stage + at, source + at);
 }
 
+/// dots[i] += query i . four codes, bytes of a word, of the channels that `channels` points to in query 0.
+template <int kHalf>
+__device__ __forceinline__ void dot_four(float (&dots)[kHalf], uint32_t codes, const float* channels,
+                                         int pitch) {
+  const float code[4] = {float(codes & 255), float(codes >> 8 & 255), float(codes >> 16 & 255),
+                         float(codes >> 24)};
+#pragma unroll
+  for (int i = 0; i < kHalf; ++i) {
+    const float4 x = *reinterpret_cast<const float4*>(channels + i * pitch);
+    dots[i] = fmaf(x.x, code[0], dots[i]);
+    dots[i] = fmaf(x.y, code[1], dots[i]);
+    dots[i] = fmaf(x.z, code[2], dots[i]);
+    dots[i] = fmaf(x.w, code[3], dots[i]);
+  }
+}
+
 /// dots[i] = query i . codes of row r, for this thread's half of the queries. Lanes begin at different words
-/// of their rows, so that rows a power of two apart do not meet in one bank.
+/// of their rows, so that rows a power of two apart do not meet in one bank; lanes with rows of 8 and of 4
+/// bits have loops of their own, for the same reason.
+template <int kHalf>
 __device__ __forceinline__ void dot_codes(float (&dots)[kHalf], const uint8_t* row, int bits, int r,
                                           const float* q, int d, int pitch) {
 #pragma unroll
@@ -59,78 +94,111 @@ __device__ __forceinline__ void dot_codes(float (&dots)[kHalf], const uint8_t* r
     return;
   }
   const auto* const words = reinterpret_cast<const uint32_t*>(row);
-  const int count = bits > 4 ? d / 4 : d / 8;
-  for (int j = 0; j < count; ++j) {
-    const int at = (j + r * count / kWarpSize) % count;
-    const uint32_t word = words[at];
-    const auto add = [&](uint32_t four, const float* channels) {
-      const float code[4] = {float(four & 255), float(four >> 8 & 255), float(four >> 16 & 255),
-                             float(four >> 24)};
-#pragma unroll
-      for (int i = 0; i < kHalf; ++i) {
-        const float4 x = *reinterpret_cast<const float4*>(channels + i * pitch);
-        dots[i] = fmaf(x.x, code[0], dots[i]);
-        dots[i] = fmaf(x.y, code[1], dots[i]);
-        dots[i] = fmaf(x.z, code[2], dots[i]);
-        dots[i] = fmaf(x.w, code[3], dots[i]);
-      }
-    };
-    if (bits > 4) {
-      add(word, q + 4 * at);
-    } else {
-      add(word & 0x0f0f0f0fu, q + 4 * at);
-      add(word >> 4 & 0x0f0f0f0fu, q + d / 2 + 4 * at);
+  const int count = bits > 4 ? d / 4 : d / 8, begin = r * count / kWarpSize;
+  if (bits > 4) {
+    for (int j = 0; j < count; ++j) {
+      const int at = (j + begin) % count;
+      dot_four(dots, words[at], q + 4 * at, pitch);
+    }
+  } else {
+    for (int j = 0; j < count; ++j) {
+      const int at = (j + begin) % count;
+      const uint32_t word = words[at];
+      dot_four(dots, word & 0x0f0f0f0fu, q + 4 * at, pitch);
+      dot_four(dots, word >> 4 & 0x0f0f0f0fu, q + d / 2 + 4 * at, pitch);
     }
   }
 }
 
-template <bool kCoded>
-__global__ void __launch_bounds__(kThreads)
-    attention_kernel(Mat<float> out, Mat<const float> q, Cache cache, const QueryTile* tiles, float scale,
-                     const DctTable* dct) {
-  const QueryTile tile = tiles[blockIdx.x];
-  const int tid = int(threadIdx.x), d = int(cache.head_dim), pitch = int(round_up(cache.head_dim, 4));
-  const int64_t head = blockIdx.y, heads = q.cols / d, sharing = heads / cache.kv_heads;
-  std::byte* const memory = shared_array<std::byte>(shared_bytes(cache));
-  auto& s = *reinterpret_cast<Softmax*>(memory);
-  auto* const queries = reinterpret_cast<float*>(memory + sizeof(Softmax));
-  float* const sums = queries + kQueries * pitch;
-  std::byte* const stages = memory + sizeof(Softmax) + 2 * kQueries * pitch * sizeof(float);
-  const int64_t stage_bytes = page_stage_bytes(cache);
+template <bool kInverse>
+__device__ __forceinline__ void transform_row(float* row, const BitPlan& plan, const DctTable* dct) {
+  float t[kB];
+#pragma unroll
+  for (int r = 0; r < kB; r += 4) {
+    const float4 x = *reinterpret_cast<const float4*>(row + r);
+    t[r] = x.x, t[r + 1] = x.y, t[r + 2] = x.z, t[r + 3] = x.w;
+  }
+  transform<kInverse>(t, plan, dct);
+#pragma unroll
+  for (int r = 0; r < kB; r += 4)
+    *reinterpret_cast<float4*>(row + r) = make_float4(t[r], t[r + 1], t[r + 2], t[r + 3]);
+}
 
-  // Row of the batch and first channel of query i.
-  const auto row_of = [&](int i) { return tile.row + (tile.first + i) / sharing; };
-  const auto channel_of = [&](int i) { return (head * sharing + (tile.first + i) % sharing) * d; };
+/// The results of two splits as one: weights of the first's and the second's sums.
+struct Fold {
+  float old_weight, new_weight;
+};
+__device__ __forceinline__ Fold fold(float& top, float& total, float next_top, float next_total) {
+  const float high = fmaxf(top, next_top);
+  const Fold f{expf(top - high), expf(next_top - high)};
+  total = total * f.old_weight + next_total * f.new_weight;
+  top = high;
+  return f;
+}
+__device__ __forceinline__ float folded(float sum, float next_sum, const Fold& f) {
+  return sum * f.old_weight + next_sum * f.new_weight;
+}
+
+template <class Op>
+__device__ __forceinline__ float warp_reduce(float x, const Op& op) {
+  for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) x = op(x, __shfl_xor_sync(kFullWarp, x, lanes));
+  return x;
+}
+
+template <bool kCoded, int kTile>
+__global__ void __launch_bounds__(kThreads, kTile == kFewQueries ? 3 : 2)
+    attention_kernel(Mat<float> out, Mat<const float> q, Cache cache, const QueryTile* tiles,
+                     Partials partials, float scale, const DctTable* dct) {
+  constexpr int kHalf = kTile / 2, kPerWarp = kTile / kWarps;
+  const QueryTile tile = tiles[blockIdx.x];
+  const int tid = int(threadIdx.x), lane = tid % kWarpSize, warp = tid / kWarpSize;
+  const int d = int(cache.head_dim), pitch = int(pitch_of(cache));
+  const int sharing = int(q.cols) / d / int(cache.kv_heads);
+  const int64_t head = blockIdx.y;
+  std::byte* const memory = shared_array<std::byte>(shared_bytes<kTile>(cache));
+  auto& s = *reinterpret_cast<Softmax<kTile>*>(memory);
+  auto* const queries = reinterpret_cast<float*>(memory + sizeof(Softmax<kTile>));
+  float* const sums = queries + kTile * pitch;
+  std::byte* const stages = memory + sizeof(Softmax<kTile>) + 2 * kTile * pitch * sizeof(float);
+  const int64_t stage_bytes = page_stage_bytes(cache);
   const auto is_sealed = [&](int64_t page) {
     return cache.format.seals(page) && (page + 1) * kBlock <= tile.length;
   };
 
-  for (int i = tid; i < kQueries * pitch; i += kThreads) {
-    const int query = i / pitch, c = i % pitch;
-    queries[i] = query < tile.count && c < d ? q.row(row_of(query))[channel_of(query) + c] * scale : 0.0f;
-    sums[i] = 0.0f;
-  }
-  const int64_t last_row = (tile.first + tile.count - 1) / sharing;
-  const int64_t pages = divide_up(tile.position + last_row + 1, kBlock);
   if (kCoded) {
-    fetch_page(stages, cache, tile.page, head, is_sealed(0));
+    fetch_page(stages + tile.first_page % kStages * stage_bytes, cache, tile.page + tile.first_page, head,
+               is_sealed(tile.first_page));
     commit_copies();
   }
-  __syncthreads();
-  float top = -INFINITY, total = 0.0f;  // of query tid
-  for (int query = tid / kWarpSize; query < kQueries; query += kThreads / kWarpSize) {
-    float sum = 0.0f;
-    for (int c = tid % kWarpSize; c < d; c += kWarpSize) sum += queries[query * pitch + c];
-    for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kFullWarp, sum, lanes);
-    if (tid % kWarpSize == 0) s.query_sum[query] = sum;
+  for (int i = tid; i < kTile * pitch; i += kThreads) {
+    const int query = i / pitch, c = i % pitch;
+    queries[i] =
+        query < tile.count && c < d
+            ? q.row(row_of(tile, sharing, query))[channel_of(tile, sharing, head, d, query) + c] * scale
+            : 0.0f;
+    sums[i] = 0.0f;
   }
+  // Absent queries are multiplied and scaled beside present ones.
+  for (int i = tid; i < kTile * kB; i += kThreads) s.score[i / kB][i % kB] = 0.0f;
+  if (tid < kTile) s.correction[tid] = 0.0f, s.shift[tid] = 0.0f;
+  __syncthreads();
+  for (int query = warp; query < kTile; query += kWarps) {
+    float sum = 0.0f;
+    for (int c = lane; c < d; c += kWarpSize) sum += queries[query * pitch + c];
+    sum = warp_reduce(sum, Sum{});
+    if (lane == 0) s.query_sum[query] = sum;
+  }
+  // Of the warp's queries: in this split, and of the splits before it. All lanes have them.
+  float top[kPerWarp], total[kPerWarp], folded_top[kPerWarp] = {}, folded_total[kPerWarp] = {};
+#pragma unroll
+  for (int i = 0; i < kPerWarp; ++i) top[i] = -INFINITY, total[i] = 0.0f;
 
-  for (int64_t page = 0; page < pages; ++page) {
+  for (int64_t page = tile.first_page; page < tile.last_page; ++page) {
     const bool sealed = is_sealed(page);
     const KvSide side = sealed ? cache.sealed_side : cache.open_side;
     const std::byte* const part = stages + page % kStages * stage_bytes;
     if (kCoded) {
-      if (page + 1 < pages)
+      if (page + 1 < tile.last_page)
         fetch_page(stages + (page + 1) % kStages * stage_bytes, cache, tile.page + page + 1, head,
                    is_sealed(page + 1));
       commit_copies();
@@ -139,109 +207,210 @@ __global__ void __launch_bounds__(kThreads)
     __syncthreads();  // the page is here; sums of queries, too
 
     const int key = tid % kB, first = tid / kB * kHalf;
-    float dots[kHalf];
-    if constexpr (kCoded) {
-      dot_codes(dots, reinterpret_cast<const uint8_t*>(part + side.row_offset(key)), side.row_bits(key), key,
-                queries + first * pitch, d, pitch);
-      const KvParameters p = kv_parameters(part, side, key);
-#pragma unroll
-      for (int i = 0; i < kHalf; ++i)
-        s.score[first + i][key] = p.scale * (dots[i] - p.zero * s.query_sum[first + i]);
-    } else {
-      const float* const k = float_part(cache, tile.page + page, head, 0);
-#pragma unroll
-      for (int i = 0; i < kHalf; ++i) dots[i] = 0.0f;
-      for (int c = 0; c < d; ++c) {
-        const float x = k[c * kB + key];
-#pragma unroll
-        for (int i = 0; i < kHalf; ++i) dots[i] = fmaf(queries[(first + i) * pitch + c], x, dots[i]);
-      }
-#pragma unroll
-      for (int i = 0; i < kHalf; ++i) s.score[first + i][key] = dots[i];
-    }
-    __syncthreads();
-
-    if (tid < kQueries) {
-      float t[kB];
-#pragma unroll
-      for (int r = 0; r < kB; ++r) t[r] = s.score[tid][r];
-      if (kCoded && sealed) transform<true>(t, cache.format.plan, dct);
-      // Keys after the query's own position are hidden, those of an absent query all.
-      const int64_t visible =
-          tid < tile.count ? tile.position + (tile.first + tid) / sharing + 1 - page * kBlock : 0;
-      float high = top;
-#pragma unroll
-      for (int r = 0; r < kB; ++r)
-        if (r < visible) high = fmaxf(high, t[r]);
-      const float correction = high > -INFINITY ? expf(top - high) : 1.0f;
-      top = high;
-      float sum = 0.0f;
-#pragma unroll
-      for (int r = 0; r < kB; ++r) {
-        t[r] = r < visible ? expf(t[r] - high) : 0.0f;
-        sum += t[r];
-      }
-      total = total * correction + sum;
-      if (kCoded && sealed) transform<false>(t, cache.format.plan, dct);
-      float shift = 0.0f;
-#pragma unroll
-      for (int r = 0; r < kB; ++r) {
-        if constexpr (kCoded) {
-          const KvParameters p = kv_parameters(part + side.bytes(), side, r);
-          t[r] *= p.scale;
-          shift = fmaf(t[r], p.zero, shift);
-        }
-        s.weight[r][tid] = t[r];
-      }
-      s.correction[tid] = correction;
-      s.shift[tid] = shift;
-      s.total[tid] = total;
-    }
-    __syncthreads();
-
-    for (int item = tid; item < kQueries / 4 * d; item += kThreads) {
-      const int c = item % d, four = item / d * 4;
-      if (four >= tile.count) break;
-      float sum[4] = {};
-      const auto accumulate = [&](int r, float x) {
-        const float4 w = *reinterpret_cast<const float4*>(&s.weight[r][four]);
-        sum[0] = fmaf(w.x, x, sum[0]);
-        sum[1] = fmaf(w.y, x, sum[1]);
-        sum[2] = fmaf(w.z, x, sum[2]);
-        sum[3] = fmaf(w.w, x, sum[3]);
-      };
+    if (first < tile.count) {
+      float dots[kHalf];
       if constexpr (kCoded) {
-        const auto* const values = reinterpret_cast<const uint8_t*>(part + side.bytes());
-        for (int r = 0; r < kB; ++r)
-          accumulate(r, float(kv_code(values + side.row_offset(r), side.row_bits(r), c, d)));
+        dot_codes(dots, reinterpret_cast<const uint8_t*>(part + side.row_offset(key)), side.row_bits(key),
+                  key, queries + first * pitch, d, pitch);
+        const KvParameters p = kv_parameters(part, side, key);
+#pragma unroll
+        for (int i = 0; i < kHalf; ++i)
+          s.score[first + i][key] = p.scale * (dots[i] - p.zero * s.query_sum[first + i]);
       } else {
-        // Rows beyond the sequence have no values yet.
-        const int present = int(min(int64_t(kB), tile.length - page * kBlock));
-        const float* const v = float_part(cache, tile.page + page, head, 1);
-        for (int r = 0; r < present; ++r) accumulate(r, v[r * d + c]);
+        const float* const k = float_part(cache, tile.page + page, head, 0);
+#pragma unroll
+        for (int i = 0; i < kHalf; ++i) dots[i] = 0.0f;
+        for (int c = 0; c < d; ++c) {
+          const float x = k[c * kB + key];
+#pragma unroll
+          for (int i = 0; i < kHalf; ++i) dots[i] = fmaf(queries[(first + i) * pitch + c], x, dots[i]);
+        }
+#pragma unroll
+        for (int i = 0; i < kHalf; ++i) s.score[first + i][key] = dots[i];
+      }
+    }
+    __syncthreads();
+    if (kCoded && sealed) {
+      if (tid < tile.count) transform_row<true>(s.score[tid], cache.format.plan, dct);
+      __syncthreads();
+    }
+
+#pragma unroll
+    for (int i = 0; i < kPerWarp; ++i) {
+      const int query = warp + i * kWarps;
+      float* const t = s.score[query];
+      // Keys after the query's own position are hidden, all from an absent query. No branch: shuffles follow.
+      const int64_t visible =
+          query < tile.count ? tile.position + (tile.first + query) / sharing + 1 - page * kBlock : 0;
+      const bool sees[2] = {lane < visible, lane + kWarpSize < visible};
+      const float x[2] = {sees[0] ? t[lane] : -INFINITY, sees[1] ? t[lane + kWarpSize] : -INFINITY};
+      const float high = fmaxf(top[i], warp_reduce(fmaxf(x[0], x[1]), Max{}));
+      const float correction = high > -INFINITY ? expf(top[i] - high) : 1.0f;
+      const float p[2] = {sees[0] ? expf(x[0] - high) : 0.0f, sees[1] ? expf(x[1] - high) : 0.0f};
+      total[i] = total[i] * correction + warp_reduce(p[0] + p[1], Sum{});
+      top[i] = high;
+      t[lane] = p[0];
+      t[lane + kWarpSize] = p[1];
+      if (lane == 0) s.correction[query] = correction;
+    }
+    if (kCoded && sealed) {
+      __syncthreads();
+      if (tid < tile.count) transform_row<false>(s.score[tid], cache.format.plan, dct);
+      __syncthreads();
+    }
+    if constexpr (kCoded) {
+      const KvParameters p[2] = {kv_parameters(part + side.bytes(), side, lane),
+                                 kv_parameters(part + side.bytes(), side, lane + kWarpSize)};
+#pragma unroll
+      for (int i = 0; i < kPerWarp; ++i) {
+        const int query = warp + i * kWarps;
+        float* const t = s.score[query];
+        const float w[2] = {t[lane] * p[0].scale, t[lane + kWarpSize] * p[1].scale};
+        const float shift = warp_reduce(w[0] * p[0].zero + w[1] * p[1].zero, Sum{});
+        t[lane] = w[0];
+        t[lane + kWarpSize] = w[1];
+        if (lane == 0) s.shift[query] = shift;
+      }
+    }
+    __syncthreads();
+
+    const int pairs = d / 2;  // channels c and c + d / 2 share a byte where codes have 4 bits
+    for (int item = tid; item < kTile / 4 * pairs; item += kThreads) {
+      const int c = item % pairs, four = item / pairs * 4;
+      if (four >= tile.count) break;
+      float sum[4][2] = {};
+      const auto accumulate = [&](int i, float w, float x, float y) {
+        sum[i][0] = fmaf(w, x, sum[i][0]);
+        sum[i][1] = fmaf(w, y, sum[i][1]);
+      };
+      // Rows beyond the sequence have no values yet.
+      const int present = kCoded ? kB : int(min(int64_t(kB), tile.length - page * kBlock));
+      for (int r = 0; r < present; r += 4) {
+        float4 w[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) w[i] = *reinterpret_cast<const float4*>(&s.score[four + i][r]);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          if (!kCoded && r + j >= present) break;
+          float x, y;
+          if constexpr (kCoded) {
+            const auto* const codes =
+                reinterpret_cast<const uint8_t*>(part + side.bytes() + side.row_offset(r + j));
+            const int byte = codes[c];
+            const bool wide = side.row_bits(r + j) > 4;
+            x = float(wide ? byte : byte & 15);
+            y = float(wide ? int(codes[c + pairs]) : byte >> 4);
+          } else {
+            const float* const v = float_part(cache, tile.page + page, head, 1) + (r + j) * d;
+            x = v[c];
+            y = v[c + pairs];
+          }
+#pragma unroll
+          for (int i = 0; i < 4; ++i)
+            accumulate(i, j == 0 ? w[i].x : j == 1 ? w[i].y : j == 2 ? w[i].z : w[i].w, x, y);
+        }
       }
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        float& y = sums[(four + i) * pitch + c];
-        y = y * s.correction[four + i] + (sum[i] - s.shift[four + i]);
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          float& y = sums[(four + i) * pitch + c + h * pairs];
+          y = y * s.correction[four + i] + (sum[i][h] - s.shift[four + i]);
+        }
       }
     }
     __syncthreads();  // the page's stage and the scores may be overwritten
+    if ((page + 1) % kSplitPages != 0 && page + 1 < tile.last_page) continue;
+
+    // The split is complete.
+    const bool is_first = page < kSplitPages, is_last = page + 1 == tile.last_page;
+#pragma unroll
+    for (int i = 0; i < kPerWarp; ++i) {
+      const int query = warp + i * kWarps;
+      if (query >= tile.count) break;
+      if (tile.part >= 0) {
+        if (lane == 0)
+          partials.softmax[partials.row(tile.part, head) + query] = make_float2(top[i], total[i]);
+        continue;
+      }
+      Fold f{};
+      if (is_first) folded_top[i] = top[i], folded_total[i] = total[i];
+      else f = fold(folded_top[i], folded_total[i], top[i], total[i]);
+      if (lane == 0)
+        s.old_weight[query] = f.old_weight, s.new_weight[query] = f.new_weight,
+        s.total[query] = folded_total[i];
+      top[i] = -INFINITY, total[i] = 0.0f;
+    }
+    __syncthreads();
+    for (int i = tid; i < tile.count * d; i += kThreads) {
+      const int query = i / d, c = i % d;
+      float& sum = sums[query * pitch + c];
+      if (tile.part >= 0) {
+        partials.sums[(partials.row(tile.part, head) + query) * d + c] = sum;
+        continue;
+      }
+      float& y = out.row(row_of(tile, sharing, query))[channel_of(tile, sharing, head, d, query) + c];
+      const float all = is_first ? sum : folded(y, sum, {s.old_weight[query], s.new_weight[query]});
+      y = is_last ? all / s.total[query] : all;
+      sum = 0.0f;
+    }
   }
-  for (int i = tid; i < tile.count * d; i += kThreads) {
+}
+
+constexpr int kFoldThreads = 256;
+
+/// A block folds the splits of a tile of few queries, one KV head.
+__global__ void __launch_bounds__(kFoldThreads)
+    fold_splits_kernel(Mat<float> out, const QueryTile* tiles, Partials partials, int sharing, int d,
+                       int most_splits) {
+  const QueryTile tile = tiles[blockIdx.x];
+  const int splits = int(divide_up(tile.last_page, kSplitPages));
+  auto* const softmax = shared_array<float2>(int64_t{most_splits} * kFewQueries);
+  for (int i = int(threadIdx.x); i < splits * kFewQueries; i += kFoldThreads)
+    if (i % kFewQueries < tile.count)
+      softmax[i] = partials.softmax[partials.row(tile.part + i / kFewQueries, blockIdx.y) + i % kFewQueries];
+  __syncthreads();
+  for (int i = int(threadIdx.x); i < tile.count * d; i += kFoldThreads) {
     const int query = i / d, c = i % d;
-    out.row(row_of(query))[channel_of(query) + c] = sums[query * pitch + c] / s.total[query];
+    float top = softmax[query].x, total = softmax[query].y,
+          y = partials.sums[(partials.row(tile.part, blockIdx.y) + query) * d + c];
+    for (int split = 1; split < splits; ++split) {
+      const float2 next = softmax[split * kFewQueries + query];
+      const Fold f = fold(top, total, next.x, next.y);
+      y = folded(y, partials.sums[(partials.row(tile.part + split, blockIdx.y) + query) * d + c], f);
+    }
+    out.row(row_of(tile, sharing, query))[channel_of(tile, sharing, blockIdx.y, d, query) + c] = y / total;
   }
+}
+
+template <bool kCoded, int kTile>
+void start(Mat<float> out, Mat<const float> q, const Cache& cache, const QueryTile* tiles, int64_t count,
+           const Partials& partials, float scale, const DctTable* dct, cudaStream_t stream) {
+  if (count == 0) return;
+  const Shape shape{dim3(uint32_t(count), uint32_t(cache.kv_heads)), kThreads,
+                    size_t(shared_bytes<kTile>(cache))};
+  const char* const name = kCoded                 ? kTile == kFewQueries ? "attention_few" : "attention"
+                           : kTile == kFewQueries ? "attention_float_few"
+                                                  : "attention_float";
+  launch(name, attention_kernel<kCoded, kTile>, shape, stream, out, q, cache, tiles, partials, scale, dct);
 }
 
 }  // namespace
 
-void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const QueryTile* tiles, int64_t count,
-               float scale, const DctTable* dct, cudaStream_t stream) {
-  const Shape shape{dim3(uint32_t(count), uint32_t(cache.kv_heads)), kThreads, size_t(shared_bytes(cache))};
-  if (cache.format.coded)
-    launch("attention", attention_kernel<true>, shape, stream, out, q, cache, tiles, scale, dct);
-  else launch("attention_float", attention_kernel<false>, shape, stream, out, q, cache, tiles, scale, dct);
+void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const AttentionTiles& tiles,
+               const Partials& partials, float scale, const DctTable* dct, cudaStream_t stream) {
+  const auto run = [&]<bool kCoded>() {
+    start<kCoded, kQueries>(out, q, cache, tiles.many, tiles.many_count, partials, scale, dct, stream);
+    start<kCoded, kFewQueries>(out, q, cache, tiles.few, tiles.few_count, partials, scale, dct, stream);
+  };
+  if (cache.format.coded) run.operator()<true>();
+  else run.operator()<false>();
+  if (tiles.split_count == 0) return;
+  const size_t bytes = size_t(tiles.most_splits * kFewQueries) * sizeof(float2);
+  launch("fold_splits", fold_splits_kernel,
+         {dim3(uint32_t(tiles.split_count), uint32_t(cache.kv_heads)), kFoldThreads, bytes}, stream, out,
+         tiles.split, partials, int(q.cols / cache.head_dim / cache.kv_heads), int(cache.head_dim),
+         int(tiles.most_splits));
 }
 
 }  // namespace stamp::cuda

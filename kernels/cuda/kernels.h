@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/attention_plan.h"
 #include "kernels/dct_table.h"
 #include "kernels/views.h"
 
@@ -32,15 +33,6 @@ struct PageWrite {
   bool seals = false;
 };
 
-/// Queries of one run: a query is a row and one of the heads that share a KV head, rows first. Those from
-/// `first` on, `count` of them; row i has the position `position` + i and is row `row` + i of the batch. The
-/// run's pages are those from `page` on, and its tokens, those of this batch included, are `length`.
-struct QueryTile {
-  int64_t row = 0, position = 0, page = 0, length = 0, first = 0;
-  int count = 0;
-};
-inline constexpr int kQueries = 32;  // of a tile, at most
-
 /// KvPages on the device.
 struct Cache {
   const PageBases* pages = nullptr;
@@ -48,6 +40,22 @@ struct Cache {
   KvFormat format;
   KvSide open_side, sealed_side;
   int64_t open_layer_bytes = 0, sealed_layer_bytes = 0;
+};
+
+/// An AttentionPlan on the device.
+struct AttentionTiles {
+  const QueryTile *many = nullptr, *few = nullptr, *split = nullptr;
+  int64_t many_count = 0, few_count = 0, split_count = 0, most_splits = 0;
+};
+
+/// Scratch for the splits of AttentionPlan::few.
+struct Partials {
+  float* sums = nullptr;      // [parts, kv_heads, kFewQueries, head_dim]
+  float2* softmax = nullptr;  // [parts, kv_heads, kFewQueries]: largest score, sum of weights
+  int64_t kv_heads = 0;
+  STAMP_INLINE int64_t row(int64_t part, int64_t head) const {
+    return (part * kv_heads + head) * kFewQueries;
+  }
 };
 
 void embed(Mat<float> out, const int32_t* ids, const WeightView& table, cudaStream_t stream);
@@ -84,9 +92,13 @@ void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, 
 void linear_int(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums,
                 const float* bias, const DctTable* dct, int compute_capability, cudaStream_t stream);
 
+/// The same bits for at most kFewRows rows (tile_plan.h), none of them coded.
+void linear_few(Mat<float> out, const Integers& in, const WeightView& weight, const float* bias,
+                cudaStream_t stream);
+
 void append_kv(const Cache& cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes,
                int64_t count, const DctTable* dct, cudaStream_t stream);
-void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const QueryTile* tiles, int64_t count,
-               float scale, const DctTable* dct, cudaStream_t stream);
+void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const AttentionTiles& tiles,
+               const Partials& partials, float scale, const DctTable* dct, cudaStream_t stream);
 
 }  // namespace stamp::cuda

@@ -35,9 +35,17 @@ __device__ __forceinline__ uint16_t scale_bits(float x) {
   return x < 65504.0f ? __half_as_ushort(__float2half_rn(x)) : uint16_t(0x7bff);
 }
 
-/// Writes row r of a side, a warp together, in the order of kernels/cpu/kv_codec.inl. Zero lies inside the
-/// row's range, so that a zero point is a byte.
-__device__ __forceinline__ void write_kv_row(std::byte* part, const KvSide& side, int r, const float* x) {
+/// A row's parameters as a side keeps them.
+struct KvRowParameters {
+  uint16_t scale;
+  uint8_t zero;
+};
+
+/// Writes the codes of row r of a side, a warp together, in the order of kernels/cpu/kv_codec.inl. Every lane
+/// gets the parameters, which the caller writes for many rows at once: they lie together. Zero lies inside
+/// the row's range, so that a zero point is a byte.
+__device__ __forceinline__ KvRowParameters write_kv_codes(std::byte* part, const KvSide& side, int r,
+                                                          const float* x) {
   const int lane = int(threadIdx.x) % kWarpSize, d = int(side.head_dim), bits = side.row_bits(r);
   float low = 0.0f, high = 0.0f;
   for (int c = lane; c < d; c += kWarpSize) {
@@ -52,10 +60,6 @@ __device__ __forceinline__ void write_kv_row(std::byte* part, const KvSide& side
   const uint16_t half = scale_bits((high - low) / steps);
   const float scale = half_bits_to_float(half), inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
   const float zero = fminf(255.0f, rintf(-low * inverse * unit)), shift = zero / unit;
-  if (lane == 0) {
-    reinterpret_cast<uint16_t*>(part + KvSide::kScales)[r] = half;
-    part[KvSide::kZeros + r] = std::byte(uint8_t(zero));
-  }
   const auto code = [&](int c) {
     return uint8_t(__float2int_rn(fminf(fmaxf(x[c] * inverse + shift, 0.0f), steps)));
   };
@@ -63,6 +67,7 @@ __device__ __forceinline__ void write_kv_row(std::byte* part, const KvSide& side
   const int row_bytes = int(side.row_bytes(r));
   for (int c = lane; c < row_bytes; c += kWarpSize)
     q[c] = bits > 4 ? code(c) : uint8_t(code(c) | code(c + d / 2) << 4);
+  return {half, uint8_t(zero)};
 }
 
 /// Code of channel c in a row's bytes.

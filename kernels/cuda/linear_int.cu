@@ -273,20 +273,36 @@ __global__ void __launch_bounds__(kPanels* kWarpSize, 2)
   }
 }
 
-/// A block a row; `group / 4` lanes add up one group, four channels each.
-__global__ void group_sums_kernel(float* sums, Integers in, int groups, int group) {
-  const int lanes = group / 4, per_warp = kWarpSize / lanes, lane = int(threadIdx.x) % kWarpSize;
-  const int warp = int(threadIdx.x) / kWarpSize, warps = int(blockDim.x) / kWarpSize;
-  for (int first = warp * per_warp; first < groups; first += warps * per_warp) {
-    const int g = first + lane / lanes;
-    uint32_t word = 0;
-    if (g < groups)
-      word = *reinterpret_cast<const uint32_t*>(in.q + blockIdx.x * in.stride + g * group + lane % lanes * 4);
-    auto sum = int(__dp4a(word, 0x01010101u, 0u));
+constexpr int kSumRows = 32, kSumDepth = 512, kSumWarps = 8;  // rows and input channels of a block
+
+struct GroupSums {
+  // Written by group / 16 lanes apart, read along rows.
+  float sum[kSumDepth / 32][kSumRows + 1];
+};
+
+/// A warp reads 512 input channels of a row, 16 a lane; neighbouring lanes add up a group. Sums leave by
+/// groups, rows together.
+__global__ void __launch_bounds__(kSumWarps* kWarpSize)
+    group_sums_kernel(float* sums, Integers in, int groups, int group) {
+  auto& s = shared_storage<GroupSums>();
+  const int lane = int(threadIdx.x) % kWarpSize, warp = int(threadIdx.x) / kWarpSize, lanes = group / 16;
+  const int64_t first_row = int64_t(blockIdx.x) * kSumRows, depth = int64_t{groups} * group;
+  const int64_t channel = int64_t(blockIdx.y) * kSumDepth + lane * 16;
+  const auto rows = int(min(int64_t{kSumRows}, in.rows - first_row));
+  for (int r = warp; r < rows; r += kSumWarps) {
+    uint4 x{};
+    if (channel < depth) x = *reinterpret_cast<const uint4*>(in.q + (first_row + r) * in.stride + channel);
+    auto sum = int(__dp4a(x.x, 0x01010101u, __dp4a(x.y, 0x01010101u, 0u)) +
+                   __dp4a(x.z, 0x01010101u, __dp4a(x.w, 0x01010101u, 0u)));
     for (int distance = lanes / 2; distance > 0; distance /= 2)
       sum += __shfl_xor_sync(kFullWarp, sum, distance);
-    if (g < groups && lane % lanes == 0) sums[g * in.rows + blockIdx.x] = float(sum);
+    if (lane % lanes == 0) s.sum[lane / lanes][r] = float(sum);
   }
+  __syncthreads();
+  const int first_group = int(blockIdx.y) * (kSumDepth / group);
+  const int live = min(kSumDepth / group, groups - first_group);
+  for (int i = int(threadIdx.x); i < live * rows; i += kSumWarps * kWarpSize)
+    sums[(first_group + i / rows) * in.rows + first_row + i % rows] = s.sum[i / rows][i % rows];
 }
 
 template <bool kFourBits, MmaPath kPath, int kPanels>
@@ -308,8 +324,9 @@ void start(const TilePlan& plan, Mat<float> out, const Integers& in, const Weigh
 }  // namespace
 
 void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, cudaStream_t stream) {
-  launch("group_sums", group_sums_kernel, {uint32_t(in.rows), 128}, stream, sums, in, int(groups),
-         int(group));
+  const dim3 grid(uint32_t(divide_up(in.rows, kSumRows)), uint32_t(divide_up(groups * group, kSumDepth)));
+  launch("group_sums", group_sums_kernel, {grid, kSumWarps * kWarpSize, sizeof(GroupSums)}, stream, sums, in,
+         int(groups), int(group));
 }
 
 void linear_int(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums,

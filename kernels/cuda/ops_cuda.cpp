@@ -7,6 +7,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/tile_plan.h"
 #include "kernels/device.h"
 #include "kernels/error.h"
 
@@ -190,6 +191,9 @@ class CudaOps final : public Ops {
         cuda::linear_float(y, values, o.in(weight), nullptr, stream());
         cuda::finish_tiles(y, x, dct_.data(), o.in(bias), stream());
       }
+    } else if (in.rows <= cuda::kFewRows) {
+      for (const auto& [out, weight, bias] : products)
+        cuda::linear_few(o.out(out), x, o.in(weight), o.in(bias), stream());
     } else {
       float* sums = nullptr;
       if (first.dtype == DType::kQ4) {
@@ -261,22 +265,24 @@ class CudaOps final : public Ops {
                  float scale) override {
     Operands o = operands();
     const cuda::Cache cache = cache_of(kv, runs, o);
-    query_tiles_.clear();
-    int64_t first_page = 0;
-    const int64_t sharing = q.cols / kv.head_dim / kv.kv_heads;
-    for (const RowRun& run : runs) {
-      const int64_t queries = run.count * sharing;
-      for (int64_t first = 0; first < queries; first += cuda::kQueries)
-        query_tiles_.push_back({.row = run.row,
-                                .position = run.position,
-                                .page = first_page,
-                                .length = run.position + run.count,
-                                .first = first,
-                                .count = int(std::min<int64_t>(cuda::kQueries, queries - first))});
-      first_page += int64_t(run.pages.size());
-    }
-    cuda::attention(o.out(out), o.in(q), cache, o.in(std::span<const cuda::QueryTile>(query_tiles_)),
-                    int64_t(query_tiles_.size()), scale, dct_.data(), stream());
+    const int64_t d = kv.head_dim;
+    cuda::plan_attention(attention_plan_, runs, q.cols / d / kv.kv_heads, kv.kv_heads);
+    const auto& [many, few, split, parts, most_splits] = attention_plan_;
+    const auto list = [&](const std::vector<cuda::QueryTile>& tiles) {
+      return o.in(std::span<const cuda::QueryTile>(tiles));
+    };
+    const cuda::AttentionTiles tiles{.many = list(many),
+                                     .few = list(few),
+                                     .split = list(split),
+                                     .many_count = int64_t(many.size()),
+                                     .few_count = int64_t(few.size()),
+                                     .split_count = int64_t(split.size()),
+                                     .most_splits = most_splits};
+    const int64_t rows = parts * kv.kv_heads * cuda::kFewQueries;
+    const cuda::Partials partials{.sums = scratch_.take<float>(rows * d),
+                                  .softmax = scratch_.take<float2>(rows),
+                                  .kv_heads = kv.kv_heads};
+    cuda::attention(o.out(out), o.in(q), cache, tiles, partials, scale, dct_.data(), stream());
     o.finish();
   }
 
@@ -323,7 +329,7 @@ class CudaOps final : public Ops {
   // Of one call, kept for their memory.
   std::vector<cuda::PageBases> page_bases_;
   std::vector<cuda::PageWrite> page_writes_;
-  std::vector<cuda::QueryTile> query_tiles_;
+  cuda::AttentionPlan attention_plan_;
 };
 
 }  // namespace

@@ -6,8 +6,13 @@
 /// PTX instructions, each one function. References are to the PTX ISA 9.0. Under nvcc they are inline
 /// assembly (ptx.inl); in the host executor they are the ISA's definitions (tests/cuda_on_host/ptx.cpp).
 ///
-/// All are executed by the 32 lanes of a warp together. `group` is lane / 4, `four` is lane % 4.
+/// Those of matrices are executed by the 32 lanes of a warp together. `group` is lane / 4, `four` is lane
+/// % 4.
 namespace stamp::cuda {
+
+/// c + the products of four pairs of bytes (section 9.7.1.23, dp4a.u32.u32 and dp4a.u32.s32).
+__device__ int32_t dp4a_u8_u8(uint32_t a, uint32_t b, int32_t c);
+__device__ int32_t dp4a_u8_s8(uint32_t a, uint32_t b, int32_t c);
 
 /// d = a b + d on integers, A [16, 32] row-major, B [32, 8] column-major, 8-bit elements four to a register
 /// in order of k (section 9.7.14.5.8, m16n8k32):

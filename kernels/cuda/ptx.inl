@@ -1,6 +1,16 @@
 // The functions of ptx.cuh as inline assembly.
 namespace stamp::cuda {
 
+#define STAMP_DP4A(name, b_type)                                                   \
+  __device__ __forceinline__ int32_t name(uint32_t a, uint32_t b, int32_t c) {     \
+    int32_t d;                                                                     \
+    asm("dp4a.u32." b_type " %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c)); \
+    return d;                                                                      \
+  }
+STAMP_DP4A(dp4a_u8_u8, "u32")
+STAMP_DP4A(dp4a_u8_s8, "s32")
+#undef STAMP_DP4A
+
 #define STAMP_MMA(name, shape, a_type, b_type)                                                         \
   __device__ __forceinline__ void name(int32_t(&d)[4], const uint32_t(&a)[4], const uint32_t(&b)[2]) { \
     asm volatile("mma.sync.aligned." shape ".row.col.s32." a_type "." b_type                           \

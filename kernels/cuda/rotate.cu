@@ -8,9 +8,16 @@ namespace stamp::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kMostMixed = 64;  // blocks whose mix is copied to shared memory, too
+
+STAMP_INLINE int64_t mix_size(int64_t cols, int64_t block) {
+  const int64_t blocks = cols / block;
+  return blocks > 1 && blocks <= kMostMixed ? blocks * blocks : 0;
+}
 
 __global__ void rotate_kernel(Mat<float> x, int block, const float* signs, const float* mix, bool inverse) {
-  float* const t = shared_array<float>(x.cols);
+  const int mixed = mix != nullptr ? int(mix_size(x.cols, block)) : 0;
+  float* const t = shared_array<float>(x.cols + mixed);
   float* const row = x.row(blockIdx.x);
   const int cols = int(x.cols), lane = int(threadIdx.x) % kWarpSize;
   for (int base = int(threadIdx.x) - lane; base < cols; base += kThreads) {
@@ -23,6 +30,8 @@ __global__ void rotate_kernel(Mat<float> x, int block, const float* signs, const
     }
     if (c < cols) t[c] = value;
   }
+  for (int i = int(threadIdx.x); i < mixed; i += kThreads) t[cols + i] = mix[i];
+  if (mixed > 0) mix = t + cols;
   __syncthreads();
   for (int h = kWarpSize; h < block; h *= 2) {
     for (int pair = int(threadIdx.x); pair < cols / 2; pair += kThreads) {
@@ -52,8 +61,9 @@ __global__ void rotate_kernel(Mat<float> x, int block, const float* signs, const
 
 void rotate(Mat<float> x, int64_t block, const float* signs, const float* mix, bool inverse,
             cudaStream_t stream) {
-  launch("rotate", rotate_kernel, {uint32_t(x.rows), kThreads, size_t(x.cols) * sizeof(float)}, stream, x,
-         int(block), signs, mix, inverse);
+  const int64_t mixed = mix != nullptr ? mix_size(x.cols, block) : 0;
+  launch("rotate", rotate_kernel, {uint32_t(x.rows), kThreads, size_t(x.cols + mixed) * sizeof(float)},
+         stream, x, int(block), signs, mix, inverse);
 }
 
 }  // namespace stamp::cuda

@@ -60,6 +60,17 @@ void mma(const char* name, int32_t (&d)[4], const uint32_t (&a)[4], const uint32
 
 #define SITE __builtin_return_address(0)
 
+int32_t dp4a_u8_u8(uint32_t a, uint32_t b, int32_t c) {
+  cuda_on_host::count_instruction("dp4a");
+  for (int i = 0; i < 4; ++i) c += element<8, false>(a, i) * element<8, false>(b, i);
+  return c;
+}
+int32_t dp4a_u8_s8(uint32_t a, uint32_t b, int32_t c) {
+  cuda_on_host::count_instruction("dp4a");
+  for (int i = 0; i < 4; ++i) c += element<8, false>(a, i) * element<8, true>(b, i);
+  return c;
+}
+
 void mma_u8_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   mma<8, true>("mma.m16n8k32.u8.s8", d, a, b, SITE);
 }
