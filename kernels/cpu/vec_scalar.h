@@ -113,7 +113,19 @@ inline V swap_lanes(V v) {
 
 // Four int32 lanes of four bytes each.
 constexpr int kIntRows = 2;  // rows of an integer tile
+/// Counts up as a whole: GCC would give each of a loop's loads from p its own register.
+__attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm("" : "+r"(p)); }
 inline I int_zero() { return I{0, 0, 0, 0}; }
+inline I int_set(int32_t x) { return I{x, x, x, x}; }
+inline I sub_bytes(I x, int y) {
+  for (int i = 0; i < kLanes; ++i) {
+    uint32_t bytes = 0;
+    for (int byte = 0; byte < 32; byte += 8)
+      bytes |= uint32_t(uint8_t((uint32_t(x[i]) >> byte) - uint32_t(y))) << byte;
+    x[i] = int32_t(bytes);
+  }
+  return x;
+}
 inline I load_bytes(const uint8_t* p) {
   I x;
   __builtin_memcpy(&x, p, sizeof(x));
@@ -136,3 +148,4 @@ inline I dot_q8(I acc, I a, I w) {
 }
 inline I dot_q4(I acc, I a, I w) { return dot_q8(acc, a, w); }
 constexpr bool kPairSums = false;
+constexpr int kEightMiddle = 0;
