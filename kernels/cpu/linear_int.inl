@@ -10,29 +10,27 @@ enum class Codes { kEight, kFour, kFourUnpacked };
 /// Sums over 4-bit weights are of code - 8: in [-8, 7], so that twice as many products fit into 16 bits.
 constexpr int kFourMiddle = 8;
 
-/// acc [R, kPanelVecs] += the rows' next kSteps * 4 channels times those of a panel, whose bytes begin at w.
-/// kPairs: into sums of pairs, which are 16 bits wide. Unrolled as a whole: at the end of a loop GCC moves
-/// every sum from one register to another.
-template <Codes kCodes, bool kPairs, int kSteps, int R>
-inline __attribute__((always_inline)) void int_dots(I (&acc)[R][kPanelVecs], const uint8_t* const (&in)[R],
-                                                    const uint8_t* w) {
+/// acc [R, N] += the next kSteps * 4 channels of R rows times those of a panel N vectors wide, whose bytes
+/// begin at w; at(r, step) is where row r has the four of a step. kPairs: into sums of pairs, which are 16
+/// bits wide. Unrolled as a whole: at the end of a loop GCC moves every sum from one register to another.
+template <Codes kCodes, bool kPairs, int kSteps, int R, int N, class At>
+inline __attribute__((always_inline)) void int_dots(I (&acc)[R][N], const At& at, const uint8_t* w) {
   const auto dot = [](auto sum, auto a, auto codes) __attribute__((always_inline)) {
     if constexpr (kPairs) return add_pairs(sum, a, codes);
     else if constexpr (kCodes == Codes::kEight) return dot_q8(sum, a, codes);
     else return dot_q4(sum, a, codes);
   };
 #pragma GCC unroll 16
-  for (int step = 0; step < kSteps; step += kCodes == Codes::kFour ? 2 : 1, w += 64) {
+  for (int step = 0; step < kSteps; step += kCodes == Codes::kFour ? 2 : 1, w += N * kLanes * 4) {
     if (R <= 2) prefetch(w + 1024);
-    for (int v = 0; v < kPanelVecs; ++v) {
+    for (int v = 0; v < N; ++v) {
       const I x = load_bytes(w + v * kLanes * 4);
       for (int r = 0; r < R; ++r) {
-        const uint8_t* a = in[r] + step * 4;
         if constexpr (kCodes == Codes::kFour) {
-          acc[r][v] = dot(acc[r][v], broadcast_four(a), low_nibbles(x));
-          acc[r][v] = dot(acc[r][v], broadcast_four(a + 4), high_nibbles(x));
+          acc[r][v] = dot(acc[r][v], broadcast_four(at(r, step)), low_nibbles(x));
+          acc[r][v] = dot(acc[r][v], broadcast_four(at(r, step + 1)), high_nibbles(x));
         } else {
-          acc[r][v] = dot(acc[r][v], broadcast_four(a), x);
+          acc[r][v] = dot(acc[r][v], broadcast_four(at(r, step)), x);
         }
       }
     }
@@ -48,16 +46,17 @@ inline __attribute__((always_inline)) void int_group(I (&acc)[R][kPanelVecs], co
     rows[r] = in + r * ldq;
     keep_pointer(rows[r]);
   }
+  const auto at = [&](int r, int step) __attribute__((always_inline)) { return rows[r] + step * 4; };
   for (int64_t k = 0; k < group; k += 4 * kSteps, w += kSteps * (kCodes == Codes::kFour ? 32 : 64)) {
     if constexpr (kCodes != Codes::kEight && kPairSums) {
       I pairs[R][kPanelVecs];
       for (int r = 0; r < R; ++r)
         for (int v = 0; v < kPanelVecs; ++v) pairs[r][v] = int_zero();
-      int_dots<kCodes, true, kSteps>(pairs, rows, w);
+      int_dots<kCodes, true, kSteps>(pairs, at, w);
       for (int r = 0; r < R; ++r)
         for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = fold_pairs(acc[r][v], pairs[r][v]);
     } else {
-      int_dots<kCodes, false, kSteps>(acc, rows, w);
+      int_dots<kCodes, false, kSteps>(acc, at, w);
     }
     for (int r = 0; r < R; ++r) rows[r] += 4 * kSteps;
   }

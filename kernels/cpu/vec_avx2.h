@@ -115,6 +115,13 @@ inline I broadcast_four(const uint8_t* p) {
 inline I low_nibbles(I x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
 inline I high_nibbles(I x) { return _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(15)); }
 inline V to_float(I x) { return _mm256_cvtepi32_ps(x); }
+/// Byte i of every lane is a whole number in [-128, 127], that of four[i].
+inline I signed_bytes(const V* four) {
+  const I a = _mm256_packs_epi32(_mm256_cvtps_epi32(four[0]), _mm256_cvtps_epi32(four[1]));
+  const I b = _mm256_packs_epi32(_mm256_cvtps_epi32(four[2]), _mm256_cvtps_epi32(four[3]));
+  const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm256_shuffle_epi8(_mm256_packs_epi16(a, b), _mm256_broadcastsi128_si256(order));
+}
 /// acc += (a - kEightMiddle) * w: 2 * 128 * 127 stays within 16 bits, 2 * 255 * 127 would not. The first
 /// factor of a product of bytes is unsigned, so its sign moves to the second.
 constexpr int kEightMiddle = 128;

@@ -112,6 +112,13 @@ inline I broadcast_four(const uint8_t* p) {
 inline I low_nibbles(I x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 inline I high_nibbles(I x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }
 inline V to_float(I x) { return _mm512_cvtepi32_ps(x); }
+/// Byte i of every lane is a whole number in [-128, 127], that of four[i].
+inline I signed_bytes(const V* four) {
+  const I a = _mm512_packs_epi32(_mm512_cvtps_epi32(four[0]), _mm512_cvtps_epi32(four[1]));
+  const I b = _mm512_packs_epi32(_mm512_cvtps_epi32(four[2]), _mm512_cvtps_epi32(four[3]));
+  const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_shuffle_epi8(_mm512_packs_epi16(a, b), _mm512_broadcast_i32x4(order));
+}
 #if defined(__AVX512VNNI__)
 constexpr bool kPairSums = false;
 constexpr int kEightMiddle = 0;

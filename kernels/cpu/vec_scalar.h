@@ -140,6 +140,16 @@ inline I broadcast_four(const uint8_t* p) {
 inline I low_nibbles(I x) { return x & 0x0f0f0f0f; }
 inline I high_nibbles(I x) { return (x >> 4) & 0x0f0f0f0f; }
 inline V to_float(I x) { return V{float(x[0]), float(x[1]), float(x[2]), float(x[3])}; }
+/// Byte i of every lane is a whole number in [-128, 127], that of four[i].
+inline I signed_bytes(const V* four) {
+  I x;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    uint32_t bytes = 0;
+    for (int i = 0; i < 4; ++i) bytes |= uint32_t(uint8_t(int(four[i][lane]))) << (8 * i);
+    x[lane] = int32_t(bytes);
+  }
+  return x;
+}
 inline I dot_q8(I acc, I a, I w) {
   for (int i = 0; i < kLanes; ++i)
     for (int byte = 0; byte < 32; byte += 8)

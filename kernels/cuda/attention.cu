@@ -45,6 +45,11 @@ __device__ __forceinline__ void fetch_page(std::byte* stage, const Cache& cache,
     copy_async_16(stage + at, source + at);
 }
 
+/// The nearest multiple of peak / 127.
+__device__ __forceinline__ float round_to_byte(float x, float peak) {
+  return peak > kLeastPeak ? rintf(x * (127.0f / peak)) * (peak / 127.0f) : 0.0f;
+}
+
 /// dots[i] = query i . codes of row r, for this thread's half of the queries. Lanes begin at different words
 /// of their rows, so that rows a power of two apart do not meet in one bank.
 __device__ __forceinline__ void dot_codes(float (&dots)[kHalf], const uint8_t* row, int bits, int r,
@@ -119,8 +124,16 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
   float top = -INFINITY, total = 0.0f;  // of query tid
   for (int query = tid / kWarpSize; query < kQueries; query += kThreads / kWarpSize) {
+    float* const values = queries + query * pitch;
+    if (kCoded) {  // 8 bits, as Ops::attention says
+      float peak = 0.0f;
+      for (int c = tid % kWarpSize; c < d; c += kWarpSize) peak = fmaxf(peak, fabsf(values[c]));
+      for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2)
+        peak = fmaxf(peak, __shfl_xor_sync(kFullWarp, peak, lanes));
+      for (int c = tid % kWarpSize; c < d; c += kWarpSize) values[c] = round_to_byte(values[c], peak);
+    }
     float sum = 0.0f;
-    for (int c = tid % kWarpSize; c < d; c += kWarpSize) sum += queries[query * pitch + c];
+    for (int c = tid % kWarpSize; c < d; c += kWarpSize) sum += values[c];
     for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kFullWarp, sum, lanes);
     if (tid % kWarpSize == 0) s.query_sum[query] = sum;
   }
@@ -183,13 +196,19 @@ __global__ void __launch_bounds__(kThreads)
       }
       total = total * correction + sum;
       if (kCoded && sealed) transform<false>(t, cache.format.plan, dct);
-      float shift = 0.0f;
+      float shift = 0.0f, peak = 0.0f;
 #pragma unroll
       for (int r = 0; r < kB; ++r) {
         if constexpr (kCoded) {
-          const KvParameters p = kv_parameters(part + side.bytes(), side, r);
-          t[r] *= p.scale;
-          shift = fmaf(t[r], p.zero, shift);
+          t[r] *= kv_parameters(part + side.bytes(), side, r).scale;
+          if (r >= side.wide_rows()) peak = fmaxf(peak, fabsf(t[r]));
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < kB; ++r) {
+        if constexpr (kCoded) {
+          if (r >= side.wide_rows()) t[r] = round_to_byte(t[r], peak);
+          shift = fmaf(t[r], kv_parameters(part + side.bytes(), side, r).zero, shift);
         }
         s.weight[r][tid] = t[r];
       }
