@@ -13,7 +13,7 @@ struct QueryPart {
 };
 /// Softmax over the pages so far, relative to the greatest score.
 struct PartState {
-  float *out, *peak, *total;  // [head_dim, lanes], [lanes], [lanes]
+  float *out, *peak, *total;  // [head_dim, lanes], [lanes], [lanes]; scores are in powers of 2
 };
 /// A page's keys as nibbles, a wide row's low and high ones in two rows, with each coefficient's scale and
 /// zero.
@@ -135,17 +135,18 @@ inline void unpack_keys(PageKeys& keys, const std::byte* side, const KvSide& for
   const int64_t d = format.head_dim, ld = keys.ld;
   keys.wide = format.wide_rows() < rows ? format.wide_rows() : rows;
   kv_parameters(keys.scale, keys.zero, side, format, rows);
-  for (int64_t r = 0; r < rows; ++r) {
-    const bool wide = r < keys.wide;
-    uint8_t* low = keys.codes + (r + (wide ? r : keys.wide)) * ld;
-    uint8_t* high = low + (wide ? ld : d / 2);
+  uint8_t* codes = keys.codes;
+  for (int64_t r = 0; r < keys.wide; ++r, codes += 2 * ld) {
     if (format.row_bits(r) > 4) {
-      split_nibbles(low, high, row_codes(side, format, r), d);
+      split_nibbles(codes, codes + ld, row_codes(side, format, r), d);
     } else {
-      split_nibbles(low, low + d / 2, row_codes(side, format, r), d / 2);
-      if (wide) __builtin_memset(high, 0, size_t(d));
+      split_nibbles(codes, codes + d / 2, row_codes(side, format, r), d / 2);
+      __builtin_memset(codes + ld, 0, size_t(d));
     }
   }
+  const uint8_t* row = row_codes(side, format, keys.wide);
+  for (int64_t r = keys.wide; r < rows; ++r, codes += ld, row += d / 2)
+    split_nibbles(codes, codes + d / 2, row, d / 2);
 }
 
 inline void unpack_values(PageValues& values, const std::byte* side, const KvSide& format, int64_t rows) {
@@ -154,11 +155,16 @@ inline void unpack_values(PageValues& values, const std::byte* side, const KvSid
   values.narrow = values.wide < rows ? values.wide / 4 * 4 : kBlock;  // pages that have some are whole
   kv_parameters(values.scale, values.zero, side, format, rows);
   for (int64_t r = 0; r < values.wide; ++r) kv_unpack_row(values.wide_codes + r * d, side, format, r);
+  const uint8_t* codes = row_codes(side, format, values.wide);
   for (int64_t first = values.narrow; first < kBlock; first += 4) {
     for (int64_t i = 0; i < 4; ++i) {
       uint8_t* row = values.four_rows + i * ld;
-      if (first + i < values.wide) __builtin_memset(row, 0, size_t(d));
-      else split_nibbles(row, row + d / 2, row_codes(side, format, first + i), d / 2);
+      if (first + i < values.wide) {
+        __builtin_memset(row, 0, size_t(d));
+      } else {
+        split_nibbles(row, row + d / 2, codes, d / 2);
+        codes += d / 2;
+      }
     }
     interleave_rows(values.codes + first * d, values.four_rows, ld, d);
   }
@@ -236,6 +242,20 @@ void code_values(const CodedScratch& s, const PartState& state) {
   for (; c < s.head_dim; ++c) value_tile<N, 1>(s, state.out, c);
 }
 
+/// 2^x for x <= 0, clamped at 2^-126; relative error below 3e-7, exact for whole x. A minimax polynomial on
+/// [-1/2, 1/2].
+inline V exp2(V x) {
+  x = max(x, set1(-126.0f));
+  const V n = round_nearest(x), f = sub(x, n);
+  V p = set1(0.00132647273f);
+  p = fma(p, f, set1(0.00967151299f));
+  p = fma(p, f, set1(0.0555073358f));
+  p = fma(p, f, set1(0.240222424f));
+  p = fma(p, f, set1(0.693147004f));
+  p = fma(p, f, set1(1.0f));
+  return scale_by_power(p, n);
+}
+
 // ---- a page -----------------------------------------------------------------------------------------------
 
 /// Scores to softmax weights and on to the weights of V~'s rows, a vector of queries at offset `lane`. Row r
@@ -263,10 +283,10 @@ void page_weights(const CodedScratch& s, const QueryPart& part, const PartState&
   const V before = load(state.peak + lane);
   V top = before;
   for (int64_t r = 0; r < rows; ++r) top = max(top, masked(r, t[r], lowest));
-  V shift = exp(sub(before, top));  // of the first page: exp(-inf), while total and out are zero
+  V shift = exp2(sub(before, top));  // of the first page: 2^-inf, while total and out are zero
   V total = mul(load(state.total + lane), shift);
   for (int64_t r = 0; r < rows; ++r) {
-    t[r] = masked(r, exp(sub(t[r], top)), set1(0.0f));
+    t[r] = masked(r, exp2(sub(t[r], top)), set1(0.0f));
     total = add(total, t[r]);
   }
   store(state.total + lane, total);
@@ -278,7 +298,7 @@ void page_weights(const CodedScratch& s, const QueryPart& part, const PartState&
   for (int64_t r = 0; r < rows; ++r) {
     t[r] = mul(t[r], set1(s.values.scale[r]));
     if (r >= s.values.wide) {
-      peak = max(peak, max(t[r], sub(set1(0.0f), t[r])));
+      peak = max(peak, magnitude(t[r]));
       continue;
     }
     common = sub(common, mul(t[r], set1(s.values.zero[r])));
@@ -339,7 +359,7 @@ inline void load_queries(const CodedTile& t, const CodedScratch& s) {
       V most = set1(0.0f), sum = set1(0.0f);
       for_lanes(d, [&](int64_t i, int64_t live) {
         const V x = load_some(q + i, live);
-        most = max(most, max(x, sub(set1(0.0f), x)));
+        most = max(most, magnitude(x));
       });
       const float peak = reduce_max(most);
       const V inverse = set1(peak > kLeastPeak ? 127.0f / peak : 0.0f);
@@ -352,7 +372,7 @@ inline void load_queries(const CodedTile& t, const CodedScratch& s) {
         for (int64_t c = 0; c < live; c += 4)
           __builtin_memcpy(part.codes + ((i + c) / 4 * lanes + lane) * 4, bytes + c, 4);
       });
-      part.step[lane] = peak * (1.0f / 127) * t.scale;
+      part.step[lane] = peak * (1.0f / 127) * (t.scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
       part.sum[lane] = reduce_add(sum);
     }
   }
@@ -370,7 +390,7 @@ inline void clear_states(const CodedScratch& s, float* states, int64_t parts) {
 inline void merge_states(const PartState& a, const PartState& b, int64_t lanes, int64_t d) {
   for (int64_t lane = 0; lane < lanes; lane += kLanes) {
     const V left = load(a.peak + lane), right = load(b.peak + lane), top = max(left, right);
-    const V x = exp(sub(left, top)), y = exp(sub(right, top));
+    const V x = exp2(sub(left, top)), y = exp2(sub(right, top));
     store(a.peak + lane, top);
     store(a.total + lane, fma(load(b.total + lane), y, mul(load(a.total + lane), x)));
     for (int64_t c = 0; c < d; ++c) {

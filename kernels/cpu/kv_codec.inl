@@ -58,7 +58,10 @@ inline void kv_parameters(float* scale, float* zero, const std::byte* side, cons
     store(scale + r, load_f16(halves + r));
     store(zero + r, load_u8(zeros + r));
   }
-  for (int64_t r = 0; r < rows; ++r) zero[r] *= format.row_bits(r) > 4 ? 1.0f : 1.0f / zero_steps(4);
+  const float high = 1.0f / float(zero_steps(format.high_bits)),
+              low = 1.0f / float(zero_steps(format.low_bits));
+  for (int64_t r = 0; r < format.high_rows; ++r) zero[r] *= high;
+  for (int64_t r = format.high_rows; r < rows; ++r) zero[r] *= low;
 }
 
 /// out [head_dim] = the q of row r as floats

@@ -58,6 +58,10 @@ inline V max(V a, V b) {
   for (int i = 0; i < kLanes; ++i) a[i] = a[i] > b[i] ? a[i] : b[i];
   return a;
 }
+inline V magnitude(V v) {
+  for (int i = 0; i < kLanes; ++i) v[i] = v[i] < 0 ? -v[i] : v[i];
+  return v;
+}
 inline V min(V a, V b) {
   for (int i = 0; i < kLanes; ++i) a[i] = a[i] < b[i] ? a[i] : b[i];
   return a;
