@@ -400,6 +400,27 @@ inline void merge_states(const PartState& a, const PartState& b, int64_t lanes, 
   }
 }
 
+struct HeadPage {
+  const std::byte *keys, *values;
+  const KvSide* side;
+  bool sealed;
+};
+inline HeadPage head_page(const CodedTile& t, int64_t page) {
+  if (page >= t.first_sealed && page < t.end_sealed) {
+    const std::byte* base = t.sealed[t.pages[page]];
+    return {.keys = base + t.sealed_k, .values = base + t.sealed_v, .side = &t.sealed_side, .sealed = true};
+  }
+  const std::byte* base = t.open[t.pages[page]];
+  return {.keys = base + t.open_k, .values = base + t.open_v, .side = &t.open_side, .sealed = false};
+}
+/// While this page is worked on: with few queries, the wait for its bytes is most of a page's time.
+inline void prefetch_page(const HeadPage& page) {
+  for (int64_t i = 0; i < page.side->bytes(); i += 64) {
+    prefetch(page.keys + i);
+    prefetch(page.values + i);
+  }
+}
+
 void attend_coded(const CodedTile& t) {
   const int64_t queries = t.tokens * t.group;
   CodedScratch s = coded_scratch(t);
@@ -409,13 +430,12 @@ void attend_coded(const CodedTile& t) {
     const bool begins = page % kSpanPages == 0 || page == t.first_page;
     float* states = page < t.first_page + kSpanPages ? t.state : s.page_state;
     if (begins) clear_states(s, states, parts);
-    const bool sealed = page >= t.first_sealed && page < t.end_sealed;
     const int64_t present = t.length - page * kBlock, rows = present < kBlock ? present : kBlock;
-    const KvSide& side = sealed ? t.sealed_side : t.open_side;
-    const std::byte* base = sealed ? t.sealed[t.pages[page]] : t.open[t.pages[page]];
-    const SeqTransform kind = sealed ? t.transform : SeqTransform::kIdentity;
-    unpack_keys(s.keys, base + (sealed ? t.sealed_k : t.open_k), side, rows);
-    unpack_values(s.values, base + (sealed ? t.sealed_v : t.open_v), side, rows);
+    const HeadPage here = head_page(t, page);
+    unpack_keys(s.keys, here.keys, *here.side, rows);
+    unpack_values(s.values, here.values, *here.side, rows);
+    if (page + 1 < t.end_page) prefetch_page(head_page(t, page + 1));
+    const SeqTransform kind = here.sealed ? t.transform : SeqTransform::kIdentity;
     const bool masked = t.position + 1 - page * kBlock < rows;
     for (int64_t part = 0; part < parts; ++part) {
       float visible[kPartLanes];

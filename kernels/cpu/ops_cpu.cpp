@@ -353,11 +353,15 @@ class CpuOps final : public Ops {
       const int64_t end = run.position + run.count;
       for (int64_t page = run.position / kBlock; page * kBlock < end; ++page) pages_.push_back({&run, page});
     }
-    pool_.parallel_for(int64_t(pages_.size()) * kv.kv_heads * 2, [&](int64_t item, int thread) {
-      const auto& [run, page] = pages_[size_t(item / (kv.kv_heads * 2))];
+    const int64_t sides = kv.kv_heads * 2;
+    const auto append = [&](int64_t item, int thread) {
+      const auto& [run, page] = pages_[size_t(item / sides)];
       const int64_t head = item / 2 % kv.kv_heads, value = item % 2;
       append_page(kv, value == 0 ? k : v, *run, page, head, value, scratch_[size_t(thread)].data());
-    });
+    };
+    const int64_t items = int64_t(pages_.size()) * sides;
+    if (8 * k.rows * sides * d >= kSerialFloats) return pool_.parallel_for(items, append);
+    for (int64_t item = 0; item < items; ++item) append(item, 0);
   }
 
   /// One head's keys or values of a run that fall into one page.
