@@ -453,14 +453,13 @@ void attend_coded(const CodedTile& t) {
   }
 }
 
-void finish_coded(const CodedTile& t, int64_t spans) {
+void finish_coded(const CodedTile& t, int64_t spans, int64_t stride) {
   const int64_t queries = t.tokens * t.group, d = t.head_dim;
   const CodedScratch s = coded_scratch(t);
   for (int64_t first = 0; first < queries; first += s.lanes) {
     const PartState state = s.state(t.state, first / s.lanes);
     for (int64_t span = 1; span < spans; ++span)
-      merge_states(state, s.state(t.state + span * coded_state_floats(queries, d), first / s.lanes), s.lanes,
-                   d);
+      merge_states(state, s.state(t.state + span * stride, first / s.lanes), s.lanes, d);
     for (int64_t lane = 0; lane < s.lanes && first + lane < queries; lane += kLanes) {
       const V total = load(state.total + lane);
       for (int64_t c = 0; c < d; c += kLanes) {

@@ -127,9 +127,9 @@ struct CpuKernels {
   void (*kv_unpack)(float* out, const std::byte* side, const KvSide& format, int64_t rows);
   void (*kv_seal)(std::byte* side, const KvSide& format, const float* x, int64_t ldx, SeqTransform kind,
                   int levels, float* scratch);
-  /// The tile's state after its pages, and its output from `spans` states one behind the other.
+  /// The tile's state after its pages, and its output from the states of `spans`, `stride` floats apart.
   void (*attend_coded)(const CodedTile& tile);
-  void (*finish_coded)(const CodedTile& tile, int64_t spans);
+  void (*finish_coded)(const CodedTile& tile, int64_t spans, int64_t stride);
 };
 
 const CpuKernels& scalar_kernels();

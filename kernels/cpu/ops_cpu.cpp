@@ -285,7 +285,7 @@ class CpuOps final : public Ops {
         tile.scratch = scratch_[size_t(thread)].data();
         tile.state = tile.scratch + scratch_floats;
         kernels_.attend_coded(tile);
-        kernels_.finish_coded(tile, 1);
+        kernels_.finish_coded(tile, 1, state_floats);
       });
       return;
     }
@@ -309,7 +309,7 @@ class CpuOps final : public Ops {
       tile.scratch = scratch_[0].data();
       tile.state = state;
       const int64_t spans = divide_up(tile.end_page, kSpanPages);
-      kernels_.finish_coded(tile, spans);
+      kernels_.finish_coded(tile, spans, state_floats);
       state += spans * state_floats;
     }
   }
