@@ -69,6 +69,8 @@ struct KvSide {
   static constexpr int64_t kZeros = kBlock * 2;  // [kBlock] bytes
   static constexpr int64_t kRows = kBlock * 3;   // the rows one after another
   STAMP_INLINE int row_bits(int64_t row) const { return row < high_rows ? high_bits : low_bits; }
+  /// Rows [0, wide_rows()) are bytes or lie before some that are; the others are nibbles.
+  STAMP_INLINE int64_t wide_rows() const { return low_bits > 4 ? kBlock : high_bits > 4 ? high_rows : 0; }
   STAMP_INLINE int64_t row_bytes(int64_t row) const { return row_bits(row) > 4 ? head_dim : head_dim / 2; }
   STAMP_INLINE int64_t row_offset(int64_t row) const {
     return row <= high_rows ? kRows + row * row_bytes(0)
@@ -77,6 +79,9 @@ struct KvSide {
   }
   STAMP_INLINE int64_t bytes() const { return round_up(row_offset(kBlock), 64); }
 };
+
+/// Weights of a page of the cache all below this, next to softmax weights of at most 1, are no weights.
+inline constexpr float kLeastPeak = 1e-30f;
 
 /// Zero points are bytes: whole steps for 8-bit rows, sixteenths for 4-bit ones.
 STAMP_INLINE constexpr int zero_steps(int bits) { return bits > 4 ? 1 : 16; }

@@ -24,13 +24,15 @@ inline int64_t attend_scratch_floats(int64_t rows, int64_t head_dim) {
   return rows * (2 * head_dim + kBlock + 2);
 }
 
-/// The same over coefficient pages, one lane a query.
+/// The same over some of the sequence's coefficient pages, one lane a query. Pages are taken in spans of
+/// kSpanPages, each with a softmax of its own, which are merged in order: spans can be computed apart.
 struct CodedTile {
   float* out;      // [tokens, group, head_dim], strides out_stride and head_dim
   const float* q;  // the same shape
   int64_t out_stride, q_stride;
   int64_t tokens, group, head_dim, position;
   int64_t length;                              // tokens of the sequence in the cache
+  int64_t first_page, end_page;                // first_page: that of a span
   int64_t first_sealed, end_sealed;            // the sequence's pages in this range are sealed
   std::byte *const *open, *const *sealed;      // physical pages
   const int32_t* pages;                        // the sequence's block table
@@ -39,13 +41,20 @@ struct CodedTile {
   SeqTransform transform;
   int levels;
   float scale;
+  float* state;    // coded_state_floats(tokens * group, head_dim)
   float* scratch;  // coded_scratch_floats(tokens * group, head_dim)
 };
+constexpr int64_t kSpanPages = 8;
 
-/// Lanes come in parts of at most 64.
+/// Outputs, greatest score and sum of each lane; lanes come in parts of at most kPanel.
+inline int64_t coded_state_floats(int64_t queries, int64_t head_dim) {
+  return round_up(queries, kPanel) * (head_dim + 2);
+}
 inline int64_t coded_scratch_floats(int64_t queries, int64_t head_dim) {
-  const int64_t lanes = round_up(queries, 64);
-  return (2 * head_dim + 3) * lanes + 64 * kBlock + 2 * kBlock * (head_dim + 2);
+  const int64_t ld = round_up(head_dim, 4), rows = 2 * kBlock + 8;
+  const int64_t pages = rows * ld / 4 + kBlock * (ld / 4 + 2) + ld + kBlock * (head_dim + 4);
+  const int64_t parts = round_up(queries, kPanel) * (ld / 4 + 2) + coded_state_floats(queries, head_dim);
+  return pages + kPanel * (rows + kBlock * 5 / 4 + 3) + parts;
 }
 
 /// A range of panels of one integer product.
@@ -115,11 +124,12 @@ struct CpuKernels {
   /// out [count, groups * group] = rows [row, row + count) of a weight as floats
   void (*widen_rows)(float* out, int64_t ldo, const IntLinear& product, int64_t row, int64_t count);
   void (*kv_write_row)(std::byte* side, const KvSide& format, int64_t row, const float* x);
-  void (*kv_unpack)(float* out, float* scale, float* offset, const std::byte* side, const KvSide& format,
-                    int64_t rows);
+  void (*kv_unpack)(float* out, const std::byte* side, const KvSide& format, int64_t rows);
   void (*kv_seal)(std::byte* side, const KvSide& format, const float* x, int64_t ldx, SeqTransform kind,
                   int levels, float* scratch);
+  /// The tile's state after its pages, and its output from the states of `spans`, `stride` floats apart.
   void (*attend_coded)(const CodedTile& tile);
+  void (*finish_coded)(const CodedTile& tile, int64_t spans, int64_t stride);
 };
 
 const CpuKernels& scalar_kernels();

@@ -275,4 +275,5 @@ const CpuKernels kKernels = {.name = isa::kName,
                              .kv_write_row = kv_write_row,
                              .kv_unpack = kv_unpack,
                              .kv_seal = kv_seal,
-                             .attend_coded = attend_coded};
+                             .attend_coded = attend_coded,
+                             .finish_coded = finish_coded};

@@ -49,34 +49,44 @@ void kv_write_row(std::byte* side, const KvSide& format, int64_t r, const float*
   }
 }
 
-/// out [kBlock, head_dim] = the q of rows [0, rows) as floats; scale, offset [kBlock]: value = scale * q +
-/// offset.
-void kv_unpack(float* out, float* scale, float* offset, const std::byte* side, const KvSide& format,
-               int64_t rows) {
+/// Of rows [0, rows), a whole page has room for: value = scale * (q - zero).
+inline void kv_parameters(float* scale, float* zero, const std::byte* side, const KvSide& format,
+                          int64_t rows) {
+  const auto* halves = reinterpret_cast<const uint16_t*>(side + KvSide::kScales);
+  const auto* zeros = reinterpret_cast<const uint8_t*>(side + KvSide::kZeros);
+  for (int64_t r = 0; r < rows; r += kLanes) {
+    store(scale + r, load_f16(halves + r));
+    store(zero + r, load_u8(zeros + r));
+  }
+  const float high = 1.0f / float(zero_steps(format.high_bits)),
+              low = 1.0f / float(zero_steps(format.low_bits));
+  for (int64_t r = 0; r < format.high_rows; ++r) zero[r] *= high;
+  for (int64_t r = format.high_rows; r < rows; ++r) zero[r] *= low;
+}
+
+/// out [head_dim] = the q of row r as floats
+inline void kv_unpack_row(float* out, const std::byte* side, const KvSide& format, int64_t r) {
   const int64_t d = format.head_dim;
+  const auto* q = reinterpret_cast<const uint8_t*>(side + format.row_offset(r));
+  if (format.row_bits(r) > 4) {
+    for_lanes(d, [&](int64_t i, int64_t live) {
+      uint8_t some[kLanes] = {};
+      if (live < kLanes) __builtin_memcpy(some, q + i, size_t(live));
+      store_some(out + i, load_u8(live < kLanes ? some : q + i), live);
+    });
+  } else {
+    for (int64_t i = 0; i < d / 2; ++i) out[i] = float(q[i] & 15), out[d / 2 + i] = float(q[i] >> 4);
+  }
+}
+
+/// out [kBlock, head_dim] = the values of rows [0, rows)
+void kv_unpack(float* out, const std::byte* side, const KvSide& format, int64_t rows) {
+  float scale[kBlock], zero[kBlock];
+  kv_parameters(scale, zero, side, format, rows);
   for (int64_t r = 0; r < rows; ++r) {
-    uint16_t half;
-    __builtin_memcpy(&half, side + KvSide::kScales + 2 * r, 2);
-    scale[r] = half_bits_to_float(half);
-    offset[r] = -scale[r] * float(uint8_t(side[KvSide::kZeros + r])) / float(zero_steps(format.row_bits(r)));
-    const auto* q = reinterpret_cast<const uint8_t*>(side + format.row_offset(r));
-    float* x = out + r * d;
-    if (format.row_bits(r) > 4) {
-      for_lanes(d, [&](int64_t i, int64_t live) {
-        uint8_t some[kLanes] = {};
-        if (live < kLanes) __builtin_memcpy(some, q + i, size_t(live));
-        store_some(x + i, load_u8(live < kLanes ? some : q + i), live);
-      });
-    } else {
-      for_lanes(d / 2, [&](int64_t i, int64_t live) {
-        uint8_t both[kLanes] = {}, low[kLanes], high[kLanes];
-        if (live == kLanes) __builtin_memcpy(both, q + i, kLanes);
-        else __builtin_memcpy(both, q + i, size_t(live));
-        for (int j = 0; j < kLanes; ++j) low[j] = both[j] & 15, high[j] = both[j] >> 4;
-        store_some(x + i, load_u8(low), live);
-        store_some(x + d / 2 + i, load_u8(high), live);
-      });
-    }
+    float* x = out + r * format.head_dim;
+    kv_unpack_row(x, side, format, r);
+    for (int64_t c = 0; c < format.head_dim; ++c) x[c] = scale[r] * x[c] - scale[r] * zero[r];
   }
 }
 

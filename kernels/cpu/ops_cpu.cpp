@@ -165,10 +165,6 @@ class CpuOps final : public Ops {
                  float scale) override {
     const int64_t d = kv.head_dim, group = q.cols / d / kv.kv_heads;
     const int64_t tile_tokens = kv.format.coded ? coded_tile(runs, kv.kv_heads) : kQueryTile;
-    for (auto& scratch : scratch_) {
-      reserve(scratch, kv.format.coded ? coded_scratch_floats(tile_tokens * group, d)
-                                       : attend_scratch_floats(tile_tokens * group, d));
-    }
     // A batch of short runs is one loop, too: decode of many sequences.
     tasks_.clear();
     for (const RowRun& run : runs) {
@@ -176,57 +172,32 @@ class CpuOps final : public Ops {
       // tiles see the most keys; they go first to keep the threads level.
       const int64_t first = run.position / tile_tokens,
                     end = divide_up(run.position + run.count, tile_tokens);
-      for (int64_t tile = end - 1; tile >= first; --tile)
-        for (int64_t head = 0; head < kv.kv_heads; ++head) tasks_.push_back({&run, tile, head});
-    }
-    pool_.parallel_for(int64_t(tasks_.size()), [&](int64_t item, int thread) {
-      const auto& [run, tile, head] = tasks_[size_t(item)];
-      const int64_t from = std::max(run->position, tile * tile_tokens);
-      const int64_t to = std::min(run->position + run->count, (tile + 1) * tile_tokens);
-      const int64_t row = run->row + from - run->position, column = head * group * d;
-      float* scratch = scratch_[size_t(thread)].data();
-      if (kv.format.coded) {
-        kernels_.attend_coded({.out = out.row(row) + column,
-                               .q = q.row(row) + column,
-                               .out_stride = out.stride,
-                               .q_stride = q.stride,
-                               .tokens = to - from,
-                               .group = group,
-                               .head_dim = d,
-                               .position = from,
-                               .length = run->position + run->count,
-                               .first_sealed = kv.format.seals(0) ? 0 : 1,
-                               .end_sealed = kv.format.seals(1) ? (run->position + run->count) / kBlock : 0,
-                               .open = kv.open.data(),
-                               .sealed = kv.sealed.data(),
-                               .pages = run->pages.data(),
-                               .open_k = kv.open_offset(head, 0),
-                               .open_v = kv.open_offset(head, 1),
-                               .sealed_k = kv.sealed_offset(head, 0),
-                               .sealed_v = kv.sealed_offset(head, 1),
-                               .open_side = kv.open_side(),
-                               .sealed_side = kv.sealed_side(),
-                               .transform = kv.format.plan.transform,
-                               .levels = kv.format.plan.levels,
-                               .scale = scale,
-                               .scratch = scratch});
-        return;
+      for (int64_t tile = end - 1; tile >= first; --tile) {
+        const int64_t from = std::max(run.position, tile * tile_tokens);
+        const int64_t to = std::min(run.position + run.count, (tile + 1) * tile_tokens);
+        for (int64_t head = 0; head < kv.kv_heads; ++head) tasks_.push_back({&run, from, to - from, head});
       }
+    }
+    if (kv.format.coded) return attention_coded(out, q, kv, group, tile_tokens, scale);
+    for (auto& scratch : scratch_) reserve(scratch, attend_scratch_floats(tile_tokens * group, d));
+    pool_.parallel_for(int64_t(tasks_.size()), [&](int64_t item, int thread) {
+      const auto& [run, position, tokens, head] = tasks_[size_t(item)];
+      const int64_t row = run->row + position - run->position, column = head * group * d;
       const int64_t layer = kv.layer_index * kv.open_layer_bytes() / int64_t{sizeof(float)};
       kernels_.attend({.out = out.row(row) + column,
                        .q = q.row(row) + column,
                        .out_stride = out.stride,
                        .q_stride = q.stride,
-                       .tokens = to - from,
+                       .tokens = tokens,
                        .group = group,
                        .head_dim = d,
-                       .position = from,
+                       .position = position,
                        .page_base = kv.open.data(),
                        .pages = run->pages.data(),
                        .k_offset = layer + head * d * kBlock,
                        .v_offset = layer + (kv.kv_heads + head) * d * kBlock,
                        .scale = scale,
-                       .scratch = scratch});
+                       .scratch = scratch_[size_t(thread)].data()});
     });
   }
 
@@ -265,6 +236,80 @@ class CpuOps final : public Ops {
       kernels_.widen_rows(padded, ld, product_of(table), ids[size_t(r)], 1);
       std::copy_n(padded, table.cols, out.row(r));
     });
+  }
+
+  /// tasks_ over coefficient pages. Few tasks, as in decode, are split further, into spans of pages.
+  void attention_coded(Mat<float> out, Mat<const float> q, const KvPages& kv, int64_t group,
+                       int64_t tile_tokens, float scale) {
+    const int64_t d = kv.head_dim, tasks = int64_t(tasks_.size());
+    const auto tile_of = [&](const AttentionTask& task) {
+      const auto& [run, position, tokens, head] = task;
+      const int64_t row = run->row + position - run->position, column = head * group * d;
+      const int64_t length = run->position + run->count;
+      return CodedTile{.out = out.row(row) + column,
+                       .q = q.row(row) + column,
+                       .out_stride = out.stride,
+                       .q_stride = q.stride,
+                       .tokens = tokens,
+                       .group = group,
+                       .head_dim = d,
+                       .position = position,
+                       .length = length,
+                       .first_page = 0,
+                       .end_page = divide_up(position + tokens, kBlock),
+                       .first_sealed = kv.format.seals(0) ? 0 : 1,
+                       .end_sealed = kv.format.seals(1) ? length / kBlock : 0,
+                       .open = kv.open.data(),
+                       .sealed = kv.sealed.data(),
+                       .pages = run->pages.data(),
+                       .open_k = kv.open_offset(head, 0),
+                       .open_v = kv.open_offset(head, 1),
+                       .sealed_k = kv.sealed_offset(head, 0),
+                       .sealed_v = kv.sealed_offset(head, 1),
+                       .open_side = kv.open_side(),
+                       .sealed_side = kv.sealed_side(),
+                       .transform = kv.format.plan.transform,
+                       .levels = kv.format.plan.levels,
+                       .scale = scale,
+                       .state = nullptr,
+                       .scratch = nullptr};
+    };
+    const int64_t scratch_floats = coded_scratch_floats(tile_tokens * group, d);
+    const int64_t state_floats = coded_state_floats(tile_tokens * group, d);
+    for (auto& scratch : scratch_) reserve(scratch, scratch_floats + state_floats);
+    if (threads() == 1 || tasks >= 4 * threads()) {
+      pool_.parallel_for(tasks, [&](int64_t item, int thread) {
+        CodedTile tile = tile_of(tasks_[size_t(item)]);
+        tile.scratch = scratch_[size_t(thread)].data();
+        tile.state = tile.scratch + scratch_floats;
+        kernels_.attend_coded(tile);
+        kernels_.finish_coded(tile, 1, state_floats);
+      });
+      return;
+    }
+    spans_.clear();
+    for (int64_t task = 0; task < tasks; ++task)
+      for (int64_t page = 0; page < tile_of(tasks_[size_t(task)]).end_page; page += kSpanPages)
+        spans_.push_back({task, page});
+    reserve(states_, int64_t(spans_.size()) * state_floats);
+    pool_.parallel_for(int64_t(spans_.size()), [&](int64_t item, int thread) {
+      const auto& [task, page] = spans_[size_t(item)];
+      CodedTile tile = tile_of(tasks_[size_t(task)]);
+      tile.scratch = scratch_[size_t(thread)].data();
+      tile.state = states_.data() + item * state_floats;
+      tile.first_page = page;
+      tile.end_page = std::min(tile.end_page, page + kSpanPages);
+      kernels_.attend_coded(tile);
+    });
+    float* state = states_.data();
+    for (const AttentionTask& task : tasks_) {
+      CodedTile tile = tile_of(task);
+      tile.scratch = scratch_[0].data();
+      tile.state = state;
+      const int64_t spans = divide_up(tile.end_page, kSpanPages);
+      kernels_.finish_coded(tile, spans, state_floats);
+      state += spans * state_floats;
+    }
   }
 
   /// Tokens of an attention tile over coefficient pages, which are unpacked for every tile: large tiles where
@@ -306,11 +351,15 @@ class CpuOps final : public Ops {
       const int64_t end = run.position + run.count;
       for (int64_t page = run.position / kBlock; page * kBlock < end; ++page) pages_.push_back({&run, page});
     }
-    pool_.parallel_for(int64_t(pages_.size()) * kv.kv_heads * 2, [&](int64_t item, int thread) {
-      const auto& [run, page] = pages_[size_t(item / (kv.kv_heads * 2))];
+    const int64_t sides = kv.kv_heads * 2;
+    const auto append = [&](int64_t item, int thread) {
+      const auto& [run, page] = pages_[size_t(item / sides)];
       const int64_t head = item / 2 % kv.kv_heads, value = item % 2;
       append_page(kv, value == 0 ? k : v, *run, page, head, value, scratch_[size_t(thread)].data());
-    });
+    };
+    const int64_t items = int64_t(pages_.size()) * sides;
+    if (8 * k.rows * sides * d >= kSerialFloats) return pool_.parallel_for(items, append);
+    for (int64_t item = 0; item < items; ++item) append(item, 0);
   }
 
   /// One head's keys or values of a run that fall into one page.
@@ -322,8 +371,7 @@ class CpuOps final : public Ops {
     const float* rows = x.row(run.row + from - run.position) + head * d;
     const bool seals = kv.format.seals(page) && to == begin + kBlock;
     const BitPlan& plan = kv.format.plan;
-    float *tokens = scratch, *transformed = tokens + kBlock * d, *scale = transformed + kBlock * d,
-          *offset = scale + kBlock;
+    float *tokens = scratch, *transformed = tokens + kBlock * d;
     if (seals && from == begin) {
       kernels_.kv_seal(kv.sealed_part(int32_t(id), head, value), kv.sealed_side(), rows, x.stride,
                        plan.transform, plan.levels, transformed);
@@ -333,9 +381,7 @@ class CpuOps final : public Ops {
     for (int64_t i = from; i < to; ++i)
       kernels_.kv_write_row(open, kv.open_side(), i - begin, rows + (i - from) * x.stride);
     if (!seals) return;
-    kernels_.kv_unpack(tokens, scale, offset, open, kv.open_side(), kBlock);
-    for (int64_t i = 0; i < kBlock; ++i)
-      for (int64_t c = 0; c < d; ++c) tokens[i * d + c] = scale[i] * tokens[i * d + c] + offset[i];
+    kernels_.kv_unpack(tokens, open, kv.open_side(), kBlock);
     kernels_.kv_seal(kv.sealed_part(int32_t(id), head, value), kv.sealed_side(), tokens, d, plan.transform,
                      plan.levels, transformed);
   }
@@ -454,7 +500,10 @@ class CpuOps final : public Ops {
 
   struct AttentionTask {
     const RowRun* run;
-    int64_t tile, head;
+    int64_t position, tokens, head;  // tokens [position, position + tokens) of the run
+  };
+  struct PageSpan {
+    int64_t task, page;
   };
   struct ColumnTask {
     const Product* product;
@@ -471,7 +520,9 @@ class CpuOps final : public Ops {
   Buffer<float> packed_rows_;           // of a product of many rows
   Buffer<float> floats_;                // activations turned back into floats, for float weights
   Buffer<float> sums_;                  // of activations over groups, for 4-bit weights
+  Buffer<float> states_;                // of attention over spans of pages
   std::vector<AttentionTask> tasks_;
+  std::vector<PageSpan> spans_;
   std::vector<PageTask> pages_;
   std::vector<ColumnTask> column_tasks_;
 };

@@ -5,38 +5,44 @@
 constexpr int kB = int(kBlock);
 constexpr float kRootHalf = 0.70710678118654752f;
 
-/// Scales Haar row r: 2^(-level / 2) for the details of a level (1 is the finest) and for the last coarse
-/// band.
-inline void haar_scale(V* t, int levels) {
+/// Haar's rows are scaled by 2^(-level / 2), level 1 being the finest; the coarse band like the last level's
+/// details. The details of n tokens are rows [n / 2, n).
+inline void haar_forward(V* t, int levels) {
+  V detail[kB];
   float scale = 1.0f;
   for (int level = 1, n = kB; level <= levels; ++level, n /= 2) {
-    scale *= kRootHalf;
-    const V s = set1(scale);
-    for (int i = level == levels ? 0 : n / 2; i < n; ++i) t[i] = mul(t[i], s);
-  }
-}
-
-inline void haar_forward(V* t, int levels) {
-  V next[kB];
-  for (int level = 1, n = kB; level <= levels; ++level, n /= 2) {
+    const V s = set1(scale *= kRootHalf);
     for (int i = 0; i < n / 2; ++i) {
-      next[i] = add(t[2 * i], t[2 * i + 1]);
-      next[n / 2 + i] = sub(t[2 * i], t[2 * i + 1]);
+      const V a = t[2 * i], b = t[2 * i + 1];
+      detail[n / 2 + i] = mul(sub(a, b), s);
+      t[i] = add(a, b);
     }
-    for (int i = 0; i < n; ++i) t[i] = next[i];
   }
-  haar_scale(t, levels);
+  const V s = set1(scale);
+  for (int i = 0; i < kB >> levels; ++i) t[i] = mul(t[i], s);
+  for (int i = kB >> levels; i < kB; ++i) t[i] = detail[i];
 }
 
 inline void haar_inverse(V* t, int levels) {
-  V next[kB];
-  haar_scale(t, levels);
-  for (int n = kB >> (levels - 1); n <= kB; n *= 2) {
-    for (int i = 0; i < n / 2; ++i) {
-      next[2 * i] = add(t[i], t[n / 2 + i]);
-      next[2 * i + 1] = sub(t[i], t[n / 2 + i]);
+  V coarse[kB / 2];
+  float scale = 1.0f, scales[6];
+  for (int level = 0; level < levels; ++level) scales[level] = scale *= kRootHalf;
+  for (int i = 0; i < kB >> levels; ++i) coarse[i] = mul(t[i], set1(scale));
+  // Sums spread out from the back, where they are no longer needed; the last level's details are read before
+  // their places are taken.
+  for (int level = levels - 1, n = kB >> level; level > 0; --level, n *= 2) {
+    const V s = set1(scales[level]);
+    for (int i = n / 2 - 1; i >= 0; --i) {
+      const V a = coarse[i], d = mul(t[n / 2 + i], s);
+      coarse[2 * i] = add(a, d);
+      coarse[2 * i + 1] = sub(a, d);
     }
-    for (int i = 0; i < n; ++i) t[i] = next[i];
+  }
+  const V s = set1(kRootHalf);
+  for (int i = 0; i < kB / 2; ++i) {
+    const V a = coarse[i], d = mul(t[kB / 2 + i], s);
+    t[2 * i] = add(a, d);
+    t[2 * i + 1] = sub(a, d);
   }
 }
 

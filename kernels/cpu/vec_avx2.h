@@ -32,6 +32,7 @@ inline V mul(V a, V b) { return _mm256_mul_ps(a, b); }
 inline V div(V a, V b) { return _mm256_div_ps(a, b); }
 inline V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
 inline V max(V a, V b) { return _mm256_max_ps(a, b); }
+inline V magnitude(V v) { return _mm256_andnot_ps(set1(-0.0f), v); }
 inline V min(V a, V b) { return _mm256_min_ps(a, b); }
 inline V keep_first(V v, int64_t n, float fill) {
   return _mm256_blendv_ps(set1(fill), v, _mm256_castsi256_ps(first_lanes(n)));
@@ -100,7 +101,11 @@ inline V swap_lanes(V v) {
 // Eight int32 lanes of four bytes each.
 using I = __m256i;
 constexpr int kIntRows = 4;  // rows of an integer tile
+/// Counts up as a whole: GCC would give each of a loop's loads from p its own register.
+__attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm("" : "+r"(p)); }
 inline I int_zero() { return _mm256_setzero_si256(); }
+inline I int_set(int32_t x) { return _mm256_set1_epi32(x); }
+inline I sub_bytes(I x, int y) { return _mm256_sub_epi8(x, _mm256_set1_epi8(char(y))); }
 inline I load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline void store_bytes(uint8_t* p, I x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
 inline I broadcast_four(const uint8_t* p) {
@@ -111,19 +116,29 @@ inline I broadcast_four(const uint8_t* p) {
 inline I low_nibbles(I x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
 inline I high_nibbles(I x) { return _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(15)); }
 inline V to_float(I x) { return _mm256_cvtepi32_ps(x); }
-/// a * w + a' * w' stays within 16 bits: 2 * 255 * 15.
-inline I dot_q4(I acc, I a, I w) {
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(a, w), _mm256_set1_epi16(1)));
+/// Byte i of every lane is a whole number in [-128, 127], that of four[i].
+inline I signed_bytes(const V* four) {
+  const I a = _mm256_packs_epi32(_mm256_cvtps_epi32(four[0]), _mm256_cvtps_epi32(four[1]));
+  const I b = _mm256_packs_epi32(_mm256_cvtps_epi32(four[2]), _mm256_cvtps_epi32(four[3]));
+  const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm256_shuffle_epi8(_mm256_packs_epi16(a, b), _mm256_broadcastsi128_si256(order));
 }
-/// 2 * 255 * 127 does not, so the two halves of a's bytes go separately.
+/// acc += (a - kEightMiddle) * w: 2 * 128 * 127 stays within 16 bits, 2 * 255 * 127 would not. The first
+/// factor of a product of bytes is unsigned, so its sign moves to the second.
+constexpr int kEightMiddle = 128;
 inline I dot_q8(I acc, I a, I w) {
-  const I low = _mm256_maddubs_epi16(low_nibbles(a), w), high = _mm256_maddubs_epi16(high_nibbles(a), w);
-  acc = _mm256_add_epi32(acc, _mm256_madd_epi16(low, _mm256_set1_epi16(1)));
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
+  const I x = _mm256_xor_si256(a, _mm256_set1_epi8(char(0x80)));
+  const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(w, x));
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 /// Sums of pairs of products with 4-bit weights in 16-bit lanes, and their sum in 32-bit ones.
 constexpr bool kPairSums = true;
-inline I add_pairs(I pairs, I a, I w) { return _mm256_add_epi16(pairs, _mm256_maddubs_epi16(a, w)); }
+inline I add_pairs(I pairs, I a, I w) {
+  pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(a, w));
+  // One sum after the other: GCC would turn a chain of them into a tree, whose products fill the stack.
+  asm("" : "+x"(pairs));
+  return pairs;
+}
 inline I fold_pairs(I acc, I pairs) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }

@@ -32,6 +32,7 @@ inline V mul(V a, V b) { return _mm512_mul_ps(a, b); }
 inline V div(V a, V b) { return _mm512_div_ps(a, b); }
 inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 inline V max(V a, V b) { return _mm512_max_ps(a, b); }
+inline V magnitude(V v) { return _mm512_abs_ps(v); }
 inline V min(V a, V b) { return _mm512_min_ps(a, b); }
 inline V keep_first(V v, int64_t n, float fill) { return _mm512_mask_mov_ps(set1(fill), first_lanes(n), v); }
 /// a < b ? yes : no
@@ -97,7 +98,11 @@ inline V swap_lanes(V v) {
 // Sixteen int32 lanes of four bytes each.
 using I = __m512i;
 constexpr int kIntRows = 8;  // rows of an integer tile
+/// Counts up as a whole: GCC would give each of a loop's loads from p its own register.
+__attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm("" : "+r"(p)); }
 inline I int_zero() { return _mm512_setzero_si512(); }
+inline I int_set(int32_t x) { return _mm512_set1_epi32(x); }
+inline I sub_bytes(I x, int y) { return _mm512_sub_epi8(x, _mm512_set1_epi8(char(y))); }
 inline I load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline void store_bytes(uint8_t* p, I x) { _mm512_storeu_si512(p, x); }
 inline I broadcast_four(const uint8_t* p) {
@@ -108,8 +113,16 @@ inline I broadcast_four(const uint8_t* p) {
 inline I low_nibbles(I x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 inline I high_nibbles(I x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }
 inline V to_float(I x) { return _mm512_cvtepi32_ps(x); }
+/// Byte i of every lane is a whole number in [-128, 127], that of four[i].
+inline I signed_bytes(const V* four) {
+  const I a = _mm512_packs_epi32(_mm512_cvtps_epi32(four[0]), _mm512_cvtps_epi32(four[1]));
+  const I b = _mm512_packs_epi32(_mm512_cvtps_epi32(four[2]), _mm512_cvtps_epi32(four[3]));
+  const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_shuffle_epi8(_mm512_packs_epi16(a, b), _mm512_broadcast_i32x4(order));
+}
 #if defined(__AVX512VNNI__)
 constexpr bool kPairSums = false;
+constexpr int kEightMiddle = 0;
 inline I dot_q4(I acc, I a, I w) { return _mm512_dpbusd_epi32(acc, a, w); }
 inline I dot_q8(I acc, I a, I w) { return _mm512_dpbusd_epi32(acc, a, w); }
 #else
@@ -119,11 +132,8 @@ inline I add_pairs(I pairs, I a, I w) { return _mm512_add_epi16(pairs, _mm512_ma
 inline I fold_pairs(I acc, I pairs) {
   return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
 }
-/// a * w + a' * w' stays within 16 bits: 2 * 255 * 15.
-inline I dot_q4(I acc, I a, I w) {
-  return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(a, w), _mm512_set1_epi16(1)));
-}
-/// 2 * 255 * 127 does not, so the two halves of a's bytes go separately.
+/// acc += a * w, the two halves of a's bytes by themselves: 2 * 255 * 127 is more than 16 bits hold.
+constexpr int kEightMiddle = 0;
 inline I dot_q8(I acc, I a, I w) {
   const I low = _mm512_maddubs_epi16(low_nibbles(a), w), high = _mm512_maddubs_epi16(high_nibbles(a), w);
   acc = _mm512_add_epi32(acc, _mm512_madd_epi16(low, _mm512_set1_epi16(1)));

@@ -58,6 +58,10 @@ inline V max(V a, V b) {
   for (int i = 0; i < kLanes; ++i) a[i] = a[i] > b[i] ? a[i] : b[i];
   return a;
 }
+inline V magnitude(V v) {
+  for (int i = 0; i < kLanes; ++i) v[i] = v[i] < 0 ? -v[i] : v[i];
+  return v;
+}
 inline V min(V a, V b) {
   for (int i = 0; i < kLanes; ++i) a[i] = a[i] < b[i] ? a[i] : b[i];
   return a;
@@ -113,7 +117,19 @@ inline V swap_lanes(V v) {
 
 // Four int32 lanes of four bytes each.
 constexpr int kIntRows = 2;  // rows of an integer tile
+/// Counts up as a whole: GCC would give each of a loop's loads from p its own register.
+__attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm("" : "+r"(p)); }
 inline I int_zero() { return I{0, 0, 0, 0}; }
+inline I int_set(int32_t x) { return I{x, x, x, x}; }
+inline I sub_bytes(I x, int y) {
+  for (int i = 0; i < kLanes; ++i) {
+    uint32_t bytes = 0;
+    for (int byte = 0; byte < 32; byte += 8)
+      bytes |= uint32_t(uint8_t((uint32_t(x[i]) >> byte) - uint32_t(y))) << byte;
+    x[i] = int32_t(bytes);
+  }
+  return x;
+}
 inline I load_bytes(const uint8_t* p) {
   I x;
   __builtin_memcpy(&x, p, sizeof(x));
@@ -128,6 +144,16 @@ inline I broadcast_four(const uint8_t* p) {
 inline I low_nibbles(I x) { return x & 0x0f0f0f0f; }
 inline I high_nibbles(I x) { return (x >> 4) & 0x0f0f0f0f; }
 inline V to_float(I x) { return V{float(x[0]), float(x[1]), float(x[2]), float(x[3])}; }
+/// Byte i of every lane is a whole number in [-128, 127], that of four[i].
+inline I signed_bytes(const V* four) {
+  I x;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    uint32_t bytes = 0;
+    for (int i = 0; i < 4; ++i) bytes |= uint32_t(uint8_t(int(four[i][lane]))) << (8 * i);
+    x[lane] = int32_t(bytes);
+  }
+  return x;
+}
 inline I dot_q8(I acc, I a, I w) {
   for (int i = 0; i < kLanes; ++i)
     for (int byte = 0; byte < 32; byte += 8)
@@ -136,3 +162,4 @@ inline I dot_q8(I acc, I a, I w) {
 }
 inline I dot_q4(I acc, I a, I w) { return dot_q8(acc, a, w); }
 constexpr bool kPairSums = false;
+constexpr int kEightMiddle = 0;

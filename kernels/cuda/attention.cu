@@ -62,6 +62,11 @@ __device__ __forceinline__ void fetch_page(std::byte* stage, const Cache& cache,
     copy_async_16(stage + at, source + at);
 }
 
+/// The nearest multiple of peak / 127.
+__device__ __forceinline__ float round_to_byte(float x, float peak) {
+  return peak > kLeastPeak ? rintf(x * (127.0f / peak)) * (peak / 127.0f) : 0.0f;
+}
+
 /// dots[i] += query i . four codes, bytes of a word, of the channels that `channels` points to in query 0.
 template <int kHalf>
 __device__ __forceinline__ void dot_four(float (&dots)[kHalf], uint32_t codes, const float* channels,
@@ -183,8 +188,15 @@ __global__ void __launch_bounds__(kThreads, kTile == kFewQueries ? 3 : 2)
   if (tid < kTile) s.correction[tid] = 0.0f, s.shift[tid] = 0.0f;
   __syncthreads();
   for (int query = warp; query < kTile; query += kWarps) {
+    float* const values = queries + query * pitch;
+    if (kCoded) {  // 8 bits, as Ops::attention says
+      float peak = 0.0f;
+      for (int c = lane; c < d; c += kWarpSize) peak = fmaxf(peak, fabsf(values[c]));
+      peak = warp_reduce(peak, Max{});
+      for (int c = lane; c < d; c += kWarpSize) values[c] = round_to_byte(values[c], peak);
+    }
     float sum = 0.0f;
-    for (int c = lane; c < d; c += kWarpSize) sum += queries[query * pitch + c];
+    for (int c = lane; c < d; c += kWarpSize) sum += values[c];
     sum = warp_reduce(sum, Sum{});
     if (lane == 0) s.query_sum[query] = sum;
   }
@@ -265,7 +277,12 @@ __global__ void __launch_bounds__(kThreads, kTile == kFewQueries ? 3 : 2)
       for (int i = 0; i < kPerWarp; ++i) {
         const int query = warp + i * kWarps;
         float* const t = s.score[query];
-        const float w[2] = {t[lane] * p[0].scale, t[lane + kWarpSize] * p[1].scale};
+        float w[2] = {t[lane] * p[0].scale, t[lane + kWarpSize] * p[1].scale};
+        const bool narrow[2] = {lane >= side.wide_rows(), lane + kWarpSize >= side.wide_rows()};
+        const float peak =
+            warp_reduce(fmaxf(narrow[0] ? fabsf(w[0]) : 0.0f, narrow[1] ? fabsf(w[1]) : 0.0f), Max{});
+        if (narrow[0]) w[0] = round_to_byte(w[0], peak);
+        if (narrow[1]) w[1] = round_to_byte(w[1], peak);
         const float shift = warp_reduce(w[0] * p[0].zero + w[1] * p[1].zero, Sum{});
         t[lane] = w[0];
         t[lane + kWarpSize] = w[1];

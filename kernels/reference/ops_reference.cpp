@@ -51,9 +51,10 @@ struct KvRow {
     scale = f16_to_f32(half);
     zero = double(uint8_t(side[KvSide::kZeros + r])) / zero_steps(bits);
   }
-  double operator[](int64_t c) const {
+  double operator[](int64_t c) const { return scale * centred(c); }
+  double centred(int64_t c) const {
     const int code = bits > 4 ? q[c] : c < d / 2 ? q[c] & 15 : q[c - d / 2] >> 4;
-    return scale * (code - zero);
+    return code - zero;
   }
   int bits;
   int64_t d;
@@ -309,6 +310,14 @@ class ReferenceOps final : public Ops {
       q[c] = bits > 4 ? code(c) : uint8_t(code(c) | code(c + d / 2) << 4);
   }
 
+  /// Rounds x to 8 bits: whole multiples of max |x| / 127.
+  static void round_to_bytes(std::span<double> x) {
+    double peak = 0;
+    for (double value : x) peak = std::max(peak, std::abs(value));
+    if (peak < kLeastPeak) peak = 0;
+    for (double& value : x) value = peak > 0 ? std::nearbyint(value * (127 / peak)) * (peak / 127) : 0;
+  }
+
   /// One query over the pages of one KV head: scores = L^-1 (K~ q), output = (L p)^T V~.
   static void attend_coded(float* out, const float* q, const KvPages& kv, int64_t head, const RowRun& run,
                            int64_t keys, float scale) {
@@ -320,6 +329,8 @@ class ReferenceOps final : public Ops {
       return sealed(page) ? KvRow(kv.sealed_part(id, head, value), kv.sealed_side(), r)
                           : KvRow(kv.open_part(id, head, value), kv.open_side(), r);
     };
+    std::vector<double> query(q, q + d);
+    round_to_bytes(query);
     const int64_t pages = divide_up(keys, kBlock);
     std::vector<double> p(size_t(pages * kBlock), -INFINITY);
     for (int64_t page = 0; page < pages; ++page) {
@@ -328,7 +339,7 @@ class ReferenceOps final : public Ops {
       for (int64_t r = 0; r < rows; ++r) {
         const KvRow key = row_of(page, r, 0);
         scores[r] = 0;
-        for (int64_t c = 0; c < d; ++c) scores[r] += double(q[c]) * double(scale) * key[c];
+        for (int64_t c = 0; c < d; ++c) scores[r] += query[size_t(c)] * double(scale) * key[c];
       }
       if (sealed(page)) matrix.apply(scores, true);
     }
@@ -340,9 +351,14 @@ class ReferenceOps final : public Ops {
     for (int64_t page = 0; page < pages; ++page) {
       double* weights = p.data() + page * kBlock;
       if (sealed(page)) matrix.apply(weights, false);
-      for (int64_t r = 0; r < std::min(kBlock, length - page * kBlock); ++r) {
+      // Rounded are the weights of whole numbers: the rows' scales belong to them.
+      const int64_t rows = std::min(kBlock, length - page * kBlock);
+      const KvSide side = sealed(page) ? kv.sealed_side() : kv.open_side();
+      for (int64_t r = 0; r < rows; ++r) weights[r] *= row_of(page, r, 1).scale;
+      if (rows > side.wide_rows()) round_to_bytes({weights + side.wide_rows(), weights + rows});
+      for (int64_t r = 0; r < rows; ++r) {
         const KvRow value = row_of(page, r, 1);
-        for (int64_t c = 0; c < d; ++c) total[size_t(c)] += weights[r] * value[c];
+        for (int64_t c = 0; c < d; ++c) total[size_t(c)] += weights[r] * value.centred(c);
       }
     }
     for (int64_t c = 0; c < d; ++c) out[c] = float(total[size_t(c)] / sum);

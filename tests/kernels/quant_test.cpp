@@ -361,6 +361,23 @@ TEST_P(QuantTest, CoefficientAttentionDoesNotDependOnChunksPagesOrThreads) {
   }
 }
 
+TEST_P(QuantTest, ManyPagesAreSplitBetweenThreadsWithoutChangingABit) {
+  const int64_t tokens = 600;
+  const Sequence s(tokens, 2, 1, 8);
+  const BitPlan& haar = kPlans[2].plan;
+  std::vector<int32_t> order(10);
+  std::iota(order.begin(), order.end(), 0);
+  const auto run = [&](const std::vector<int64_t>& chunks, int threads) {
+    const auto ops = make_ops(GetParam(), threads);
+    Cache cache(*ops, 1, 8, haar, order);
+    return s.run(*ops, cache, chunks);
+  };
+  const auto whole = run({tokens}, 1), pieces = run({576, 22, 1, 1}, 3);
+  EXPECT_EQ(0, std::memcmp(pieces.data(), whole.data(), size_t(whole.size()) * 4));
+  Cache truth(*reference_, 1, 8, haar, order);
+  EXPECT_LE(nmse(whole.span(), s.run(*reference_, truth, {tokens}).span()), 1e-6);
+}
+
 TEST_P(QuantTest, DecodingIntoAPageSealsItWhenItIsFull) {
   const Sequence s(140, 2, 1, 16);
   std::vector<int64_t> singles(140, 1);
