@@ -21,28 +21,32 @@ int element(uint32_t word, int i) {
 }
 
 /// d [16, 8] += a [16, k] b [k, 8]: unpacks the lanes' fragments into matrices, multiplies, hands back.
+/// Floats hold every sum of such a product exactly: 64 * 255^2 < 2^24.
 template <int kBits, bool kSignedB>
 const char* multiply(void* const (&payloads)[kWarp], uint32_t mask) {
   if (mask != ~0u) return "mma needs all 32 lanes";
   constexpr int kPer = 32 / kBits, kK = 8 * kPer;  // elements of a register, of the product
-  int a[16][kK], b[kK][8];
+  float a[16][kK], b[kK][8];
   for (int lane = 0; lane < kWarp; ++lane) {
     const auto& f = *static_cast<Fragments*>(payloads[lane]);
     const int group = lane / 4, four = lane % 4;
     for (int reg = 0; reg < 4; ++reg)
       for (int i = 0; i < kPer; ++i)
-        a[group + reg % 2 * 8][reg / 2 * kK / 2 + four * kPer + i] = element<kBits, false>(f.a[reg], i);
+        a[group + reg % 2 * 8][reg / 2 * kK / 2 + four * kPer + i] =
+            float(element<kBits, false>(f.a[reg], i));
     for (int reg = 0; reg < 2; ++reg)
       for (int i = 0; i < kPer; ++i)
-        b[reg * kK / 2 + four * kPer + i][group] = element<kBits, kSignedB>(f.b[reg], i);
+        b[reg * kK / 2 + four * kPer + i][group] = float(element<kBits, kSignedB>(f.b[reg], i));
   }
+  float product[16][8] = {};
+  for (int row = 0; row < 16; ++row)
+    for (int k = 0; k < kK; ++k)
+      for (int col = 0; col < 8; ++col) product[row][col] += a[row][k] * b[k][col];
   for (int lane = 0; lane < kWarp; ++lane) {
     const auto& f = *static_cast<Fragments*>(payloads[lane]);
     for (int i = 0; i < 4; ++i) {
       const int row = lane / 4 + i / 2 * 8, col = lane % 4 * 2 + i % 2;
-      int32_t sum = 0;
-      for (int k = 0; k < kK; ++k) sum += a[row][k] * b[k][col];
-      f.d[i] = int32_t(uint32_t(f.d[i]) + uint32_t(sum));
+      f.d[i] = int32_t(uint32_t(f.d[i]) + uint32_t(int32_t(product[row][col])));
     }
   }
   return nullptr;
