@@ -1,7 +1,8 @@
 // The executor without its detective work, for whole models: a block's threads are still fibers that meet at
 // barriers, warp operations and fragments are still the ISA's, copies still arrive at their wait; but nobody
-// watches the accesses, so kernels are compiled as any other code, and blocks run on all cores. The kernels'
-// unit tests run on executor.cpp.
+// watches the accesses, so kernels are compiled as any other code (which may copy a barrier to several
+// places, so that where threads meet says nothing), and blocks run on all cores. The kernels' unit tests run
+// on executor.cpp.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -33,7 +34,7 @@ struct Thread {
   ThreadContext where;
   int number = 0;
   context::fcontext_t fiber = nullptr;
-  const void* site = nullptr;  // of the barrier or warp operation it waits at
+  WarpFunction operation = nullptr;  // what it waits for in its warp
   uint32_t mask = 0;
   void* payload = nullptr;
   std::vector<PendingCopy> copies;  // the oldest first
@@ -60,8 +61,8 @@ class Block {
   Fault fault_{};
   std::unique_ptr<std::byte[]> shared_;
 
-  void wait(uint32_t Warp::*where, const void* site);
-  void warp_operation(uint32_t mask, void* payload, WarpFunction run, const void* site);
+  void wait(uint32_t Warp::*where);
+  void warp_operation(uint32_t mask, void* payload, WarpFunction run);
   [[noreturn]] void fail(Fault fault, const std::string& message);
   Thread& current() { return *current_; }
 
@@ -76,7 +77,7 @@ class Block {
   std::byte* stacks_ = nullptr;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
-  size_t alive_ = 0, waiting_ = 0;  // threads; of them, at the block's barrier
+  size_t alive_ = 0;  // threads
   Thread* current_ = nullptr;
   Thread outside_;  // the operating-system thread's own
   std::string message_;
@@ -126,7 +127,6 @@ std::string Block::run(const LaunchConfig& config, KernelBody kernel, uint64_t i
   for (Warp& w : warps_) w.ready = w.lanes;
   std::memset(shared_.get(), int(kPoison), config.shared_bytes);
   alive_ = count;
-  waiting_ = 0;
   message_.clear();
   current_ = &outside_;
   resume(threads_.front());
@@ -159,16 +159,9 @@ void Block::go_on() {
     return;
   }
   if (alive_ == 0) return resume(outside_);
-  const auto waits = [&](const Thread& t) {
-    return (warps_[size_t(t.number) / kWarp].at_barrier >> t.number % kWarp & 1) != 0 &&
-           t.site == threads_.front().site;
-  };
-  size_t count = 0;
-  for (const Warp& w : warps_) count += size_t(std::popcount(w.lanes));
-  if (waiting_ != count || !std::all_of(threads_.begin(), threads_.begin() + ptrdiff_t(count), waits))
-    fail(Fault::kDivergence, "waits at a barrier or for lanes of its warp that never come");
+  const bool all = std::all_of(warps_.begin(), warps_.end(), [](Warp& w) { return w.at_barrier == w.lanes; });
+  if (!all) fail(Fault::kDivergence, "waits at a barrier or for lanes of its warp that never come");
   for (Warp& w : warps_) w.ready = w.lanes, w.at_barrier = 0;
-  waiting_ = 0;
   if (current_ != &threads_.front()) resume(threads_.front());
 }
 
@@ -179,31 +172,29 @@ void Block::leave() {
   go_on();
 }
 
-void Block::wait(uint32_t Warp::*where, const void* site) {
+void Block::wait(uint32_t Warp::*where) {
   Warp& w = warps_[size_t(current_->number) / kWarp];
   const uint32_t own = 1u << current_->number % kWarp;
-  current_->site = site;
   w.ready &= ~own;
   w.*where |= own;
-  if (where == &Warp::at_barrier) ++waiting_;
   go_on();
 }
 
-void Block::warp_operation(uint32_t mask, void* payload, WarpFunction run, const void* site) {
+void Block::warp_operation(uint32_t mask, void* payload, WarpFunction run) {
   Thread& t = *current_;
   Warp& w = warps_[size_t(t.number) / kWarp];
   const uint32_t own = 1u << t.number % kWarp, wanted = mask & w.lanes;
   if ((mask & own) == 0) fail(Fault::kMask, "the calling lane is not in the mask of its warp operation");
   t.mask = mask;
   t.payload = payload;
+  t.operation = run;
   if ((wanted & ~own & ~w.in_warp_operation) != 0)  // the last one to come does the work
-    return wait(&Warp::in_warp_operation, site);
-  t.site = site;
+    return wait(&Warp::in_warp_operation);
   Thread* const lanes = &threads_[size_t(t.number) / kWarp * kWarp];
   void* payloads[kWarp] = {};
   for (uint32_t rest = wanted; rest != 0; rest &= rest - 1) {
     const Thread& other = lanes[std::countr_zero(rest)];
-    if (other.site != site || other.mask != mask)
+    if (other.operation != run || other.mask != mask)
       fail(Fault::kMask, "lanes of one mask meet in different warp operations");
     payloads[std::countr_zero(rest)] = other.payload;
   }
@@ -261,13 +252,12 @@ void* shared_memory(size_t bytes) {
 }
 
 void fault(Fault kind, const std::string& message) { block.fail(kind, message); }
-void block_barrier(const void* site) { block.wait(&Warp::at_barrier, site); }
-void warp_collective(uint32_t mask, void* payload, WarpFunction run, const void* site) {
-  block.warp_operation(mask, payload, run, site);
+void block_barrier(const void*) { block.wait(&Warp::at_barrier); }
+void warp_collective(uint32_t mask, void* payload, WarpFunction run, const void*) {
+  block.warp_operation(mask, payload, run);
 }
-void warp_barrier(uint32_t mask, const void* site) {
-  block.warp_operation(
-      mask, nullptr, [](void* const(&)[kWarp], uint32_t) -> const char* { return nullptr; }, site);
+void warp_barrier(uint32_t mask, const void*) {
+  block.warp_operation(mask, nullptr, [](void* const(&)[kWarp], uint32_t) -> const char* { return nullptr; });
 }
 
 void access(const void*, size_t, AccessKind, const void*) {}
@@ -285,8 +275,12 @@ void wait_copies(int groups_left) {
   const size_t end = t.groups[size_t(done) - 1];
   for (size_t i = 0; i < end; ++i) {
     const PendingCopy& copy = t.copies[i];
-    std::memset(copy.shared, 0, copy.bytes);
-    std::memcpy(copy.shared, copy.global, copy.source_bytes);
+    if (copy.source_bytes == 16) {  // nearly always: of a known size
+      std::memcpy(copy.shared, copy.global, 16);
+    } else {
+      std::memset(copy.shared, 0, copy.bytes);
+      std::memcpy(copy.shared, copy.global, copy.source_bytes);
+    }
   }
   t.copies.erase(t.copies.begin(), t.copies.begin() + ptrdiff_t(end));
   t.groups.erase(t.groups.begin(), t.groups.begin() + done);
