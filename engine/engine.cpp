@@ -13,9 +13,16 @@
 namespace stamp {
 namespace {
 
+bool is_on_cpu(const std::string& device) { return device == "auto" || device == "cpu"; }
+
 void check(const EngineOptions& options) {
-  if (options.device != "auto" && options.device != "cpu" && options.device != "cuda")
-    throw InputError("device " + options.device + ": unknown; choose auto, cpu or cuda");
+  const std::vector<std::string> devices = device_names();
+  if (!is_on_cpu(options.device) &&
+      std::find(devices.begin(), devices.end(), options.device) == devices.end()) {
+    std::string choices = "auto, cpu";
+    for (const std::string& device : devices) choices += ", " + device;
+    throw InputError("device " + options.device + ": unknown; choose one of " + choices);
+  }
   if (options.prefill_chunk < kBlock || options.prefill_chunk % kBlock != 0)
     throw InputError("prefill chunk " + std::to_string(options.prefill_chunk) + ": must be a multiple of " +
                      std::to_string(kBlock));
@@ -43,7 +50,7 @@ Recipe choose_recipe(const EngineOptions& options, const ModelConfig& config) {
 Engine::Engine(const EngineOptions& options) : options_(options) {
   const auto start = std::chrono::steady_clock::now();
   check(options_);
-  ops_ = options_.device == "cuda" ? make_cuda_ops() : make_ops(options_.ops, options_.threads);
+  ops_ = is_on_cpu(options_.device) ? make_ops(options_.ops, options_.threads) : open_device(options_.device);
   const bool on_host = &ops_->memory() == &host_memory();
   config_ = ModelConfig::load(options_.model);
   recipe_ = choose_recipe(options_, config_);

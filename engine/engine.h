@@ -22,7 +22,7 @@ namespace stamp {
 struct EngineOptions {
   std::filesystem::path model{};  // an HF directory
   std::string recipe{};           // how weights, activations and cache are represented; empty: as stored
-  std::string device = "auto";    // auto, cpu or cuda
+  std::string device = "auto";    // auto or cpu, or one of device_names()
   int threads = 0;                // <= 0: one per available core
   int64_t context = 0;            // most tokens of a sequence; 0: what the model was trained for, or fits
   int64_t cache_tokens = 0;       // that the cache holds, of all sequences together; 0: by cache_bytes

@@ -97,7 +97,6 @@ class Grid {
   void count_requests();
 
  private:
-  void check_limits() const;
   void run_block(uint32_t block);
 };
 
@@ -125,24 +124,8 @@ uint32_t lanes_of(const Thread& t, size_t threads) {
   return count == kWarp ? ~0u : (1u << count) - 1;
 }
 
-void Grid::check_limits() const {
-  const Architecture& a = settings().architecture;
-  const auto refuse = [&](const std::string& what) {
-    throw KernelError(Fault::kLimit, std::string(config_.name) + ": " + what + " on " + std::string(a.name));
-  };
-  const auto& [gx, gy, gz] = config_.grid;
-  if (threads_.empty() || threads_.size() > size_t(kMaxThreads) || config_.block.z > 64)
-    refuse(std::to_string(threads_.size()) + " threads a block, possible are 1 to 1024");
-  if (gx == 0 || gy == 0 || gz == 0 || gx > 0x7fffffffu || gy > 65535 || gz > 65535)
-    refuse("a grid of " + std::to_string(gx) + " x " + std::to_string(gy) + " x " + std::to_string(gz));
-  const size_t most = config_.large_shared_allowed ? a.shared_per_block : kSharedWithoutAttribute;
-  if (config_.shared_bytes > most)
-    refuse(std::to_string(config_.shared_bytes) + " bytes of shared memory, allowed are " +
-           std::to_string(most));
-}
-
 void Grid::run() {
-  check_limits();
+  check_limits(config_);
   const uint64_t blocks = uint64_t(config_.grid.x) * config_.grid.y * config_.grid.z;
   std::vector<uint32_t> order(blocks);
   std::iota(order.begin(), order.end(), 0u);

@@ -61,6 +61,9 @@ struct Settings {
 };
 Settings& settings();
 
+/// Throws KernelError if the architecture cannot run such a launch.
+void check_limits(const LaunchConfig& config);
+
 /// Runs kernel(config.parameters) in every thread of every block. Throws KernelError.
 using KernelBody = void (*)(const void* parameters);
 void run_grid(const LaunchConfig& config, KernelBody kernel);
@@ -70,6 +73,8 @@ struct ThreadContext {
   Index3 thread_index, block_index, block_dim, grid_dim;
 };
 ThreadContext this_thread();  // by value: the kernel's own loads are checked
+/// The same for the fast executor, whose kernels' loads are not.
+extern thread_local constinit const ThreadContext* running_thread;
 bool in_kernel();
 /// The block's shared memory; a fault if it holds fewer than `bytes`.
 void* shared_memory(size_t bytes);

@@ -1,6 +1,11 @@
 // The functions of kernels/cuda/ptx.cuh by the definitions of the PTX ISA.
 #include "kernels/cuda/ptx.cuh"
 
+#include <array>
+#include <bit>
+#include <cstring>
+#include <type_traits>
+
 #include "tests/cuda_on_host/executor.h"
 
 namespace stamp::cuda {
@@ -13,36 +18,58 @@ struct Fragments {
   const uint32_t (&a)[4], (&b)[2];
 };
 
-/// Element i of registers that hold `kBits`-wide elements.
-template <int kBits, bool kSigned>
-int element(uint32_t word, int i) {
-  const uint32_t bits = word >> (kBits * i) & ((1u << kBits) - 1);
-  return kSigned && bits >> (kBits - 1) != 0 ? int(bits) - (1 << kBits) : int(bits);
+/// The elements of a register as bytes. 4-bit ones come out even before odd: the order along k is free, as
+/// long as it is that of both operands.
+template <int kBits>
+std::array<uint8_t, 32 / kBits> elements(uint32_t word) {
+  if constexpr (kBits == 8) return std::bit_cast<std::array<uint8_t, 4>>(word);
+  else
+    return std::bit_cast<std::array<uint8_t, 8>>(uint64_t{word & 0x0f0f0f0fu} |
+                                                 uint64_t{word >> 4 & 0x0f0f0f0fu} << 32);
 }
 
+template <class T>
+using Eight [[gnu::vector_size(8 * sizeof(T))]] = T;
+using Columns = Eight<float>;
+
 /// d [16, 8] += a [16, k] b [k, 8]: unpacks the lanes' fragments into matrices, multiplies, hands back.
+/// Floats hold every sum of such a product exactly: 64 * 255^2 < 2^24.
 template <int kBits, bool kSignedB>
 const char* multiply(void* const (&payloads)[kWarp], uint32_t mask) {
   if (mask != ~0u) return "mma needs all 32 lanes";
   constexpr int kPer = 32 / kBits, kK = 8 * kPer;  // elements of a register, of the product
-  int a[16][kK], b[kK][8];
+  using B = std::conditional_t<kSignedB, int8_t, uint8_t>;
+  uint8_t a[16][kK];
+  B b[kK][8];
   for (int lane = 0; lane < kWarp; ++lane) {
     const auto& f = *static_cast<Fragments*>(payloads[lane]);
     const int group = lane / 4, four = lane % 4;
-    for (int reg = 0; reg < 4; ++reg)
-      for (int i = 0; i < kPer; ++i)
-        a[group + reg % 2 * 8][reg / 2 * kK / 2 + four * kPer + i] = element<kBits, false>(f.a[reg], i);
-    for (int reg = 0; reg < 2; ++reg)
-      for (int i = 0; i < kPer; ++i)
-        b[reg * kK / 2 + four * kPer + i][group] = element<kBits, kSignedB>(f.b[reg], i);
+    for (int reg = 0; reg < 4; ++reg) {
+      const auto bytes = elements<kBits>(f.a[reg]);
+      std::memcpy(&a[group + reg % 2 * 8][reg / 2 * kK / 2 + four * kPer], bytes.data(), kPer);
+    }
+    for (int reg = 0; reg < 2; ++reg) {
+      const auto bytes = elements<kBits>(f.b[reg]);
+      for (int i = 0; i < kPer; ++i) b[reg * kK / 2 + four * kPer + i][group] = B(bytes[size_t(i)]);
+    }
+  }
+  Columns wide_b[kK], product[16];
+  for (int k = 0; k < kK; ++k) {
+    Eight<B> row;
+    std::memcpy(&row, b[k], 8);
+    wide_b[k] = __builtin_convertvector(row, Columns);
+  }
+  for (int row = 0; row < 16; ++row) {
+    Columns sums[4] = {};  // chains of a quarter the length
+    for (int k = 0; k < kK; k += 4)
+      for (int part = 0; part < 4; ++part) sums[part] += float(a[row][k + part]) * wide_b[k + part];
+    product[row] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
   }
   for (int lane = 0; lane < kWarp; ++lane) {
     const auto& f = *static_cast<Fragments*>(payloads[lane]);
     for (int i = 0; i < 4; ++i) {
       const int row = lane / 4 + i / 2 * 8, col = lane % 4 * 2 + i % 2;
-      int32_t sum = 0;
-      for (int k = 0; k < kK; ++k) sum += a[row][k] * b[k][col];
-      f.d[i] = int32_t(uint32_t(f.d[i]) + uint32_t(sum));
+      f.d[i] = int32_t(uint32_t(f.d[i]) + uint32_t(int32_t(product[row][col])));
     }
   }
   return nullptr;

@@ -1,6 +1,7 @@
 // The CUDA runtime's and the language's built-in functions on the executor.
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <deque>
 #include <new>
 #include <set>
@@ -75,8 +76,10 @@ namespace {
 template <class T, class Change>
 T atomic(T* address, const void* site, const Change& change) {
   access(address, sizeof(T), AccessKind::kAtomic, site);
-  const T old = *address;
-  *address = change(old);
+  const std::atomic_ref<T> value(*address);  // blocks may run on several cores
+  T old = value.load();
+  while (!value.compare_exchange_weak(old, change(old))) {
+  }
   return old;
 }
 

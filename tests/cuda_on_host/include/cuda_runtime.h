@@ -26,10 +26,15 @@ struct dim3 {
   uint32_t x, y, z;
   constexpr dim3(uint32_t vx = 1, uint32_t vy = 1, uint32_t vz = 1) : x(vx), y(vy), z(vz) {}
 };
-#define threadIdx (::stamp::cuda_on_host::this_thread().thread_index)
-#define blockIdx (::stamp::cuda_on_host::this_thread().block_index)
-#define blockDim (::stamp::cuda_on_host::this_thread().block_dim)
-#define gridDim (::stamp::cuda_on_host::this_thread().grid_dim)
+#ifdef STAMP_FAST_EXECUTOR
+#define STAMP_THIS_THREAD (*::stamp::cuda_on_host::running_thread)
+#else
+#define STAMP_THIS_THREAD (::stamp::cuda_on_host::this_thread())
+#endif
+#define threadIdx (STAMP_THIS_THREAD.thread_index)
+#define blockIdx (STAMP_THIS_THREAD.block_index)
+#define blockDim (STAMP_THIS_THREAD.block_dim)
+#define gridDim (STAMP_THIS_THREAD.grid_dim)
 
 struct alignas(8) uint2 {
   uint32_t x, y;
