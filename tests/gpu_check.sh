@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # On a machine with an NVIDIA GPU: builds for it, runs the tests of the operations and of whole tiny models on the
 # device, compute-sanitizer on the smaller ones, perplexity on the device beside the CPU's, and times the integer
-# products against cuBLAS FP16 and the program against itself on the CPU. Writes one JSON.
+# products against cuBLAS FP16 and the program against itself on the CPU and, where they are installed, llama.cpp
+# (llama-bench on PATH, GGUF names its model file) and vLLM (`vllm` on PATH). Writes one JSON and, beside it, a page.
 #
 #   bash tests/gpu_check.sh [OUT.json]      default: build/gpu/gpu_check.json
 #
@@ -11,9 +12,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/setup.sh
 
+[[ $# -eq 0 || ($# -eq 1 && $1 == *.json) ]] || { echo "usage: bash tests/gpu_check.sh [OUT.json]" >&2; exit 2; }
 readonly OUT=${1:-build/gpu/gpu_check.json} BUILD=build/gpu MODEL=${MODEL:-$SMOLLM2_DIR} TEXT=${STAMP_EVAL_TEXT:-}
-command -v nvidia-smi >/dev/null && nvidia-smi -L >&2 || fail "no NVIDIA GPU here (nvidia-smi finds none)"
-command -v nvcc >/dev/null || fail "no nvcc on PATH; install the CUDA toolkit"
+missing() { echo "gpu_check: $1" >&2; exit 2; }
+{ command -v nvidia-smi && nvidia-smi -L; } >/dev/null 2>&1 || missing "no NVIDIA GPU here (nvidia-smi finds none)"
+command -v nvcc >/dev/null || missing "no nvcc on PATH; install the CUDA toolkit"
+nvidia-smi -L >&2
 failed=0
 
 say "building for this GPU"
@@ -58,6 +62,33 @@ else
   say "NOT CHECKED: no model directory $MODEL, so neither speed nor perplexity of a model"
 fi
 
+# Peers, the same prompt and decode lengths; {"tests": [{"name", "samples"}]} or null.
+echo null >"$BUILD/llama.cpp.json"
+if command -v llama-bench >/dev/null && [[ -f ${GGUF:-} ]]; then
+  say "llama.cpp"
+  llama-bench -m "$GGUF" -p 512,2048 -n 128 -r 5 -ngl 99 -o json >"$BUILD/llama_bench.json" &&
+    python3 -c 'import json, sys
+rows = json.load(open(sys.argv[1]))
+name = lambda r: f"pp{r['n_prompt']}" if r["n_prompt"] else f"tg{r['n_gen']}"
+print(json.dumps({"tests": [{"name": name(r), "samples": r["samples_ts"]} for r in rows]}))' \
+      "$BUILD/llama_bench.json" >"$BUILD/llama.cpp.json" || failed=1
+fi
+echo null >"$BUILD/vLLM.json"
+if command -v vllm >/dev/null && [[ -d $MODEL ]]; then
+  say "vLLM"
+  tests=()
+  for shape in "pp512 512 1" "pp2048 2048 1" "tg128 1 128"; do
+    read -r name input output <<<"$shape"
+    vllm bench latency --model "$MODEL" --input-len "$input" --output-len "$output" --batch-size 1 --num-iters 5 \
+      --output-json "$BUILD/vllm.$name.json" && tests+=("$name" "$((input > output ? input : output))") || failed=1
+  done
+  python3 -c 'import json, sys
+build, *tests = sys.argv[1:]
+rows = [{"name": name, "samples": [int(count) / s for s in json.load(open(f"{build}/vllm.{name}.json"))["latencies"]]}
+        for name, count in zip(tests[::2], tests[1::2])]
+print(json.dumps({"tests": rows}))' "$BUILD" "${tests[@]}" >"$BUILD/vLLM.json" || failed=1
+fi
+
 python3 - "$BUILD" "$OUT" "$sanitized" <<'PYTHON'
 import json
 import subprocess
@@ -74,9 +105,11 @@ result = {
     "tests": tests and {key: tests[key] for key in ("tests", "failures", "errors")},
     "compute_sanitizer_clean": sanitized,
     "products": load("products.json"),
+    "peers": {name: load(f"{name}.json") for name in ("llama.cpp", "vLLM")},
     **{name: {device: load(f"{name}.{device}.json") for device in ("cuda", "cpu")} for name in ("bench", "perplexity")},
 }
 out.write_text(json.dumps(result, indent=2) + "\n")
 PYTHON
-say "wrote $OUT"
+python3 tests/gpu_page.py "$OUT" "${OUT%.json}.html"
+say "wrote $OUT and ${OUT%.json}.html"
 ((failed == 0)) || fail "something failed, see above"
