@@ -89,12 +89,12 @@ void mma(const char* name, int32_t (&d)[4], const uint32_t (&a)[4], const uint32
 
 int32_t dp4a_u8_u8(uint32_t a, uint32_t b, int32_t c) {
   cuda_on_host::count_instruction("dp4a");
-  for (int i = 0; i < 4; ++i) c += element<8, false>(a, i) * element<8, false>(b, i);
+  for (int i = 0; i < 32; i += 8) c += int(a >> i & 255) * int(b >> i & 255);
   return c;
 }
 int32_t dp4a_u8_s8(uint32_t a, uint32_t b, int32_t c) {
   cuda_on_host::count_instruction("dp4a");
-  for (int i = 0; i < 4; ++i) c += element<8, false>(a, i) * element<8, true>(b, i);
+  for (int i = 0; i < 32; i += 8) c += int(a >> i & 255) * int8_t(b >> i);
   return c;
 }
 
