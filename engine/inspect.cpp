@@ -4,15 +4,13 @@
 #include <numeric>
 #include <string>
 
-#include "engine/kv_cache.h"
+#include "engine/text_pass.h"
 #include "kernels/error.h"
-#include "models/llama.h"
 
 namespace stamp {
 namespace {
 
-constexpr int64_t kSequence = 2048;  // tokens that attend to each other
-constexpr int64_t kChunk = 512;      // rows of a forward pass
+constexpr int64_t kChunk = TextPass::kChunk;
 
 /// L [kBlock, kBlock] as the engine has it: the inverse of the identity, L^T, is the product of an identity
 /// of coefficients with an identity of weights.
@@ -204,7 +202,7 @@ BitPlan inspected_plan(const Recipe& recipe, int64_t layer, Source source) {
 Inspection inspect(const ModelConfig& config, const ModelWeights& weights, const Recipe& recipe,
                    const InspectOptions& options) {
   const int64_t tokens = int64_t(options.tokens.size()) / kBlock * kBlock;
-  const int64_t length = std::min(kSequence, config.max_position_embeddings / kBlock * kBlock);
+  const int64_t length = TextPass::length(config);
   if (tokens < 2 * kBlock || length < 2 * kBlock)
     throw InputError("the text has " + std::to_string(options.tokens.size()) +
                      " tokens in the model's context; at least " + std::to_string(2 * kBlock) +
@@ -237,23 +235,15 @@ Inspection inspect(const ModelConfig& config, const ModelWeights& weights, const
              measure(layer, Source::kKeys, keys, config.head_dim);
              measure(layer, Source::kValues, values, config.head_dim);
            }});
-  KvCache cache(config, {}, length);
-  for (int64_t begin = 0; begin < tokens; begin += length) {
-    PageTable pages(cache);
-    const int64_t end = std::min(tokens, begin + length);
-    for (int64_t at = begin; at < end; at += kChunk) {
-      const int64_t rows = std::min(kChunk, end - at), position = at - begin;
-      skip = position == 0 ? kBlock : 0;
-      pages.grow(position + rows);
-      const RowRun run{.row = 0, .count = rows, .position = position, .pages = pages.pages()};
-      llama.forward(
-          {.tokens = options.tokens.subspan(size_t(at), size_t(rows)), .runs = {&run, 1}, .logit_rows = {}},
-          cache.view(), {});
-      pages.settle();
-      result.blocks += (rows - skip) / kBlock;
-      if (options.progress) options.progress(at + rows, tokens);
-    }
-  }
+  int64_t done = 0;
+  TextPass(config).run(options.tokens.first(size_t(tokens)),
+                       [&](std::span<const int32_t> chunk, const RowRun& run, const KvPages& kv) {
+                         skip = run.position == 0 ? kBlock : 0;
+                         llama.forward({.tokens = chunk, .runs = {&run, 1}, .logit_rows = {}}, kv, {});
+                         result.blocks += (run.count - skip) / kBlock;
+                         done += run.count;
+                         if (options.progress) options.progress(done, tokens);
+                       });
   return result;
 }
 

@@ -49,9 +49,10 @@ double SourceStatistics::error(size_t transform, int high_rows) const {
 
 double SourceStatistics::product_error(size_t transform, const BitPlan& of) const {
   const auto square_of_steps = [](int bits) { return std::pow(std::exp2(bits) - 1, 2); };
+  const double high = square_of_steps(of.high_bits), low = square_of_steps(of.low_bits);
   double sum = 0;
   for (int64_t r = 0; r < kBlock; ++r)
-    sum += errors[transform].product[size_t(r)] / square_of_steps(of.bits(r));
+    sum += errors[transform].product[size_t(r)] / (r < of.high_rows ? high : low);
   return product_power > 0 ? sum * square_of_steps(plan.low_bits) / product_power : 0;
 }
 

@@ -5,27 +5,25 @@
 #include <string>
 
 #include "engine/inspect.h"
-#include "engine/kv_cache.h"
+#include "engine/text_pass.h"
 #include "kernels/error.h"
-#include "models/llama.h"
 
 namespace stamp {
 namespace {
 
-constexpr int64_t kSequence = 2048;  // tokens that attend to each other
-constexpr int64_t kChunk = 512;      // rows of a forward pass
-constexpr int64_t kStep = 4;         // tokens for each one whose answer is compared
+constexpr int64_t kChunk = TextPass::kChunk;
+constexpr int64_t kStep = 4;  // tokens for each one whose answer is compared
 
 /// The same text through the model in floats and in other representations.
 class Probe {
  public:
   Probe(const ModelConfig& config, const SensitivityOptions& options)
-      : config_(config), options_(options), cache_(config, {}, length_of(config)) {
+      : config_(config), options_(options), pass_(config) {
     const auto tokens = int64_t(options.tokens.size());
-    const int64_t length = length_of(config);
-    for (int64_t begin = 0; begin < tokens; begin += length) {
+    const int64_t length = TextPass::length(config);
+    for (int64_t begin = 0; length > 0 && begin < tokens; begin += length) {
       const int64_t count = std::min(tokens - begin, length);
-      if (count > kBlock) answers_ += (count - kBlock + kStep - 1) / kStep;
+      if (count > kBlock) answers_ += divide_up(count - kBlock, kStep);
     }
     if (answers_ == 0)
       throw InputError("the text has " + std::to_string(tokens) +
@@ -55,9 +53,6 @@ class Probe {
   }
 
  private:
-  static int64_t length_of(const ModelConfig& config) {
-    return std::min(kSequence, config.max_position_embeddings / kBlock * kBlock);
-  }
   Mat<float> truth(int64_t first, int64_t rows) {
     return truth_.mat(answers_, config_.vocab_size).slice(first, rows);
   }
@@ -65,32 +60,20 @@ class Probe {
   template <typename Take>
   void run(Llama& llama, const Take& take) {
     int64_t answer = 0;
-    const auto tokens = int64_t(options_.tokens.size());
-    for (int64_t begin = 0; begin < tokens; begin += length_of(config_)) {
-      PageTable pages(cache_);
-      const int64_t end = std::min(tokens, begin + length_of(config_));
-      for (int64_t at = begin; at < end; at += kChunk) {
-        const int64_t rows = std::min(kChunk, end - at), position = at - begin;
-        std::vector<int32_t> asked;
-        for (int64_t row = position == 0 ? kBlock : 0; row < rows; row += kStep)
-          asked.push_back(int32_t(row));
-        pages.grow(position + rows);
-        const RowRun one{.row = 0, .count = rows, .position = position, .pages = pages.pages()};
-        const Mat<float> logits = logits_.mat(int64_t(asked.size()), config_.vocab_size);
-        llama.forward({.tokens = options_.tokens.subspan(size_t(at), size_t(rows)),
-                       .runs = {&one, 1},
-                       .logit_rows = asked},
-                      cache_.view(), logits);
-        pages.settle();
-        if (!asked.empty()) take(answer, logits);
-        answer += int64_t(asked.size());
-      }
-    }
+    pass_.run(options_.tokens, [&](std::span<const int32_t> chunk, const RowRun& run, const KvPages& kv) {
+      std::vector<int32_t> asked;
+      for (int64_t row = run.position == 0 ? kBlock : 0; row < run.count; row += kStep)
+        asked.push_back(int32_t(row));
+      const Mat<float> logits = logits_.mat(int64_t(asked.size()), config_.vocab_size);
+      llama.forward({.tokens = chunk, .runs = {&run, 1}, .logit_rows = asked}, kv, logits);
+      if (!asked.empty()) take(answer, logits);
+      answer += int64_t(asked.size());
+    });
   }
 
   const ModelConfig& config_;
   const SensitivityOptions& options_;
-  KvCache cache_;
+  TextPass pass_;
   int64_t answers_ = 0;
   Buffer<float> truth_;   // [answers, vocab]
   Buffer<float> logits_;  // [kChunk / kStep, vocab]

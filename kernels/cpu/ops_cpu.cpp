@@ -181,8 +181,9 @@ class CpuOps final : public Ops {
     if (kv.format.coded) return attention_coded(out, q, kv, group, tile_tokens, scale);
     for (auto& scratch : scratch_) reserve(scratch, attend_scratch_floats(tile_tokens * group, d));
     pool_.parallel_for(int64_t(tasks_.size()), [&](int64_t item, int thread) {
-      const auto& [run, position, tokens, head] = tasks_[size_t(item)];
-      const int64_t row = run->row + position - run->position, column = head * group * d;
+      const AttentionTask& task = tasks_[size_t(item)];
+      const auto& [run, position, tokens, head] = task;
+      const int64_t row = task.row(), column = head * group * d;
       const int64_t layer = kv.layer_index * kv.open_layer_bytes() / int64_t{sizeof(float)};
       kernels_.attend({.out = out.row(row) + column,
                        .q = q.row(row) + column,
@@ -244,7 +245,7 @@ class CpuOps final : public Ops {
     const int64_t d = kv.head_dim, tasks = int64_t(tasks_.size());
     const auto tile_of = [&](const AttentionTask& task) {
       const auto& [run, position, tokens, head] = task;
-      const int64_t row = run->row + position - run->position, column = head * group * d;
+      const int64_t row = task.row(), column = head * group * d;
       const int64_t length = run->position + run->count;
       return CodedTile{.out = out.row(row) + column,
                        .q = q.row(row) + column,
@@ -501,6 +502,8 @@ class CpuOps final : public Ops {
   struct AttentionTask {
     const RowRun* run;
     int64_t position, tokens, head;  // tokens [position, position + tokens) of the run
+    /// Where the first token's queries and outputs are.
+    int64_t row() const { return run->row + position - run->position; }
   };
   struct PageSpan {
     int64_t task, page;

@@ -105,15 +105,20 @@ def markdown(result):
     return "\n".join(lines) + "\n"
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Paired measurement of stamp and llama.cpp; see peers.sh.")
+def add_common_arguments(parser):
+    """What every comparison with llama.cpp takes."""
     parser.add_argument("--stamp", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True, help="Hugging Face directory for stamp")
-    parser.add_argument("--llama-bench", type=Path, required=True)
     parser.add_argument("--llama-name", default="llama.cpp", help="what the report calls it")
-    parser.add_argument("--out", type=Path, required=True, help="directory for peers.md, peers.json and the GGUF file")
+    parser.add_argument("--out", type=Path, required=True, help="directory for the results, the logs and the GGUF files")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Paired measurement of stamp and llama.cpp; see peers.sh.")
+    add_common_arguments(parser)
+    parser.add_argument("--llama-bench", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.rounds < 1 or arguments.threads < 1:
         parser.error("--rounds and --threads must be positive")

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from gguf import GGMLQuantizationType
-from peers import packaged_gguf, write_gguf
+from peers import add_common_arguments, packaged_gguf, write_gguf
 from streams import run_streams
 
 STREAMS = (1, 4, 8)
@@ -68,13 +68,8 @@ def median_of(rounds, name, count, field):
 
 def main():
     parser = argparse.ArgumentParser(description="stamp serve and llama-server over HTTP; see peers.sh.")
-    parser.add_argument("--stamp", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True, help="Hugging Face directory for stamp")
+    add_common_arguments(parser)
     parser.add_argument("--llama-server", type=Path, required=True)
-    parser.add_argument("--llama-name", default="llama.cpp", help="what the report calls it")
-    parser.add_argument("--out", type=Path, required=True, help="directory for the results, the logs and the GGUF files")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--words", type=int, default=100, help="of a prompt")
     parser.add_argument("--tokens", type=int, default=64, help="of an answer")
     arguments = parser.parse_args()

@@ -2,14 +2,13 @@
 """The official `openai` client against `stamp serve` with SmolLM2: nothing in it knows that the server is another."""
 import asyncio
 import json
-import tempfile
 import unittest
 
 import openai
 
 from program import stamp
-from server import SMOLLM2, Server
-from serving_model import with_tools
+from server import SMOLLM2
+from serving_model import ServingTest
 
 WEATHER = {"type": "function", "function": {
     "name": "get_weather", "description": "The weather of a city",
@@ -19,14 +18,10 @@ CAPITAL = [{"role": "user", "content": "What is the capital of France? Answer wi
 
 
 @unittest.skipUnless(SMOLLM2, "needs STAMP_SMOLLM2_DIR")
-class ClientTest(unittest.TestCase):
+class ClientTest(ServingTest):
     @classmethod
     def setUpClass(cls):
-        cls.temporary = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(cls.temporary.cleanup)
-        model = with_tools(cls.temporary.name)
-        cls.server = Server(model, "--ctx", 2048, "--parallel", 8)
-        cls.addClassCleanup(cls.server.stop)
+        cls.serve("--ctx", 2048, "--parallel", 8)
         cls.client = openai.OpenAI(base_url=cls.server.url + "/v1", api_key="none", max_retries=0, timeout=120)
 
     def chat(self, messages=CAPITAL, **fields):

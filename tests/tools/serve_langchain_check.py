@@ -2,7 +2,6 @@
 """LangChain's ChatOpenAI against `stamp serve` with SmolLM2: nothing in it knows that the server is another."""
 import asyncio
 import os
-import tempfile
 import unittest
 from typing import Literal
 
@@ -14,8 +13,8 @@ from langchain_core.tools import tool  # noqa: E402
 from langchain_openai import ChatOpenAI, OpenAI  # noqa: E402
 from pydantic import BaseModel, Field  # noqa: E402
 
-from server import SMOLLM2, Server  # noqa: E402
-from serving_model import with_tools  # noqa: E402
+from server import SMOLLM2  # noqa: E402
+from serving_model import ServingTest  # noqa: E402
 
 CAPITAL = "What is the capital of France? Answer with one word."
 
@@ -33,13 +32,10 @@ class Person(BaseModel):
 
 
 @unittest.skipUnless(SMOLLM2, "needs STAMP_SMOLLM2_DIR")
-class LangChainTest(unittest.TestCase):
+class LangChainTest(ServingTest):
     @classmethod
     def setUpClass(cls):
-        cls.temporary = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(cls.temporary.cleanup)
-        cls.server = Server(with_tools(cls.temporary.name), "--ctx", 2048, "--parallel", 4, "--api-key", "secret")
-        cls.addClassCleanup(cls.server.stop)
+        cls.serve("--ctx", 2048, "--parallel", 4, "--api-key", "secret")
         cls.options = {"model": "smollm2", "base_url": cls.server.url + "/v1", "api_key": "secret", "temperature": 0,
                        "max_retries": 0, "timeout": 120}
         cls.chat = ChatOpenAI(max_tokens=24, stream_usage=True, **cls.options)

@@ -1,7 +1,9 @@
 """SmolLM2 as the tests of clients serve it: with a chat template whose tools have a form."""
+import tempfile
+import unittest
 from pathlib import Path
 
-from server import SMOLLM2
+from server import SMOLLM2, Server
 
 # Of the Hermes form: tools in the system message, calls in <tool_call> tags.
 HERMES = """{%- if tools %}{{ '<|im_start|>system\\nYou may call functions. They are in <tools></tools>:\\n<tools>' }}
@@ -23,3 +25,14 @@ def with_tools(directory):
             (model / file.name).symlink_to(file.resolve())
     (model / "chat_template.jinja").write_text(HERMES)
     return model
+
+
+class ServingTest(unittest.TestCase):
+    """Of clients of the model `smollm2`."""
+    @classmethod
+    def serve(cls, *flags):
+        """Starts the server that all tests of the class share."""
+        temporary = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(temporary.cleanup)
+        cls.server = Server(with_tools(temporary.name), *flags)
+        cls.addClassCleanup(cls.server.stop)
