@@ -2,11 +2,10 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/tile_plan.h"
-
 namespace stamp::cuda {
 
-void plan_attention(AttentionPlan& plan, std::span<const RowRun> runs, int64_t sharing, int64_t kv_heads) {
+void plan_attention(AttentionPlan& plan, std::span<const RowRun> runs, int64_t sharing, int64_t kv_heads,
+                    const Device& device) {
   plan.many.clear();
   plan.few.clear();
   plan.split.clear();
@@ -15,7 +14,7 @@ void plan_attention(AttentionPlan& plan, std::span<const RowRun> runs, int64_t s
   int64_t few_tiles = 0;
   for (const RowRun& run : runs)
     if (is_few(run)) few_tiles += (run.count * sharing + kFewQueries - 1) / kFewQueries;
-  const bool splits = few_tiles * kv_heads < 2 * kEnoughBlocks;
+  const bool splits = few_tiles * kv_heads < 2 * device.multiprocessors;
 
   int64_t first_page = 0;
   for (const RowRun& run : runs) {

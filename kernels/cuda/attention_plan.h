@@ -3,6 +3,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/cuda/tile_plan.h"
 #include "kernels/views.h"
 
 /// How attention is cut into blocks: chosen on the host by the batch. No choice changes a bit of the result.
@@ -30,8 +31,9 @@ struct AttentionPlan {
   int64_t parts = 0, most_splits = 0;
 };
 
-/// For `sharing` query heads a KV head. Splits are dealt to blocks of their own as long as there are few
-/// tiles: a single sequence has only one block for each KV head.
-void plan_attention(AttentionPlan& plan, std::span<const RowRun> runs, int64_t sharing, int64_t kv_heads);
+/// For `sharing` query heads a KV head. Splits are dealt to blocks of their own where whole tiles would leave
+/// multiprocessors idle: a single sequence has only one block for each KV head.
+void plan_attention(AttentionPlan& plan, std::span<const RowRun> runs, int64_t sharing, int64_t kv_heads,
+                    const Device& device);
 
 }  // namespace stamp::cuda

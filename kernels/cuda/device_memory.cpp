@@ -1,6 +1,7 @@
 #include "kernels/cuda/device_memory.h"
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 
 #include "kernels/cuda/check.h"
@@ -51,6 +52,34 @@ void* Scratch::take_bytes(int64_t bytes) {
   }
   used_ = bytes;
   return chunks_.emplace_back(std::max(bytes, kChunk), memory_).data();
+}
+
+void DeviceMemory::enqueue_write(void* to, const void* from, int64_t bytes) {
+  check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyHostToDevice, stream_), "copying to the device");
+}
+
+const void* Uploads::on_device(const void* data, int64_t bytes) {
+  ++uses_;
+  for (Upload& upload : uploads_) {
+    if (int64_t(upload.content.size()) != bytes ||
+        std::memcmp(upload.content.data(), data, size_t(bytes)) != 0)
+      continue;
+    upload.used = uses_;
+    return upload.copy.data();
+  }
+  if (uploads_.size() < kKept) uploads_.emplace_back();
+  // Kernels that read the oldest copy are before this write in the stream.
+  Upload& oldest = *std::min_element(uploads_.begin(), uploads_.end(),
+                                     [](const Upload& a, const Upload& b) { return a.used < b.used; });
+  const auto* const begin = static_cast<const std::byte*>(data);
+  oldest.content.assign(begin, begin + bytes);
+  oldest.used = uses_;
+  if (oldest.copy.size() < bytes) {
+    constexpr int64_t kGrain = 4096;
+    oldest.copy = Buffer<std::byte>(round_up(2 * bytes, kGrain), memory_);
+  }
+  memory_.enqueue_write(oldest.copy.data(), data, bytes);
+  return oldest.copy.data();
 }
 
 }  // namespace stamp::cuda

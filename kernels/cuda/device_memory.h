@@ -18,6 +18,8 @@ class DeviceMemory final : public Memory {
   void write(void* to, const void* from, int64_t bytes) override;
   void read(void* to, const void* from, int64_t bytes) override;
   bool owns(const void* pointer) const;
+  /// As write(), but `from` may change at once, and the copy is made when the stream has come so far.
+  void enqueue_write(void* to, const void* from, int64_t bytes);
 
  private:
   cudaStream_t stream_;
@@ -41,6 +43,27 @@ class Scratch {
   std::vector<Buffer<std::byte>> chunks_;
   size_t chunk_ = 0;
   int64_t used_ = 0;
+};
+
+/// Small operands of the host's on the device, kept while their content stays: what describes a batch is the
+/// same for every layer, and copied once.
+class Uploads {
+ public:
+  static constexpr int64_t kMostBytes = int64_t{256} << 10;
+  explicit Uploads(DeviceMemory& memory) : memory_(memory) {}
+  /// A copy of the bytes, good until the next kKept contents that differ from those before.
+  const void* on_device(const void* data, int64_t bytes);
+
+ private:
+  static constexpr size_t kKept = 32;
+  struct Upload {
+    std::vector<std::byte> content;
+    Buffer<std::byte> copy;
+    int64_t used = 0;
+  };
+  DeviceMemory& memory_;
+  std::vector<Upload> uploads_;
+  int64_t uses_ = 0;
 };
 
 }  // namespace stamp::cuda

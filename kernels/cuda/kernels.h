@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/tile_plan.h"
 #include "kernels/dct_table.h"
 #include "kernels/views.h"
 
@@ -90,7 +91,7 @@ void finish_tiles(Mat<float> out, const Integers& in, const DctTable* dct, const
 void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, cudaStream_t stream);
 /// out = L^-1 (in weight^T) + bias by integer products; `sums` is for kQ4. Groups are multiples of 32.
 void linear_int(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums,
-                const float* bias, const DctTable* dct, int compute_capability, cudaStream_t stream);
+                const float* bias, const DctTable* dct, const Device& device, cudaStream_t stream);
 
 /// The same bits for at most kFewRows rows (tile_plan.h), none of them coded.
 void linear_few(Mat<float> out, const Integers& in, const WeightView& weight, const float* bias,

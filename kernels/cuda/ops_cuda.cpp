@@ -28,29 +28,32 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
-int device_compute_capability() {
-#ifdef STAMP_CUDA_ON_HOST
-  return cuda_on_host::compute_capability();
-#else
-  int device = 0, major = 0, minor = 0;
+cuda::Device current_device() {
+  int device = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
-  return 10 * major + minor;
-#endif
+  const auto attribute = [&](cudaDeviceAttr which) {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
+    return value;
+  };
+  return {.compute_capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
+                                attribute(cudaDevAttrComputeCapabilityMinor),
+          .multiprocessors = attribute(cudaDevAttrMultiProcessorCount)};
 }
 
 /// The operands of one operation, brought to the device where they are not there yet.
 class Operands {
  public:
-  Operands(cuda::DeviceMemory& memory, cuda::Scratch& scratch, cudaStream_t stream)
-      : memory_(memory), scratch_(scratch), stream_(stream) {
+  Operands(cuda::DeviceMemory& memory, cuda::Scratch& scratch, cuda::Uploads& uploads, cudaStream_t stream)
+      : memory_(memory), scratch_(scratch), uploads_(uploads), stream_(stream) {
     scratch_.reset();
   }
 
   template <class T>
   const T* in(const T* data, int64_t count) {
     if (data == nullptr || count == 0 || memory_.owns(data)) return data;
+    const int64_t bytes = count * int64_t{sizeof(T)};
+    if (bytes <= cuda::Uploads::kMostBytes) return static_cast<const T*>(uploads_.on_device(data, bytes));
     return upload(data, count);
   }
   template <class T>
@@ -133,6 +136,7 @@ class Operands {
   };
   cuda::DeviceMemory& memory_;
   cuda::Scratch& scratch_;
+  cuda::Uploads& uploads_;
   cudaStream_t stream_;
   std::vector<Result> results_;
 };
@@ -141,9 +145,10 @@ class CudaOps final : public Ops {
  public:
   explicit CudaOps(std::string_view name)
       : name_(name),
-        compute_capability_(device_compute_capability()),
+        device_(current_device()),
         memory_(stream()),
         scratch_(memory_),
+        uploads_(memory_),
         dct_(1, memory_) {
     memory_.write(dct_.data(), &kDct, sizeof(DctTable));
   }
@@ -201,8 +206,7 @@ class CudaOps final : public Ops {
         cuda::group_sums(sums, x, first.groups(), first.group, stream());
       }
       for (const auto& [out, weight, bias] : products)
-        cuda::linear_int(o.out(out), x, o.in(weight), sums, o.in(bias), dct_.data(), compute_capability_,
-                         stream());
+        cuda::linear_int(o.out(out), x, o.in(weight), sums, o.in(bias), dct_.data(), device_, stream());
     }
     o.finish();
   }
@@ -266,7 +270,7 @@ class CudaOps final : public Ops {
     Operands o = operands();
     const cuda::Cache cache = cache_of(kv, runs, o);
     const int64_t d = kv.head_dim;
-    cuda::plan_attention(attention_plan_, runs, q.cols / d / kv.kv_heads, kv.kv_heads);
+    cuda::plan_attention(attention_plan_, runs, q.cols / d / kv.kv_heads, kv.kv_heads, device_);
     const auto& [many, few, split, parts, most_splits] = attention_plan_;
     const auto list = [&](const std::vector<cuda::QueryTile>& tiles) {
       return o.in(std::span<const cuda::QueryTile>(tiles));
@@ -301,7 +305,7 @@ class CudaOps final : public Ops {
 
  private:
   cudaStream_t stream() const { return stream_.get(); }
-  Operands operands() { return {memory_, scratch_, stream()}; }
+  Operands operands() { return {memory_, scratch_, uploads_, stream()}; }
 
   /// The pages of all runs, one run after another.
   cuda::Cache cache_of(const KvPages& kv, std::span<const RowRun> runs, Operands& o) {
@@ -321,10 +325,11 @@ class CudaOps final : public Ops {
   }
 
   std::string name_;
-  int compute_capability_;
+  cuda::Device device_;
   Stream stream_;
   cuda::DeviceMemory memory_;
   cuda::Scratch scratch_;
+  cuda::Uploads uploads_;
   Buffer<DctTable> dct_;
   // Of one call, kept for their memory.
   std::vector<cuda::PageBases> page_bases_;

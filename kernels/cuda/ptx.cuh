@@ -14,19 +14,22 @@ namespace stamp::cuda {
 __device__ int32_t dp4a_u8_u8(uint32_t a, uint32_t b, int32_t c);
 __device__ int32_t dp4a_u8_s8(uint32_t a, uint32_t b, int32_t c);
 
-/// d = a b + d on integers, A [16, 32] row-major, B [32, 8] column-major, 8-bit elements four to a register
+/// d = a b + c on integers, A [16, 32] row-major, B [32, 8] column-major, 8-bit elements four to a register
 /// in order of k (section 9.7.14.5.8, m16n8k32):
 ///   a[0]: row group,     k = 4 four .. + 3        a[2]: row group,     k = 16 + 4 four .. + 3
 ///   a[1]: row group + 8, k = 4 four .. + 3        a[3]: row group + 8, k = 16 + 4 four .. + 3
 ///   b[0]: column group,  k = 4 four .. + 3        b[1]: column group,  k = 16 + 4 four .. + 3
-///   d[0], d[1]: row group, columns 2 four, 2 four + 1        d[2], d[3]: row group + 8
-__device__ void mma_u8_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
-__device__ void mma_u8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+///   d[0], d[1]: row group, columns 2 four, 2 four + 1        d[2], d[3]: row group + 8        c alike
+__device__ void mma_u8_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                          const int32_t (&c)[4]);
+__device__ void mma_u8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                          const int32_t (&c)[4]);
 
 /// The same with 4-bit elements, eight to a register, A [16, 64], B [64, 8] (section 9.7.14.5.9, m16n8k64):
 /// k = 8 four .. + 7, and 32 + 8 four .. + 7 where the 8-bit form has 16 + 4 four. From sm_90 on the hardware
 /// has no such instruction and the compiler emulates it.
-__device__ void mma_u4_u4(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+__device__ void mma_u4_u4(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                          const int32_t (&c)[4]);
 
 /// Copies 16 bytes from global to shared memory without waiting, both on 16 bytes; the first `source_bytes`
 /// (0 .. 16) are read, the rest is zero (section 9.7.9.25.3.1, cp.async.cg).

@@ -6,8 +6,11 @@
 /// How an integer product is cut into blocks: chosen on the host by its shape.
 namespace stamp::cuda {
 
-/// Fewer leave multiprocessors idle: an A100 has as many.
-inline constexpr int64_t kEnoughBlocks = 108;
+/// What plans depend on.
+struct Device {
+  int compute_capability = 80;  // 10 * major + minor
+  int64_t multiprocessors = 108;
+};
 
 /// Up to as many rows are multiplied without tensor cores (linear_few.cu): a tile of 64 would be mostly
 /// empty.
@@ -19,20 +22,21 @@ enum class MmaPath : uint8_t {
   kFour    // 4-bit operands; rows of 8-bit coefficients as two rows of nibbles
 };
 
+inline constexpr int kWidePanels = 8;
 struct TilePlan {
   MmaPath path = MmaPath::kEight;
-  int panels = 4;  // of kPanel output channels, a warp each
+  int panels = kWidePanels;  // of kPanel output channels, or one
   bool operator==(const TilePlan&) const = default;
 };
 
 /// For `tiles` row tiles times `weight`. 4-bit products where the hardware has them (sm_80 to sm_89) and a
-/// group of input channels is a whole number of their 64. Few blocks are made narrower, so that more
-/// multiprocessors read weights. Neither choice changes a bit of the result.
-inline TilePlan plan_linear(int64_t tiles, const WeightView& weight, int compute_capability) {
+/// group of input channels is one of their 64. Few blocks are made narrower, so that more multiprocessors
+/// read weights. Neither choice changes a bit of the result.
+inline TilePlan plan_linear(int64_t tiles, const WeightView& weight, const Device& device) {
   TilePlan plan;
-  if (weight.dtype == DType::kQ4 && weight.group % 64 == 0 && compute_capability < 90)
+  if (weight.dtype == DType::kQ4 && weight.group == 64 && device.compute_capability < 90)
     plan.path = MmaPath::kFour;
-  if (tiles * ((weight.panels() + 3) / 4) < kEnoughBlocks) plan.panels = 1;
+  if (tiles * ((weight.panels() + kWidePanels - 1) / kWidePanels) < device.multiprocessors) plan.panels = 1;
   return plan;
 }
 

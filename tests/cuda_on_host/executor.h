@@ -31,11 +31,12 @@ struct Architecture {
   size_t shared_per_block;  // with the opt-in attribute
   size_t shared_per_multiprocessor;
   int threads_per_multiprocessor;
+  int multiprocessors;  // of the largest product: A100, RTX 3090, RTX 4090, H100 SXM, B200, RTX 5090
 };
 inline constexpr Architecture kArchitectures[] = {
-    {"sm_80", 80, 163 << 10, 164 << 10, 2048},    {"sm_86", 86, 99 << 10, 100 << 10, 1536},
-    {"sm_89", 89, 99 << 10, 100 << 10, 1536},     {"sm_90a", 90, 227 << 10, 228 << 10, 2048},
-    {"sm_100a", 100, 227 << 10, 228 << 10, 2048}, {"sm_120a", 120, 99 << 10, 100 << 10, 1536},
+    {"sm_80", 80, 163 << 10, 164 << 10, 2048, 108},    {"sm_86", 86, 99 << 10, 100 << 10, 1536, 82},
+    {"sm_89", 89, 99 << 10, 100 << 10, 1536, 128},     {"sm_90a", 90, 227 << 10, 228 << 10, 2048, 132},
+    {"sm_100a", 100, 227 << 10, 228 << 10, 2048, 148}, {"sm_120a", 120, 99 << 10, 100 << 10, 1536, 170},
 };
 inline constexpr size_t kSharedWithoutAttribute = 48 << 10;
 inline constexpr int kWarp = 32, kMaxThreads = 1024;

@@ -422,7 +422,7 @@ template <bool kPlanted>
 __global__ void half_warp_product(int32_t* out) {
   int32_t d[4] = {};
   const uint32_t a[4] = {1, 1, 1, 1}, b[2] = {1, 1};
-  if (!kPlanted || threadIdx.x < 16) cuda::mma_u8_u8(d, a, b);
+  if (!kPlanted || threadIdx.x < 16) cuda::mma_u8_u8(d, a, b, d);
   out[threadIdx.x] = d[0];
 }
 void product_of_half_a_warp(bool planted) {

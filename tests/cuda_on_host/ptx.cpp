@@ -16,6 +16,7 @@ using cuda_on_host::kWarp;
 struct Fragments {
   int32_t (&d)[4];
   const uint32_t (&a)[4], (&b)[2];
+  const int32_t (&c)[4];
 };
 
 /// The elements of a register as bytes. 4-bit ones come out even before odd: the order along k is free, as
@@ -32,7 +33,7 @@ template <class T>
 using Eight [[gnu::vector_size(8 * sizeof(T))]] = T;
 using Columns = Eight<float>;
 
-/// d [16, 8] += a [16, k] b [k, 8]: unpacks the lanes' fragments into matrices, multiplies, hands back.
+/// d [16, 8] = a [16, k] b [k, 8] + c: unpacks the lanes' fragments into matrices, multiplies, hands back.
 /// Floats hold every sum of such a product exactly: 64 * 255^2 < 2^24.
 template <int kBits, bool kSignedB>
 const char* multiply(void* const (&payloads)[kWarp], uint32_t mask) {
@@ -69,7 +70,7 @@ const char* multiply(void* const (&payloads)[kWarp], uint32_t mask) {
     const auto& f = *static_cast<Fragments*>(payloads[lane]);
     for (int i = 0; i < 4; ++i) {
       const int row = lane / 4 + i / 2 * 8, col = lane % 4 * 2 + i % 2;
-      f.d[i] = int32_t(uint32_t(f.d[i]) + uint32_t(int32_t(product[row][col])));
+      f.d[i] = int32_t(uint32_t(f.c[i]) + uint32_t(int32_t(product[row][col])));
     }
   }
   return nullptr;
@@ -77,8 +78,8 @@ const char* multiply(void* const (&payloads)[kWarp], uint32_t mask) {
 
 template <int kBits, bool kSignedB>
 void mma(const char* name, int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-         const void* site) {
-  Fragments fragments{d, a, b};
+         const int32_t (&c)[4], const void* site) {
+  Fragments fragments{d, a, b, c};
   cuda_on_host::warp_collective(~0u, &fragments, multiply<kBits, kSignedB>, site);
   cuda_on_host::count_instruction(name);
 }
@@ -98,14 +99,14 @@ int32_t dp4a_u8_s8(uint32_t a, uint32_t b, int32_t c) {
   return c;
 }
 
-void mma_u8_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  mma<8, true>("mma.m16n8k32.u8.s8", d, a, b, SITE);
+void mma_u8_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
+  mma<8, true>("mma.m16n8k32.u8.s8", d, a, b, c, SITE);
 }
-void mma_u8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  mma<8, false>("mma.m16n8k32.u8.u8", d, a, b, SITE);
+void mma_u8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
+  mma<8, false>("mma.m16n8k32.u8.u8", d, a, b, c, SITE);
 }
-void mma_u4_u4(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  mma<4, false>("mma.m16n8k64.u4.u4", d, a, b, SITE);
+void mma_u4_u4(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
+  mma<4, false>("mma.m16n8k64.u4.u4", d, a, b, c, SITE);
 }
 
 void copy_async_16(void* shared, const void* global, int source_bytes) {

@@ -140,7 +140,6 @@ void drain(CudaStreamOnHost& stream) {
 
 namespace stamp::cuda_on_host {
 
-int compute_capability() { return settings().architecture.compute_capability; }
 void allow_large_shared(const void* kernel) { large_kernels.insert(kernel); }
 bool large_shared_allowed(const void* kernel) { return large_kernels.contains(kernel); }
 void enqueue(cudaStream_t stream, std::function<void()> work) {
@@ -157,6 +156,18 @@ const char* cudaGetErrorString(cudaError_t error) {
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const Architecture& a = settings().architecture;
+  *value = attribute == cudaDevAttrMultiProcessorCount      ? a.multiprocessors
+           : attribute == cudaDevAttrComputeCapabilityMajor ? a.compute_capability / 10
+                                                            : a.compute_capability % 10;
   return cudaSuccess;
 }
 

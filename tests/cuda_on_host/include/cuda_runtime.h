@@ -105,6 +105,11 @@ unsigned atomicCAS(unsigned* address, unsigned compare, unsigned value);
 
 // Arithmetic.
 inline int __float2int_rn(float x) { return int(std::nearbyint(x)); }
+inline float __int_as_float(int x) {
+  float y;
+  std::memcpy(&y, &x, sizeof(y));
+  return y;
+}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 using std::fmaf;
 using std::fmaxf;
@@ -123,11 +128,19 @@ int32_t __dp4a(int32_t a, int32_t b, int32_t c);
 // The runtime. Streams run in order and as late as possible: when somebody waits for them.
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor = 76
+};
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 using cudaStream_t = struct CudaStreamOnHost*;
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();
 cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaGetDevice(int* device);
+/// Of the architecture in settings().
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaMalloc(void** pointer, size_t bytes);
 cudaError_t cudaFree(void* pointer);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
@@ -139,8 +152,6 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 
 namespace stamp::cuda_on_host {
 
-/// Architecture of the "device": 10 * major + minor.
-int compute_capability();
 void allow_large_shared(const void* kernel);
 bool large_shared_allowed(const void* kernel);
 void enqueue(cudaStream_t stream, std::function<void()> work);
