@@ -20,6 +20,19 @@ struct Integers {
   BitPlan plan;
   const RowTile* tiles = nullptr;
   int64_t tile_count = 0;
+  bool any_coded = false;  // of the tiles
+};
+
+/// Products of one input, with weights of one type and group.
+struct LinearProduct {
+  Mat<float> out;
+  WeightView weight;
+  const float* bias = nullptr;  // or null
+};
+struct LinearProducts {
+  static constexpr int kMost = 4;
+  LinearProduct one[kMost];
+  int count = 0;
 };
 
 /// A physical page: where its two forms begin, all layers.
@@ -93,9 +106,8 @@ void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, 
 void linear_int(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums,
                 const float* bias, const DctTable* dct, const Device& device, cudaStream_t stream);
 
-/// The same bits for at most kFewRows rows (tile_plan.h), none of them coded.
-void linear_few(Mat<float> out, const Integers& in, const WeightView& weight, const float* bias,
-                cudaStream_t stream);
+/// The same bits for at most kFewRows rows (tile_plan.h), none of them coded, in one launch.
+void linear_few(const LinearProducts& products, const Integers& in, cudaStream_t stream);
 
 void append_kv(const Cache& cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes,
                int64_t count, const DctTable* dct, cudaStream_t stream);

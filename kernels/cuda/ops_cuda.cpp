@@ -126,7 +126,8 @@ class Operands {
             .stride = m.stride,
             .plan = m.plan,
             .tiles = in(m.tiles),
-            .tile_count = int64_t(m.tiles.size())};
+            .tile_count = int64_t(m.tiles.size()),
+            .any_coded = std::ranges::any_of(m.tiles, &RowTile::coded)};
   }
 
   struct Result {
@@ -197,8 +198,13 @@ class CudaOps final : public Ops {
         cuda::finish_tiles(y, x, dct_.data(), o.in(bias), stream());
       }
     } else if (in.rows <= cuda::kFewRows) {
-      for (const auto& [out, weight, bias] : products)
-        cuda::linear_few(o.out(out), x, o.in(weight), o.in(bias), stream());
+      for (size_t first_of = 0; first_of < products.size(); first_of += cuda::LinearProducts::kMost) {
+        cuda::LinearProducts together;
+        for (const auto& [out, weight, bias] : products.subspan(
+                 first_of, std::min(products.size() - first_of, size_t{cuda::LinearProducts::kMost})))
+          together.one[together.count++] = {o.out(out), o.in(weight), o.in(bias)};
+        cuda::linear_few(together, x, stream());
+      }
     } else {
       float* sums = nullptr;
       if (first.dtype == DType::kQ4) {

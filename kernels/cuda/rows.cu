@@ -13,14 +13,30 @@ struct Partials {
   double doubles[kWarpSize];
 };
 
-__global__ void rms_norm_kernel(Mat<float> out, Mat<const float> in, const float* gain, float eps) {
+constexpr int kNormThreads = 512;
+
+/// A thread has four neighbouring channels at a time, in decoding mostly once.
+__global__ void __launch_bounds__(kNormThreads)
+    rms_norm_kernel(Mat<float> out, Mat<const float> in, const float* gain, float eps) {
   auto& shared = shared_storage<Partials>();
-  const float* const x = in.row(blockIdx.x);
+  const float* const row = in.row(blockIdx.x);
+  const int64_t cols = in.cols;
   float squares = 0.0f;
-  for (int64_t c = threadIdx.x; c < in.cols; c += kThreads) squares = fmaf(x[c], x[c], squares);
+  for (int64_t c = threadIdx.x * 4; c < cols; c += kNormThreads * 4) {
+    const float4 x = load_four(row, c, cols);
+    squares = fmaf(x.x, x.x, squares);
+    squares = fmaf(x.y, x.y, squares);
+    squares = fmaf(x.z, x.z, squares);
+    squares = fmaf(x.w, x.w, squares);
+  }
   squares = block_reduce(squares, shared.floats, Sum{});
-  const float inverse = 1.0f / sqrtf(squares / float(in.cols) + eps);
-  for (int64_t c = threadIdx.x; c < in.cols; c += kThreads) out.row(blockIdx.x)[c] = x[c] * inverse * gain[c];
+  const float inverse = 1.0f / sqrtf(squares / float(cols) + eps);
+  for (int64_t c = threadIdx.x * 4; c < cols; c += kNormThreads * 4) {
+    const float4 x = load_four(row, c, cols), g = load_four(gain, c, cols);
+    store_four(
+        out.row(blockIdx.x), c, cols,
+        make_float4(x.x * inverse * g.x, x.y * inverse * g.y, x.z * inverse * g.z, x.w * inverse * g.w));
+  }
 }
 
 /// log(sum(exp(x))), in double: these operations measure, they do not run in generation.
@@ -53,12 +69,14 @@ __global__ void kl_divergence_kernel(float* out, Mat<const float> reference, Mat
   if (threadIdx.x == 0) out[blockIdx.x] = float(kl);
 }
 
-Shape shape_of(int64_t rows) { return {uint32_t(rows), kThreads, sizeof(Partials)}; }
+Shape shape_of(int64_t rows, int threads = kThreads) {
+  return {uint32_t(rows), uint32_t(threads), sizeof(Partials)};
+}
 
 }  // namespace
 
 void rms_norm(Mat<float> out, Mat<const float> in, const float* gain, float eps, cudaStream_t stream) {
-  launch("rms_norm", rms_norm_kernel, shape_of(in.rows), stream, out, in, gain, eps);
+  launch("rms_norm", rms_norm_kernel, shape_of(in.rows, kNormThreads), stream, out, in, gain, eps);
 }
 void token_logprobs(float* out, Mat<const float> logits, const int32_t* targets, cudaStream_t stream) {
   launch("token_logprobs", token_logprobs_kernel, shape_of(logits.rows), stream, out, logits, targets);
