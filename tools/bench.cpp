@@ -9,6 +9,7 @@
 #include "engine/session.h"
 #include "kernels/error.h"
 #include "tools/cli.h"
+#include "tools/device_model.h"
 #include "tools/terminal.h"
 
 namespace stamp {
@@ -25,13 +26,18 @@ Each round runs every test once, so that a slow spell of the machine touches all
 Examples:
   stamp bench -m DIR
   stamp bench -m DIR --prefill 512,2048 --decode 128 --depth 0,2048 --repeat 9 --json bench.json
-  stamp bench -m DIR --streams 1,4,8)";
+  stamp bench -m DIR --streams 1,4,8
+
+With --device-model, which needs no model directory: what a GPU takes at least, predicted from what the CUDA kernels
+do and from published limits, beside FP16, W4A16 and W8A8. --prefill (2048) and --depth (8192) are its steps.
+  stamp bench --device-model a100 --shape 8b)";
 
 struct BenchFlags {
   EngineOptions engine;
   std::vector<int64_t> prefill{512, 2048}, decode{128}, depth{0, 2048}, streams;
   int64_t repeat = 5;
   std::string json;
+  DeviceModelFlags predicted;
 };
 
 /// Reproducible ids that stay clear of the special tokens at the vocabulary's low end.
@@ -201,22 +207,42 @@ void add_bench(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("bench", "Measure prefill and decode speed");
   command->footer(kFooter);
   add_model_flags(*command, flags->engine);
+  CLI::Option* const model = command->get_option("--model")->required(false);
   const auto list = [&](const std::string& name, std::vector<int64_t>& values, int64_t low,
                         const std::string& help) {
-    add_flag_with_mirror(*command, name, values, help)
+    return add_flag_with_mirror(*command, name, values, help)
         ->delimiter(',')
         ->check(CLI::Range(low, int64_t{1} << 20))
         ->capture_default_str();
   };
-  list("--prefill", flags->prefill, 1, "Prompt lengths");
+  CLI::Option* const prefill = list("--prefill", flags->prefill, 1, "Prompt lengths");
   list("--decode", flags->decode, 1, "Numbers of tokens to decode");
-  list("--depth", flags->depth, 0, "Tokens already in the cache when decoding begins");
+  CLI::Option* const depth =
+      list("--depth", flags->depth, 0, "Tokens already in the cache when decoding begins");
   list("--streams", flags->streams, 1, "Numbers of sequences that decode together");
   add_flag_with_mirror(*command, "--repeat", flags->repeat, "Rounds counted, after one that is not")
       ->check(CLI::Range(int64_t{1}, int64_t{1000}))
       ->capture_default_str();
   add_flag_with_mirror(*command, "--json", flags->json, "Write samples and medians to this file");
-  command->callback([flags, &exit_code] { exit_code = run(*flags); });
+  DeviceModelFlags& predicted = flags->predicted;
+  CLI::Option* const device_model = add_flag_with_mirror(*command, "--device-model", predicted.machine,
+                                                         "Predict instead of measuring: " + machine_names());
+  add_flag_with_mirror(*command, "--shape", predicted.shapes, "Models to predict: " + shape_names())
+      ->delimiter(',')
+      ->needs(device_model);
+  command->callback([flags, model, prefill, depth, &exit_code] {
+    DeviceModelFlags& predicted = flags->predicted;
+    if (predicted.machine.empty()) {
+      if (model->count() == 0) throw CLI::RequiredError(model->get_name());
+      exit_code = run(*flags);
+      return;
+    }
+    if (!flags->engine.recipe.empty()) predicted.recipes = {flags->engine.recipe};
+    if (prefill->count() > 0) predicted.prefill = flags->prefill;
+    if (depth->count() > 0) predicted.depth = flags->depth;
+    predicted.json = flags->json;
+    exit_code = run_device_model(predicted);
+  });
 }
 
 }  // namespace stamp

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Checks what the CUDA compiler makes of kernels/cuda/: that every kernel builds for every architecture, spills
 nothing and keeps to the registers recorded in compile_budget.json; and that the main loop of the integer products
-consists of the instructions it was written for.
+consists of the instructions it was written for, as many of them as kernels/cuda/main_loops.h says to the cost model.
 
     compile_check.py             checks
-    compile_check.py --record    writes the registers of this compiler into compile_budget.json
+    compile_check.py --record    writes this compiler's registers into compile_budget.json, and its main loops into
+                                 kernels/cuda/main_loops.h
 
 Needs nvcc, and nvdisasm for the instructions. What cannot be checked is said; without nvcc nothing is (exit code 77).
 """
@@ -21,6 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUDGET = Path(__file__).with_name("compile_budget.json")
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
+MAIN_LOOPS = ROOT / "kernels/cuda/main_loops.h"
+MOST_DEVIATION = 0.03  # of a main loop's instructions: compilers differ a little
 SKIPPED = 77
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
@@ -28,6 +31,8 @@ SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
 KERNEL = re.compile(r"\d([a-z][a-z_]*_kernel)")
 FOUR_BIT_PATH = "MmaPathE1"
+INSTANCE = re.compile(r"linear_int_kernelI\w*?MmaPathE(\d)E\w*?GroupsE(\d)ELi(\d+)ELi(\d+)E")
+RECORDED = re.compile(r"(// recorded by .*\n)(?:.*\n)*?(// end of what is recorded)")
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)([^;]*);")
 LABEL = re.compile(r"^(\.L_x_\d+):")
 
@@ -66,9 +71,10 @@ def compile_kernels(nvcc, source, architecture, directory):
 
 
 def main_loops(listing, emulates_four_bits):
-    """For each instance of the integer products: the opcodes of its outermost loop with tensor-core operations.
-    Those for 4-bit products are left out where the hardware has none: tile_plan.h never takes them there."""
-    loops = []
+    """For each instance of the integer products, by its template's numbers: the opcodes of its outermost loop with
+    tensor-core operations. Those for 4-bit products are left out where the hardware has none: tile_plan.h never takes
+    them there."""
+    loops = {}
     for function in re.split(r"^\.text\.", listing, flags=re.MULTILINE)[1:]:
         symbol = function.split("\n", 1)[0]
         if "linear_int_kernel" not in symbol or (emulates_four_bits and FOUR_BIT_PATH in symbol):
@@ -88,19 +94,41 @@ def main_loops(listing, emulates_four_bits):
             body = [op for op, _ in code[begin : end + 1]]
             if any(op.startswith("IMMA") for op in body) and len(body) > len(best):
                 best = body
-        loops.append(best)
+        loops[tuple(map(int, INSTANCE.search(symbol).groups()))] = best
     return loops
 
 
-def check_instructions(nvdisasm, cubin):
-    """Faults of the integer products' main loops."""
+def table_line(architecture, instance, instructions):
+    """A line of main_loops.h."""
+    path, groups, warps, panels = instance
+    path, groups = ("kEight", "kFour")[path], ("kStage", "kOther", "kNone")[groups]
+    return f"    {{{architecture}, MmaPath::{path}, LoopGroups::{groups}, {warps}, {panels}, {instructions}}},"
+
+
+def check_table(counts):
+    """Faults of main_loops.h, whose lines must say what was counted: {(architecture, instance): instructions}."""
+    faults, text = [], MAIN_LOOPS.read_text()
+    for (architecture, instance), count in sorted(counts.items()):
+        line = re.escape(table_line(architecture, instance, 0)).replace(r"\ 0\}", r"\ (\d+)\}")
+        recorded = re.search(line, text)
+        if recorded is None or abs(int(recorded[1]) - count) > MOST_DEVIATION * count:
+            said = recorded[1] if recorded else "nothing"
+            faults.append(f"main_loops.h says {said}, counted: {table_line(architecture, instance, count).strip()}; "
+                          "run compile_check.py --record")
+    return faults
+
+
+def check_instructions(nvdisasm, cubin, counts):
+    """Faults of the integer products' main loops, whose lengths go to `counts`."""
     done = run_tool(nvdisasm, str(cubin))
     if done.returncode != 0:
         return [f"nvdisasm: {done.stderr.strip()}"]
-    emulates_four_bits = int(re.search(r"sm_(\d+)", cubin.name)[1]) >= 90
+    architecture = int(re.search(r"sm_(\d+)", cubin.name)[1])
+    emulates_four_bits = architecture >= 90
     found = main_loops(done.stdout, emulates_four_bits)
     faults = [] if found else [f"{cubin.name}: no integer products in it"]
-    for body in found:
+    for instance, body in found.items():
+        counts[architecture, instance] = len(body)
         count = {op: sum(o.startswith(op) for o in body) for op in ("IMMA", "LDGSTS", "LDS.64", "LDL", "STL")}
         print(f"{cubin.name}: main loop of {len(body)} instructions, " + ", ".join(f"{n} {op}" for op, n in count.items()))
         if not (count["IMMA"] >= 16 and count["LDGSTS"] and count["LDS.64"]):
@@ -144,8 +172,13 @@ def main():
         if nvdisasm is None:
             print("NOT CHECKED: no nvdisasm here, so not the instructions of the main loops")
         else:
+            counts = {}
             for cubin in sorted(cubins):
-                faults += check_instructions(nvdisasm, cubin)
+                faults += check_instructions(nvdisasm, cubin, counts)
+            if "--record" in sys.argv:
+                lines = "".join(table_line(*key, count) + "\n" for key, count in sorted(counts.items()))
+                MAIN_LOOPS.write_text(RECORDED.sub(lambda m: m[1] + lines + m[2], MAIN_LOOPS.read_text()))
+            faults += check_table(counts)
     if "--record" in sys.argv:
         BUDGET.write_text(json.dumps(dict(sorted(used.items())), indent=2) + "\n")
     for kernel, registers in sorted(used.items()):

@@ -46,12 +46,14 @@ Profile& Profile::instance() {
 }
 
 void Profile::count(Counters& counters, std::vector<Request>* lanes, int count) {
-  std::unordered_map<const void*, std::vector<Group>> groups;
+  // An asynchronous copy has one site and two accesses, of which a lane may leave one out.
+  const auto key = [](const Request& r) { return reinterpret_cast<uintptr_t>(r.site) * 2 + r.shared; };
+  std::unordered_map<uintptr_t, std::vector<Group>> groups;
   for (int lane = 0; lane < count; ++lane) {
-    std::unordered_map<const void*, size_t> times;
+    std::unordered_map<uintptr_t, size_t> times;
     for (const Request& r : lanes[lane]) {
-      const size_t n = times[r.site]++;
-      auto& of_site = groups[r.site];
+      const size_t n = times[key(r)]++;
+      auto& of_site = groups[key(r)];
       if (of_site.size() <= n) of_site.resize(n + 1);
       of_site[n].push_back(r);
     }

@@ -102,10 +102,12 @@ unsigned atomicCAS(unsigned* address, unsigned compare, unsigned value) {
 }
 
 uint32_t __dp4a(uint32_t a, uint32_t b, uint32_t c) {
+  stamp::cuda_on_host::count_instruction("dp4a");
   for (int i = 0; i < 32; i += 8) c += (a >> i & 255) * (b >> i & 255);
   return c;
 }
 int32_t __dp4a(int32_t a, int32_t b, int32_t c) {
+  stamp::cuda_on_host::count_instruction("dp4a");
   for (int i = 0; i < 32; i += 8) c += int8_t(a >> i) * int8_t(b >> i);
   return c;
 }

@@ -41,7 +41,7 @@ class Help(ProgramTest):
             "generate": sampling + ["ctx", "prompt", "file", "max-tokens", "chat", "system", "ignore-eos", "stats", "json"],
             "chat": sampling + ["ctx", "system", "max-tokens", "stats"],
             "perplexity": ["file", "protocol", "context", "stride", "chunks", "resume", "json"],
-            "bench": ["prefill", "decode", "depth", "streams", "repeat", "json"],
+            "bench": ["prefill", "decode", "depth", "streams", "repeat", "json", "device-model", "shape"],
             "quantize": ["out", "calibrate"],
             "batch": ["ctx", "in", "out", "served-name", "parallel", "kv-memory"],
             "inspect": ["verify", "text", "tokens", "report", "perplexities", "tune", "bits", "transforms", "json"],
@@ -116,6 +116,11 @@ class Usage(ProgramTest):
             (("bench", *model, "--prefill", "8,x"), "--prefill"),
             (("bench", *model, "--decode", "-1"), "--decode"),
             (("bench", *model, "--repeat", "0"), "--repeat"),
+            (("bench",), "--model"),
+            (("bench", *model, "--shape", "8b"), "--device-model"),
+            (("bench", "--device-model", "z80"), 'device model "z80" is unknown; choose one of a100, h100, rtx4090, b200'),
+            (("bench", "--device-model", "a100", "--shape", "9b"), 'shape "9b" is unknown; choose one of 1b, 8b, 70b'),
+            (("bench", "--device-model", "a100", "--recipe", "f32"), "recipe f32: a prediction needs"),
         ]
         for arguments, word in cases:
             with self.subTest(" ".join(map(str, arguments))):
@@ -430,6 +435,27 @@ class Bench(ProgramTest):
             self.assertEqual([test["name"] for test in tests], names)
             for test in tests:  # an even number: between the two in the middle
                 self.assertAlmostEqual(test["median"], sum(test["samples"]) / 2)
+
+    def test_prediction_needs_no_model_and_says_that_it_is_one(self):
+        file = self.dir / "predicted.json"
+        result = stamp("bench", "--device-model", "a100", "--shape", "1b,8b", "--depth", "100,8192", "--json", file)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertTrue(result.stdout.startswith("Predicted by a roofline model, not measured: A100"))
+        self.assertIn("- a prediction, not a measurement", result.stdout)
+        self.assertIn("- limits: NVIDIA A100 datasheet", result.stdout)
+        values = json.loads(file.read_text())
+        self.assertIs(values["prediction"], True)
+        self.assertEqual([(step["shape"], step["rows"], step["position"]) for step in values["steps"]],
+                         [(shape, *step) for shape in ("1b", "8b") for step in ((2048, 0), (1, 100), (1, 8192))])
+        for step in values["steps"]:
+            self.assertEqual([(row["scheme"], row["recipe"]) for row in step["schemes"]],
+                             [("fp16", None), ("w4a16", None), ("w8a8", None)] +
+                             [(scheme, recipe) for recipe in ("w4a8kv4-stamp", "w4a4kv4-stamp")
+                              for scheme in ("stamp", "stamp-bound")])
+            for row in step["schemes"]:
+                self.assertAlmostEqual(row["seconds"], sum(role["seconds"] for role in row["roles"]))
+                self.assertAlmostEqual(row["speedup_over_fp16"], step["schemes"][0]["seconds"] / row["seconds"])
+                self.assertIn(f"| {1e3 * row['seconds']:.3g} |", result.stdout)
 
 
 if __name__ == "__main__":

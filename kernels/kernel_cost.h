@@ -1,0 +1,67 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "kernels/views.h"
+
+/// What launches of the CUDA kernels do, as functions of their shapes and of the same host-side plans, for
+/// predictions without a GPU (engine/device_model.h). tests/cuda_on_host/kernel_cost_test.cpp holds these
+/// counts against those of the kernels as the host executor runs them. Data pointers of views are not looked
+/// at.
+namespace stamp {
+
+/// Of one launch, all its warps together.
+struct KernelCost {
+  std::string_view kernel;
+  double bytes = 0;      // of device memory, every operand once
+  double requested = 0;  // bytes asked of global memory, warp by warp: caches serve the repetitions
+  double mma_u8 = 0;     // mma m16n8k32 on bytes
+  double mma_u4 = 0;     // mma m16n8k64 on nibbles
+  double copies = 0;     // cp.async, 16 bytes a lane
+  double dp4a = 0;
+  double float_ops = 0;      // of threads: FP32 additions, products, or both fused
+  double transform_ops = 0;  // those of them that belong to L and its inverse
+  /// Instructions of warps: the integer products' main loop as the compiler made it
+  /// (kernels/cuda/main_loops.h), elsewhere no more than the work above needs.
+  double instructions = 0;
+};
+
+/// FP32 operations for one channel of one block of tokens.
+double transform_ops(const BitPlan& plan);
+
+/// One input as integers: every kernel of it (quantize.cu).
+KernelCost row_extremes_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
+KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
+KernelCost quantize_rows_cost(int64_t rows, int64_t cols);
+/// For zero points of 4-bit weights, once for all products of an input of many rows.
+KernelCost group_sums_cost(int64_t rows, const WeightView& weight);
+
+/// What a product's plan follows (kernels/cuda/tile_plan.h).
+struct PlannedDevice {
+  int compute_capability = 80;  // 10 * major + minor
+  int64_t multiprocessors = 108;
+};
+/// linear_int.cu: rows of `tiles` times a quantised weight.
+KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
+                           bool bias, const PlannedDevice& device);
+/// linear_few.cu: at most few_rows() rows times weights of one type and group.
+int64_t few_rows();
+KernelCost linear_few_cost(int64_t rows, std::span<const WeightView> weights, bool bias);
+
+KernelCost embed_cost(int64_t rows, const WeightView& table);
+KernelCost rms_norm_cost(int64_t rows, int64_t cols);
+KernelCost rope_cost(int64_t rows, int64_t cols, int64_t head_dim);
+KernelCost silu_mul_cost(int64_t rows, int64_t cols);
+KernelCost add_cost(int64_t rows, int64_t cols);
+/// Hadamard blocks alone.
+KernelCost rotate_cost(int64_t rows, int64_t cols, int64_t block);
+
+/// Coded pages; one sequence's `rows` tokens from `position` on.
+KernelCost append_kv_cost(int64_t rows, int64_t position, const KvPages& kv);
+/// Launch by launch.
+std::vector<KernelCost> attention_costs(int64_t rows, int64_t position, int64_t heads, const KvPages& kv,
+                                        const PlannedDevice& device);
+
+}  // namespace stamp

@@ -1,0 +1,164 @@
+// The counts that predictions are made of are those of the kernels as the executor runs them.
+#include "kernels/kernel_cost.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "kernels/ops.h"
+#include "tests/cuda_on_host/executor.h"
+#include "tests/kernels/random_weight.h"
+
+namespace stamp {
+namespace {
+
+using cuda_on_host::Architecture;
+using cuda_on_host::Counters;
+using cuda_on_host::kArchitectures;
+using cuda_on_host::Profile;
+using cuda_on_host::settings;
+
+constexpr BitPlan kHaar{.transform = SeqTransform::kHaar, .levels = 5, .high_rows = 2, .low_bits = 4};
+
+Buffer<float> floats(int64_t n) {
+  Buffer<float> x(n);
+  for (int64_t i = 0; i < n; ++i) x[i] = float(i * 37 % 101) * 0.01f - 0.5f;
+  return x;
+}
+
+class KernelCostTest : public testing::Test {
+ protected:
+  void SetUp() override { Profile::instance().enable(true); }
+  void TearDown() override {
+    settings() = {};
+    Profile::instance().enable(false);
+    Profile::instance().reset();
+  }
+
+  /// Tensor-core and other PTX operations to the last one; bytes to `tolerance` of all.
+  static void expect_counts(const KernelCost& cost, double tolerance = 0) {
+    SCOPED_TRACE(std::string(cost.kernel));
+    const auto& all = Profile::instance().all();
+    const auto found = all.find(std::string(cost.kernel));
+    ASSERT_NE(found, all.end());
+    const Counters& counted = found->second;
+    const auto instructions = [&](const char* name) {
+      const auto at = counted.instructions.find(name);
+      return at == counted.instructions.end() ? 0.0 : double(at->second);
+    };
+    EXPECT_EQ(cost.mma_u8, instructions("mma.m16n8k32.u8.s8") + instructions("mma.m16n8k32.u8.u8"));
+    EXPECT_EQ(cost.mma_u4, instructions("mma.m16n8k64.u4.u4"));
+    EXPECT_EQ(cost.copies, instructions("cp.async.16"));
+    EXPECT_EQ(cost.dp4a, instructions("dp4a"));
+    EXPECT_NEAR(cost.requested, double(counted.global_bytes), tolerance * double(counted.global_bytes));
+    EXPECT_LE(cost.bytes, cost.requested);
+  }
+
+  const std::unique_ptr<Ops> ops_ = make_ops("cuda_host");
+};
+
+TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
+  constexpr int64_t kCols = 256, kOut = 140;
+  for (const int64_t rows : {1, 3, 8, 150}) {
+    for (const auto& [dtype, group] : std::vector<std::pair<DType, int64_t>>{
+             {DType::kQ8, 0}, {DType::kQ4, 32}, {DType::kQ4, 64}, {DType::kQ4, 128}}) {
+      for (const Architecture& architecture : {kArchitectures[0], kArchitectures[3]}) {
+        for (const int64_t multiprocessors : {1, 1000}) {  // wide blocks, narrow ones
+          if (rows <= few_rows() && (multiprocessors > 1 || architecture.compute_capability != 80)) continue;
+          if (group != 64 && (multiprocessors > 1 || architecture.compute_capability != 80)) continue;
+          SCOPED_TRACE(std::to_string(rows) + " rows, " + dtype_name(dtype) + " " + std::to_string(group) +
+                       " on " + std::string(architecture.name));
+          settings().architecture = architecture;
+          settings().architecture.multiprocessors = int(multiprocessors);
+          const auto ops = make_ops("cuda_host");  // plans follow the device it finds
+          Profile::instance().reset();
+          const PackedWeight weight = random_weight(dtype, kOut, kCols, group, 7);
+          const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
+          std::vector<RowTile> tiles;
+          split_tiles(std::span(&run, 1), kHaar, tiles);
+          Buffer<float> x = floats(rows * kCols), bias = floats(kOut), out(rows * kOut), scale(rows),
+                        offset(rows);
+          Buffer<uint8_t> q(rows * kCols);
+          QuantMat in{.q = q.data(),
+                      .rows = rows,
+                      .cols = kCols,
+                      .stride = kCols,
+                      .scale = scale.data(),
+                      .offset = offset.data(),
+                      .plan = kHaar,
+                      .tiles = tiles};
+          ops->quantize(in, x.mat(rows, kCols));
+          ops->linear(out.mat(rows, kOut), in, weight.view, bias.span());
+          const bool coded = std::ranges::any_of(tiles, &RowTile::coded);
+          if (rows <= few_rows()) {
+            expect_counts(linear_few_cost(rows, {&weight.view, 1}, true));
+            expect_counts(quantize_rows_cost(rows, kCols));
+            continue;
+          }
+          const PlannedDevice device{architecture.compute_capability, multiprocessors};
+          expect_counts(linear_int_cost(tiles, kHaar, weight.view, true, device));
+          if (dtype == DType::kQ4) expect_counts(group_sums_cost(rows, weight.view));
+          if (coded) {
+            expect_counts(row_extremes_cost(tiles, kHaar, kCols));
+            expect_counts(quantize_cost(tiles, kHaar, kCols));
+          } else {
+            expect_counts(quantize_rows_cost(rows, kCols));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(KernelCostTest, ElementwiseOperations) {
+  constexpr int64_t kRows = 3, kCols = 512, kHeadDim = 64;
+  Buffer<float> x = floats(kRows * kCols), y = floats(kRows * kCols), gain = floats(kCols),
+                angles = floats(kRows * kHeadDim / 2);
+  const auto mat = [&](Buffer<float>& b) { return b.mat(kRows, kCols); };
+  ops_->add(mat(x), mat(y));
+  ops_->silu_mul(mat(x), mat(y));
+  ops_->rms_norm(mat(y), mat(x), gain.span(), 1e-5f);
+  ops_->rope(mat(x), angles.mat(kRows, kHeadDim / 2), angles.mat(kRows, kHeadDim / 2));
+  ops_->rotate(mat(x), {.block = 128, .signs = {}, .mix = {}}, false);
+  expect_counts(add_cost(kRows, kCols));
+  expect_counts(silu_mul_cost(kRows, kCols));
+  expect_counts(rms_norm_cost(kRows, kCols));
+  expect_counts(rope_cost(kRows, kCols, kHeadDim));
+  expect_counts(rotate_cost(kRows, kCols, 128));
+}
+
+TEST_F(KernelCostTest, Attention) {
+  constexpr int64_t kHeads = 4, kPages = 5;
+  KvPages kv{
+      .open = {}, .sealed = {}, .kv_heads = 2, .head_dim = 64, .format = {.coded = true, .plan = kHaar}};
+  const int64_t width = kHeads * kv.head_dim, kv_width = kv.kv_heads * kv.head_dim;
+  Buffer<std::byte> open_pages(kPages * kv.open_layer_bytes(), ops_->memory()),
+      sealed_pages(kPages * kv.sealed_layer_bytes(), ops_->memory());
+  std::vector<std::byte*> open, sealed;
+  std::vector<int32_t> table;
+  for (int64_t i = 0; i < kPages; ++i) {
+    open.push_back(open_pages.data() + i * kv.open_layer_bytes());
+    sealed.push_back(sealed_pages.data() + i * kv.sealed_layer_bytes());
+    table.push_back(int32_t(i));
+  }
+  kv.open = open;
+  kv.sealed = sealed;
+  int64_t position = 0;
+  for (const int64_t rows : {140, 1, 115, 1}) {
+    SCOPED_TRACE(std::to_string(rows) + " rows after " + std::to_string(position));
+    Profile::instance().reset();
+    Buffer<float> q = floats(rows * width), k = floats(rows * kv_width), v = floats(rows * kv_width),
+                  out(rows * width);
+    const RowRun run{.row = 0, .count = rows, .position = position, .pages = table};
+    ops_->append_kv(kv, k.mat(rows, kv_width), v.mat(rows, kv_width), {&run, 1});
+    ops_->attention(out.mat(rows, width), q.mat(rows, width), kv, {&run, 1}, 0.125f);
+    for (const KernelCost& cost :
+         attention_costs(rows, position, kHeads, kv, {80, settings().architecture.multiprocessors}))
+      expect_counts(cost);
+    expect_counts(append_kv_cost(rows, position, kv));
+    position += rows;
+  }
+}
+
+}  // namespace
+}  // namespace stamp
