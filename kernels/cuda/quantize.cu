@@ -1,7 +1,7 @@
 // Transform, scale, quantise. A block handles 128 channels of a tile, a thread one channel's tokens in
 // registers. Rows are scaled by their own extremes over all channels, so there are two passes: the first
 // writes the extremes of each row's 128 channels, the second transforms again (cheaper than keeping
-// coefficients) and rounds. Where no tile is coded, as in decoding, a block quantises a row by itself.
+// coefficients) and rounds.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
@@ -90,48 +90,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-constexpr int kRowThreads = 512;
-
-struct RowExtremes {
-  float low[kRowThreads / kWarpSize], high[kRowThreads / kWarpSize];
-};
-
-/// A whole row at kTokenBits; a thread has four neighbouring channels at a time.
-__global__ void __launch_bounds__(kRowThreads) quantize_rows_kernel(Integers out, Mat<const float> in) {
-  auto& shared = shared_storage<RowExtremes>();
-  const int64_t r = blockIdx.x, cols = in.cols;
-  const float* const row = in.row(r);
-  float low = row[0], high = low;
-  for (int64_t c = threadIdx.x * 4; c < cols; c += kRowThreads * 4) {
-    float4 x = load_four(row, c, cols);
-    if (c + 1 >= cols) x.y = x.x;
-    if (c + 2 >= cols) x.z = x.x;
-    if (c + 3 >= cols) x.w = x.x;
-    low = fminf(low, fminf(fminf(x.x, x.y), fminf(x.z, x.w)));
-    high = fmaxf(high, fmaxf(fmaxf(x.x, x.y), fmaxf(x.z, x.w)));
-  }
-  for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) {
-    low = fminf(low, __shfl_xor_sync(kFullWarp, low, lanes));
-    high = fmaxf(high, __shfl_xor_sync(kFullWarp, high, lanes));
-  }
-  if (threadIdx.x % kWarpSize == 0)
-    shared.low[threadIdx.x / kWarpSize] = low, shared.high[threadIdx.x / kWarpSize] = high;
-  __syncthreads();
-  for (int warp = 0; warp < kRowThreads / kWarpSize; ++warp)
-    low = fminf(low, shared.low[warp]), high = fmaxf(high, shared.high[warp]);
-  constexpr float kSteps = float((1 << kTokenBits) - 1);
-  const float range = high - low, factor = range > 0.0f ? kSteps / range : 0.0f;
-  if (threadIdx.x == 0) out.scale[r] = range / kSteps, out.offset[r] = low;
-  const auto code = [&](int64_t c, float x) {
-    return c < cols ? uint32_t(__float2int_rn(fminf((x - low) * factor, kSteps))) : 0u;
-  };
-  for (int64_t c = threadIdx.x * 4; c < out.stride; c += kRowThreads * 4) {
-    const float4 x = load_four(row, c, cols);
-    *reinterpret_cast<uint32_t*>(out.q + r * out.stride + c) =
-        code(c, x.x) | code(c + 1, x.y) << 8 | code(c + 2, x.z) << 16 | code(c + 3, x.w) << 24;
-  }
-}
-
 __global__ void dequantize_kernel(Mat<float> out, Integers in) {
   const int64_t r = blockIdx.x, c = int64_t(blockIdx.y) * kThreads + threadIdx.x;
   if (c < out.cols) out.row(r)[c] = float(in.q[r * in.stride + c]) * in.scale[r] + in.offset[r];
@@ -156,17 +114,10 @@ dim3 grid_of(int64_t rows, int64_t cols) { return {uint32_t(rows), uint32_t(divi
 
 }  // namespace
 
-int64_t extremes_size(const Integers& out) {
-  return out.any_coded ? out.rows * divide_up(out.cols, kChannels) * 2 : 0;
-}
+int64_t extremes_size(const Integers& out) { return out.rows * divide_up(out.cols, kChannels) * 2; }
 
 void quantize(const Integers& out, Mat<const float> in, const DctTable* dct, float* extremes,
               cudaStream_t stream) {
-  if (!out.any_coded) {
-    launch("quantize_rows", quantize_rows_kernel, {uint32_t(out.rows), kRowThreads, sizeof(RowExtremes)},
-           stream, out, in);
-    return;
-  }
   auto* const pairs = reinterpret_cast<float2*>(extremes);
   const dim3 measured = grid_of(out.tile_count, in.cols);
   launch("row_extremes", row_extremes_kernel, {measured, kThreads, sizeof(Coefficients)}, stream, pairs, out,

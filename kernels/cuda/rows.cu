@@ -1,4 +1,4 @@
-// Operations that reduce rows: one block a row.
+// Measures of logits: one block a row.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
@@ -12,32 +12,6 @@ struct Partials {
   float floats[kWarpSize];
   double doubles[kWarpSize];
 };
-
-constexpr int kNormThreads = 512;
-
-/// A thread has four neighbouring channels at a time, in decoding mostly once.
-__global__ void __launch_bounds__(kNormThreads)
-    rms_norm_kernel(Mat<float> out, Mat<const float> in, const float* gain, float eps) {
-  auto& shared = shared_storage<Partials>();
-  const float* const row = in.row(blockIdx.x);
-  const int64_t cols = in.cols;
-  float squares = 0.0f;
-  for (int64_t c = threadIdx.x * 4; c < cols; c += kNormThreads * 4) {
-    const float4 x = load_four(row, c, cols);
-    squares = fmaf(x.x, x.x, squares);
-    squares = fmaf(x.y, x.y, squares);
-    squares = fmaf(x.z, x.z, squares);
-    squares = fmaf(x.w, x.w, squares);
-  }
-  squares = block_reduce(squares, shared.floats, Sum{});
-  const float inverse = 1.0f / sqrtf(squares / float(cols) + eps);
-  for (int64_t c = threadIdx.x * 4; c < cols; c += kNormThreads * 4) {
-    const float4 x = load_four(row, c, cols), g = load_four(gain, c, cols);
-    store_four(
-        out.row(blockIdx.x), c, cols,
-        make_float4(x.x * inverse * g.x, x.y * inverse * g.y, x.z * inverse * g.z, x.w * inverse * g.w));
-  }
-}
 
 /// log(sum(exp(x))), in double: these operations measure, they do not run in generation.
 __device__ double log_sum_exp(const float* x, int64_t cols, Partials& shared) {
@@ -69,15 +43,10 @@ __global__ void kl_divergence_kernel(float* out, Mat<const float> reference, Mat
   if (threadIdx.x == 0) out[blockIdx.x] = float(kl);
 }
 
-Shape shape_of(int64_t rows, int threads = kThreads) {
-  return {uint32_t(rows), uint32_t(threads), sizeof(Partials)};
-}
+Shape shape_of(int64_t rows) { return {uint32_t(rows), kThreads, sizeof(Partials)}; }
 
 }  // namespace
 
-void rms_norm(Mat<float> out, Mat<const float> in, const float* gain, float eps, cudaStream_t stream) {
-  launch("rms_norm", rms_norm_kernel, shape_of(in.rows, kNormThreads), stream, out, in, gain, eps);
-}
 void token_logprobs(float* out, Mat<const float> logits, const int32_t* targets, cudaStream_t stream) {
   launch("token_logprobs", token_logprobs_kernel, shape_of(logits.rows), stream, out, logits, targets);
 }
