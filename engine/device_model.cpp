@@ -69,8 +69,9 @@ constexpr ModelShape kShapes[] = {
     {"70b", "Meta-Llama-3-70B", 8192, 28672, 80, 64, 8, 128, 128256},
 };
 
-enum Role { kLinears, kAttention, kQuantise, kRotations, kElementwise, kHead };
-constexpr const char* kRoles[] = {"linears", "attention", "quantise", "rotations", "elementwise", "head"};
+/// Rows: norms, residuals, SiLU, rotations, rotary embedding, and the integers that are made with them.
+enum Role { kLinears, kAttention, kQuantise, kRows, kHead };
+constexpr const char* kRoles[] = {"linears", "attention", "quantise", "rows", "head"};
 
 constexpr double kSchedulers = 4;  // of a multiprocessor, an instruction a clock each
 
@@ -144,10 +145,10 @@ Prediction predict_other(const Machine& machine, const ModelShape& m, const Step
   sum.add(kAttention, m.layers,
           2 * rows * width * 2 + 2 * double(step.position + step.rows) * kv_width * (eight ? 1 : 2),
           sum.fp16(4 * visible_pairs(step) * width));
-  elementwise(kElementwise, 2 * (width + kv_width) + 2 * kv_width);  // RoPE, and keys and values to the cache
-  elementwise(kElementwise, 3 * intermediate);                       // SiLU and product
-  elementwise(kElementwise, 4 * hidden);                             // residual and norm in one, twice
-  elementwise(kElementwise, 4 * hidden);
+  elementwise(kRows, 2 * (width + kv_width) + 2 * kv_width);  // RoPE, and keys and values to the cache
+  elementwise(kRows, 3 * intermediate);                       // SiLU and product
+  elementwise(kRows, 4 * hidden);                             // residual and norm in one, twice
+  elementwise(kRows, 4 * hidden);
   if (eight)
     for (const double cols : {hidden, width, hidden, intermediate}) elementwise(kQuantise, 1.5 * cols);
   linear(kHead, 1, 1, hidden, double(m.vocab), eight ? 1 : 2);
@@ -174,16 +175,19 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
   const auto weight = [&](int64_t n, int64_t k) {
     return shape_of(n, k, recipe.weights.bits, recipe.weights.group);
   };
+  // What comes before an input, and the input as integers: in one launch where no tile is coded.
+  const auto input = [&](Role role, int64_t cols, RowChainShape chain) {
+    chain.integers = !coded;
+    const bool alone = !chain.adds && !chain.gates;
+    if (!coded || !alone) sum.add(role, m.layers, row_chain_cost(rows, cols, chain));
+    if (!coded) return;
+    sum.add(kQuantise, m.layers, row_extremes_cost(tiles, plan, cols));
+    sum.add(kQuantise, m.layers, quantize_cost(tiles, plan, cols));
+  };
   const auto linears = [&](const std::vector<WeightView>& weights) {
-    const WeightView& first = weights.front();
-    if (coded) {
-      sum.add(kQuantise, m.layers, row_extremes_cost(tiles, plan, first.cols));
-      sum.add(kQuantise, m.layers, quantize_cost(tiles, plan, first.cols));
-    } else {
-      sum.add(kQuantise, m.layers, quantize_rows_cost(rows, first.cols));
-    }
     if (rows <= few_rows()) return sum.add(kLinears, m.layers, linear_few_cost(rows, weights, false));
-    if (first.dtype == DType::kQ4) sum.add(kQuantise, m.layers, group_sums_cost(rows, first));
+    if (weights.front().dtype == DType::kQ4)
+      sum.add(kQuantise, m.layers, group_sums_cost(rows, weights.front()));
     for (const WeightView& w : weights)
       sum.add(kLinears, m.layers, linear_int_cost(tiles, plan, w, false, device));
   };
@@ -193,27 +197,28 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
                    .head_dim = m.head_dim,
                    .format = {.coded = recipe.kv.quantised, .plan = recipe.kv.plan}};
 
-  sum.add(kElementwise, m.layers, rms_norm_cost(rows, m.hidden));
+  // The residual's addition joins the norm behind it, that of a layer's end the next layer's.
+  input(kRows, m.hidden, {.adds = true, .norms = true});
   linears({weight(width, m.hidden), weight(kv_width, m.hidden), weight(kv_width, m.hidden)});
-  for (const int64_t channels : {width, kv_width}) {
-    sum.add(kElementwise, m.layers, rope_cost(rows, channels, m.head_dim));
-    if (recipe.rotation.head) sum.add(kRotations, m.layers, rotate_cost(rows, channels, m.head_dim));
-  }
+  sum.add(kRows, m.layers, heads_cost(rows, width + kv_width, m.head_dim, recipe.rotation.head));
   sum.add(kAttention, m.layers, append_kv_cost(rows, step.position, kv));
   for (const KernelCost& launch : attention_costs(rows, step.position, m.heads, kv, device))
     sum.add(kAttention, m.layers, launch);
+  input(kQuantise, width, {.floats = false});
   linears({weight(m.hidden, width)});
-  sum.add(kElementwise, m.layers, add_cost(rows, m.hidden));
-  sum.add(kElementwise, m.layers, rms_norm_cost(rows, m.hidden));
+  input(kRows, m.hidden, {.adds = true, .norms = true});
   linears({weight(m.intermediate, m.hidden), weight(m.intermediate, m.hidden)});
-  sum.add(kElementwise, m.layers, silu_mul_cost(rows, m.intermediate));
-  if (recipe.rotation.down)
-    sum.add(kRotations, m.layers, rotate_cost(rows, m.intermediate, m.intermediate & -m.intermediate));
+  input(kRows, m.intermediate,
+        {.gates = true, .rotation_block = recipe.rotation.down ? m.intermediate & -m.intermediate : 0});
   linears({weight(m.hidden, m.intermediate)});
-  sum.add(kElementwise, m.layers, add_cost(rows, m.hidden));
-  if (!ends) return;
+
   const WeightView head = shape_of(m.vocab, m.hidden, recipe.weights.head_bits, recipe.weights.group);
-  sum.add(kHead, 1, quantize_rows_cost(1, m.hidden));
+  sum.add(kHead, 1, embed_cost(rows, head));
+  if (!ends) return;
+  const int64_t residual_block = recipe.rotation.residual ? m.hidden & -m.hidden : 0;
+  if (residual_block > 0) sum.add(kHead, 1, row_chain_cost(1, m.hidden, {.rotation_block = residual_block}));
+  sum.add(kHead, 1,
+          row_chain_cost(1, m.hidden, {.norms = true, .rotation_block = residual_block, .integers = true}));
   sum.add(kHead, 1, linear_few_cost(1, {&head, 1}, false));
 }
 

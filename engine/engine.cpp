@@ -79,7 +79,6 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
   if (!on_host) weights_.move_to(ops_->memory());
   codes_activations_ = recipe_.activations.quantised && !recipe_.activations.plan.is_plain();
   for (const auto& [at, plan] : recipe_.site_plans) codes_activations_ |= !plan.is_plain();
-  constexpr int64_t kHostChunk = 512, kDeviceChunk = 2048;  // a device has more to keep busy
   const int64_t rows = options_.prefill_chunk > 0 ? options_.prefill_chunk
                        : on_host                  ? kHostChunk
                                                   : kDeviceChunk;

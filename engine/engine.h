@@ -19,6 +19,9 @@
 
 namespace stamp {
 
+/// Rows of a forward pass where nobody says how many: a device has more to keep busy.
+inline constexpr int64_t kHostChunk = 512, kDeviceChunk = 2048;
+
 struct EngineOptions {
   std::filesystem::path model{};  // an HF directory
   std::string recipe{};           // how weights, activations and cache are represented; empty: as stored
@@ -29,7 +32,8 @@ struct EngineOptions {
   int64_t cache_bytes = 0;        // that the cache may take; 0: by sequences
   int64_t sequences = 1;          // full contexts it holds; of several, what a quarter of free memory does
   bool map_weights = false;       // leave them in the mapped file instead of moving them to huge pages
-  int64_t prefill_chunk = 0;      // most rows of a forward pass, a multiple of kBlock; 0: as suits the device
+  int64_t prefill_chunk = 0;      // most rows of a forward pass, a multiple of kBlock; 0: kHostChunk or
+                                  // kDeviceChunk
   std::string ops{};              // operations by name; empty: STAMP_FORCE_OPS or the best
   std::function<void(int64_t done, int64_t total)> prepare_progress{};  // while weights are quantised at load
   uint64_t page_shuffle = 0;                                            // see KvCache

@@ -22,11 +22,6 @@ KernelCost with_instructions(KernelCost c) {
       c.mma_u8 + c.mma_u4 + c.copies + c.dp4a + c.float_ops / kLanes + c.requested / (kWide * kLanes);
   return c;
 }
-/// Every value of a launch is asked for once.
-KernelCost streaming(std::string_view name, double bytes, double float_ops) {
-  return with_instructions({.kernel = name, .bytes = bytes, .requested = bytes, .float_ops = float_ops});
-}
-
 double coded_tiles(std::span<const RowTile> tiles) {
   return double(std::ranges::count_if(tiles, &RowTile::coded));
 }
@@ -53,6 +48,36 @@ double transform_ops(const BitPlan& plan) {
   return 0;
 }
 
+KernelCost row_chain_cost(int64_t rows, int64_t cols, const RowChainShape& shape) {
+  constexpr double kSilu = 12;  // an exponential and a division are several operations each
+  const double values = double(rows * cols), gain = shape.norms ? double(cols) * kFloat : 0;
+  const int inputs = shape.adds || shape.gates ? 2 : 1,
+            outputs = (shape.floats ? 1 : 0) + (shape.adds && shape.norms);
+  KernelCost c{.kernel = "row_chain", .bytes = values * (inputs + outputs) * kFloat};
+  if (shape.integers) c.bytes += double(rows) * (double(round_up(cols, QuantMat::kQuantAlign)) + 2 * kFloat);
+  c.requested = c.bytes + double(rows) * gain;  // every row reads the gains
+  c.bytes += gain;
+  c.float_ops = values * ((shape.adds ? 1 : 0) + (shape.gates ? kSilu : 0) + (shape.norms ? 3 : 0) +
+                          (shape.integers ? 5 : 0) +
+                          (shape.rotation_block > 0 ? std::log2(double(shape.rotation_block)) + 1 : 0));
+  return with_instructions(c);
+}
+
+KernelCost heads_cost(int64_t rows, int64_t cols, int64_t head_dim, bool rotates) {
+  const double values = double(rows * cols);
+  KernelCost c{.kernel = "heads", .bytes = values * 2 * kFloat + double(rows * head_dim) * kFloat};
+  c.requested = values * 3 * kFloat;  // angles, for every head
+  c.float_ops = values * (3 + (rotates ? std::log2(double(head_dim)) + 1 : 0));
+  return with_instructions(c);
+}
+
+KernelCost embed_cost(int64_t rows, const WeightView& table) {
+  const double values = double(rows * table.cols), row = double(table.bytes()) / double(table.rows);
+  KernelCost c{.kernel = "embed", .bytes = values * kFloat + double(rows) * row, .float_ops = values};
+  c.requested = c.bytes;
+  return with_instructions(c);
+}
+
 KernelCost row_extremes_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols) {
   const auto parts = double(divide_up(cols, kChannels)), rows = double(rows_of(tiles));
   KernelCost c{.kernel = "row_extremes"};
@@ -74,16 +99,6 @@ KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, in
       once + blocks * (rows * parts * 2 * kFloat + double(tiles.size()) * (kChannels / kLanes) * kRowTile);
   c.transform_ops = coded_tiles(tiles) * double(stride) * transform_ops(plan);
   c.float_ops = rows * double(stride) * 3 + c.transform_ops;
-  return with_instructions(c);
-}
-
-KernelCost quantize_rows_cost(int64_t rows, int64_t cols) {
-  constexpr double kWarps = 16;  // each begins with the row's first value
-  const auto stride = double(round_up(cols, QuantMat::kQuantAlign)), count = double(rows);
-  KernelCost c{.kernel = "quantize_rows"};
-  c.bytes = count * (double(cols) * kFloat + stride + 2 * kFloat);
-  c.requested = c.bytes + count * (double(cols) + kWarps) * kFloat;
-  c.float_ops = count * (double(cols) * 2 + stride * 3);
   return with_instructions(c);
 }
 
@@ -175,35 +190,6 @@ KernelCost linear_few_cost(int64_t rows, std::span<const WeightView> weights, bo
     c.float_ops += double(rows * w.rows) * (double(w.groups()) * 2 + 3);
   }
   return with_instructions(c);
-}
-
-KernelCost embed_cost(int64_t rows, const WeightView& table) {
-  const double values = double(rows * table.cols);
-  return streaming("embed", values * (kFloat + double(table.bytes()) / double(table.rows * table.cols)),
-                   values);
-}
-KernelCost rms_norm_cost(int64_t rows, int64_t cols) {
-  const double values = double(rows * cols);
-  KernelCost c = streaming("rms_norm", values * 2 * kFloat + double(cols) * kFloat, values * 3);
-  c.requested = values * 4 * kFloat;  // the input twice, and every row reads the gains
-  return with_instructions(c);
-}
-KernelCost rope_cost(int64_t rows, int64_t cols, int64_t head_dim) {
-  const double values = double(rows * cols);
-  KernelCost c = streaming("rope", values * 2 * kFloat + double(rows * head_dim) * kFloat, values * 3);
-  c.requested = values * 3 * kFloat;
-  return with_instructions(c);
-}
-KernelCost silu_mul_cost(int64_t rows, int64_t cols) {
-  constexpr double kSilu = 12;  // an exponential and a division are several each
-  return streaming("silu_mul", double(rows * cols) * 3 * kFloat, double(rows * cols) * kSilu);
-}
-KernelCost add_cost(int64_t rows, int64_t cols) {
-  return streaming("add", double(rows * cols) * 3 * kFloat, double(rows * cols));
-}
-KernelCost rotate_cost(int64_t rows, int64_t cols, int64_t block) {
-  const double values = double(rows * cols);
-  return streaming("rotate", values * 2 * kFloat, values * (std::log2(double(block)) + 1));
 }
 
 KernelCost append_kv_cost(int64_t rows, int64_t position, const KvPages& kv) {

@@ -31,10 +31,22 @@ struct KernelCost {
 /// FP32 operations for one channel of one block of tokens.
 double transform_ops(const BitPlan& plan);
 
-/// One input as integers: every kernel of it (quantize.cu).
+/// Operations on whole rows that are one launch (kernels/cuda/row_chain.h).
+struct RowChainShape {
+  bool adds = false, gates = false;  // x + y; silu(x) y
+  bool norms = false;                // and keeps what it norms if `adds`
+  int64_t rotation_block = 0;        // Hadamard, or 0
+  bool integers = false;             // of the result at kTokenBits
+  bool floats = true;                // the result itself
+};
+KernelCost row_chain_cost(int64_t rows, int64_t cols, const RowChainShape& shape);
+/// Rotary embedding of queries and keys, `cols` of both, and their heads' rotation (heads.cu).
+KernelCost heads_cost(int64_t rows, int64_t cols, int64_t head_dim, bool rotates);
+KernelCost embed_cost(int64_t rows, const WeightView& table);
+
+/// An input with coded tiles as integers (quantize.cu).
 KernelCost row_extremes_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
 KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
-KernelCost quantize_rows_cost(int64_t rows, int64_t cols);
 /// For zero points of 4-bit weights, once for all products of an input of many rows.
 KernelCost group_sums_cost(int64_t rows, const WeightView& weight);
 
@@ -49,14 +61,6 @@ KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan, 
 /// linear_few.cu: at most few_rows() rows times weights of one type and group.
 int64_t few_rows();
 KernelCost linear_few_cost(int64_t rows, std::span<const WeightView> weights, bool bias);
-
-KernelCost embed_cost(int64_t rows, const WeightView& table);
-KernelCost rms_norm_cost(int64_t rows, int64_t cols);
-KernelCost rope_cost(int64_t rows, int64_t cols, int64_t head_dim);
-KernelCost silu_mul_cost(int64_t rows, int64_t cols);
-KernelCost add_cost(int64_t rows, int64_t cols);
-/// Hadamard blocks alone.
-KernelCost rotate_cost(int64_t rows, int64_t cols, int64_t block);
 
 /// Coded pages; one sequence's `rows` tokens from `position` on.
 KernelCost append_kv_cost(int64_t rows, int64_t position, const KvPages& kv);

@@ -80,7 +80,7 @@ class Table {
 
   void add(Scheme scheme, const Recipe& recipe) {
     const bool ours = scheme == Scheme::kStamp || scheme == Scheme::kStampBound;
-    const Prediction p = predict(machine_, model_, step_, scheme, recipe, EngineOptions{}.prefill_chunk);
+    const Prediction p = predict(machine_, model_, step_, scheme, recipe, kDeviceChunk);
     if (scheme == Scheme::kFp16) fp16_seconds_ = p.seconds;
     text_ += fmt::format(
         "| {} | {:.3g} | {:.3g} | {:.4g} | {:.2f} |",

@@ -92,7 +92,7 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
           const bool coded = std::ranges::any_of(tiles, &RowTile::coded);
           if (rows <= few_rows()) {
             expect_counts(linear_few_cost(rows, {&weight.view, 1}, true));
-            expect_counts(quantize_rows_cost(rows, kCols));
+            expect_counts(row_chain_cost(rows, kCols, {.integers = true, .floats = false}));
             continue;
           }
           const PlannedDevice device{architecture.compute_capability, multiprocessors};
@@ -102,7 +102,7 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
             expect_counts(row_extremes_cost(tiles, kHaar, kCols));
             expect_counts(quantize_cost(tiles, kHaar, kCols));
           } else {
-            expect_counts(quantize_rows_cost(rows, kCols));
+            expect_counts(row_chain_cost(rows, kCols, {.integers = true, .floats = false}));
           }
         }
       }
@@ -110,21 +110,54 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
   }
 }
 
-TEST_F(KernelCostTest, ElementwiseOperations) {
-  constexpr int64_t kRows = 3, kCols = 512, kHeadDim = 64;
-  Buffer<float> x = floats(kRows * kCols), y = floats(kRows * kCols), gain = floats(kCols),
-                angles = floats(kRows * kHeadDim / 2);
+/// On the device's own memory, where operations join.
+TEST_F(KernelCostTest, OperationsOnRows) {
+  constexpr int64_t kRows = 3, kCols = 512, kKeys = 256, kHeadDim = 64;
+  const auto make = [&](int64_t n) { return Buffer<float>(n, ops_->memory()); };
+  Buffer<float> x = make(kRows * kCols), y = make(kRows * kCols), gain = make(kCols), k = make(kRows * kKeys),
+                angles = make(kRows * kHeadDim / 2), scale = make(kRows), offset = make(kRows);
+  Buffer<uint8_t> q(kRows * kCols, ops_->memory());
   const auto mat = [&](Buffer<float>& b) { return b.mat(kRows, kCols); };
-  ops_->add(mat(x), mat(y));
-  ops_->silu_mul(mat(x), mat(y));
-  ops_->rms_norm(mat(y), mat(x), gain.span(), 1e-5f);
-  ops_->rope(mat(x), angles.mat(kRows, kHeadDim / 2), angles.mat(kRows, kHeadDim / 2));
-  ops_->rotate(mat(x), {.block = 128, .signs = {}, .mix = {}}, false);
-  expect_counts(add_cost(kRows, kCols));
-  expect_counts(silu_mul_cost(kRows, kCols));
-  expect_counts(rms_norm_cost(kRows, kCols));
-  expect_counts(rope_cost(kRows, kCols, kHeadDim));
-  expect_counts(rotate_cost(kRows, kCols, 128));
+  const std::span<const float> gains(gain.data(), size_t(kCols));
+  const RowTile tile{.row = 0, .count = kRows, .coded = false};
+  QuantMat integers{.q = q.data(),
+                    .rows = kRows,
+                    .cols = kCols,
+                    .stride = kCols,
+                    .scale = scale.data(),
+                    .offset = offset.data(),
+                    .plan = {},
+                    .tiles = {&tile, 1}};
+  const auto expect_launch = [&](const auto& operations, const KernelCost& cost) {
+    Profile::instance().reset();
+    operations();
+    float first = 0;
+    ops_->memory().read(&first, x.data(), sizeof(first));  // starts what is held back
+    expect_counts(cost);
+    EXPECT_EQ(Profile::instance().of(std::string(cost.kernel)).launches, 1u);
+  };
+  expect_launch([&] { ops_->add(mat(x), mat(y)); }, row_chain_cost(kRows, kCols, {.adds = true}));
+  expect_launch(
+      [&] {
+        ops_->add(mat(x), mat(y));
+        ops_->rms_norm(mat(y), mat(x), gains, 1e-5f);
+        ops_->quantize(integers, mat(y));
+      },
+      row_chain_cost(kRows, kCols, {.adds = true, .norms = true, .integers = true}));
+  expect_launch(
+      [&] {
+        ops_->silu_mul(mat(x), mat(y));
+        ops_->rotate(mat(x), {.block = 256, .signs = {}, .mix = {}}, false);
+      },
+      row_chain_cost(kRows, kCols, {.gates = true, .rotation_block = 256}));
+  expect_launch(
+      [&] {
+        const Mat<const float> table = angles.mat(kRows, kHeadDim / 2);
+        for (const Mat<float> heads : {mat(x), k.mat(kRows, kKeys)}) ops_->rope(heads, table, table);
+        for (const Mat<float> heads : {mat(x), k.mat(kRows, kKeys)})
+          ops_->rotate(heads, {.block = kHeadDim, .signs = {}, .mix = {}}, false);
+      },
+      heads_cost(kRows, kCols + kKeys, kHeadDim, true));
 }
 
 TEST_F(KernelCostTest, Attention) {
