@@ -1,6 +1,7 @@
 #include "engine/device_model.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/error.h"
 #include "kernels/kernel_cost.h"
@@ -101,8 +102,7 @@ class Sum {
     constexpr double kEightOps = 2.0 * 16 * 8 * 32, kFourOps = 2.0 * 16 * 8 * 64;
     double tensor = c.mma_u8 * kEightOps / (machine_.int8 * machine_.mma_share);
     if (c.mma_u4 > 0) tensor += c.mma_u4 * kFourOps / machine_.int4;
-    const double instructions_a_second = double(machine_.multiprocessors) * kSchedulers * machine_.clock;
-    add(role, times, c.bytes, tensor, float_seconds(c.float_ops), c.instructions / instructions_a_second);
+    add(role, times, c.bytes, tensor, float_seconds(c.float_ops), issue_seconds(c));
     result_.transform_seconds += double(times) * float_seconds(c.transform_ops);
   }
   /// Tensor-core operations of an ideal kernel, in seconds.
@@ -113,6 +113,14 @@ class Sum {
 
  private:
   double float_seconds(double ops) const { return ops / (machine_.fp32 / 2); }
+
+  /// A multiprocessor has whole blocks, a warp issues at most one instruction a clock.
+  double issue_seconds(const KernelCost& c) const {
+    const auto multiprocessors = double(machine_.multiprocessors);
+    if (c.blocks == 0) return c.instructions / (multiprocessors * kSchedulers * machine_.clock);
+    const double block = c.instructions / c.blocks, turns = std::ceil(c.blocks / multiprocessors);
+    return std::max(turns * block / kSchedulers, block / c.warps) / machine_.clock;
+  }
 
   const Machine& machine_;
   bool instructions_;

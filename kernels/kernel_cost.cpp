@@ -124,6 +124,8 @@ KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan, 
   const int64_t warps = blocks * loop.warps, stages = weight.padded_cols() / kStage;
   const auto groups = double(weight.groups()), stage_bytes = double(kStage * kPanel) / (four ? 2 : 1);
   KernelCost c{.kernel = "linear_int"};
+  c.blocks = double(blocks) * double(tiles.size());
+  c.warps = loop.warps;
   for (const RowTile& tile : tiles) {
     const auto rows = double(tile.count), depth = double(stages);
     const int64_t row_tiles = divide_up(tile.count, 16);
@@ -171,9 +173,10 @@ KernelCost linear_few_cost(int64_t rows, std::span<const WeightView> weights, bo
   constexpr int64_t kWarps = 4, kWarpDepth = 512, kSteps = 8;
   const bool four = weights.front().dtype == DType::kQ4;
   const int64_t computed = rows == 1 ? 1 : rows <= 4 ? 4 : cuda::kFewRows;  // the kernel's instances
-  KernelCost c{.kernel = four ? "linear_few_four" : "linear_few_eight"};
+  KernelCost c{.kernel = four ? "linear_few_four" : "linear_few_eight", .warps = kWarps};
   for (const WeightView& w : weights) {
     const int64_t depth = w.padded_cols();
+    c.blocks += double(w.panels());
     // With groups all warps go through every round, also where no channels are left for them.
     const int64_t turns =
         four ? kWarps * divide_up(depth, kWarps * kWarpDepth) : divide_up(depth, kWarpDepth);
@@ -220,7 +223,7 @@ KernelCost attention_tiles_cost(const std::vector<cuda::QueryTile>& tiles, int64
                                 std::string_view name, const KvPages& kv, int64_t length) {
   constexpr double kWarps = 4;
   const auto d = double(kv.head_dim);
-  KernelCost c{.kernel = name};
+  KernelCost c{.kernel = name, .blocks = double(tiles.size()) * double(kv.kv_heads), .warps = kWarps};
   for (const cuda::QueryTile& tile : tiles) {
     const auto values = double(tile.count) * d * kFloat;
     const auto splits =

@@ -23,6 +23,8 @@ struct KernelCost {
   double dp4a = 0;
   double float_ops = 0;      // of threads: FP32 additions, products, or both fused
   double transform_ops = 0;  // those of them that belong to L and its inverse
+  /// How the work is dealt out, where it may leave multiprocessors idle; else 0.
+  double blocks = 0, warps = 0;  // warps of a block
   /// Instructions of warps: the integer products' main loop as the compiler made it
   /// (kernels/cuda/main_loops.h), elsewhere no more than the work above needs.
   double instructions = 0;

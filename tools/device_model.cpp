@@ -16,7 +16,8 @@ constexpr const char* kAssumptions[] = {
     "a launch takes as long as the slowest of what it needs, memory, tensor cores and, of our kernels, FP32 "
     "units and the schedulers' issue slots, which overlap perfectly; and 0.9 us by itself (Gray, Getting "
     "Started with CUDA Graphs, NVIDIA Technical Blog, 2019)",
-    "nothing waits: latencies, barriers, the last wave of blocks and caches that miss are not modelled, so "
+    "blocks of products and attention are dealt to the multiprocessors as wholes, a warp issues at most one "
+    "instruction a clock; else nothing waits: latencies, barriers and caches that miss are not modelled, so "
     "real kernels are slower",
     "memory serves every operand once, caches the repetitions at no cost",
     "fp16, w4a16 and w8a8 are ideal kernels at the published peaks, fused where this is usual: fp16 is the "
