@@ -105,7 +105,9 @@ void linear_float(Mat<float> out, Mat<const float> in, const WeightView& weight,
 void finish_tiles(Mat<float> out, const Integers& in, const DctTable* dct, const float* bias,
                   cudaStream_t stream);
 
-/// sums [groups, rows]: of the integers of each group of `group` input channels, for zero points.
+/// Of the integers of each group of `group` input channels, for zero points. `sums`: group_sums_size(in,
+/// groups), in linear_int's order.
+int64_t group_sums_size(const Integers& in, int64_t groups);
 void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, cudaStream_t stream);
 /// out = L^-1 (in weight^T) + bias by integer products; `sums` is for kQ4. Groups are multiples of 32.
 void linear_int(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums,

@@ -213,7 +213,7 @@ class CudaOps final : public Ops {
     } else {
       float* sums = nullptr;
       if (first.dtype == DType::kQ4) {
-        sums = scratch_.take<float>(in.rows * first.groups());
+        sums = scratch_.take<float>(cuda::group_sums_size(x, first.groups()));
         cuda::group_sums(sums, x, first.groups(), first.group, stream());
       }
       for (const auto& [out, weight, bias] : products)

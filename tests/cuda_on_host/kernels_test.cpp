@@ -135,7 +135,7 @@ TEST_F(KernelsOnHost, IntegerProductsHaveTheSameBitsOnBothTensorCorePaths) {
     settings().architecture = kArchitectures[0];
     const Buffer<float> truth = product(*make_ops("cuda_host"), 200, weight.view);
     for (auto architecture : {kArchitectures[0], kArchitectures[3]}) {
-      for (int multiprocessors : {architecture.multiprocessors, 1}) {  // narrow blocks, wide blocks
+      for (int multiprocessors : {architecture.multiprocessors, 2, 1}) {
         architecture.multiprocessors = multiprocessors;
         settings().architecture = architecture;
         const Buffer<float> out = product(*make_ops("cuda_host"), 200, weight.view);
@@ -245,16 +245,16 @@ TEST_F(KernelsOnHost, TensorCoreOperationsAreThoseOfTheShape) {
   settings().architecture = kArchitectures[0];
   product(*ops, rows, weight.view);
   auto& four = Profile::instance().of("linear_int").instructions;
-  // Per 16 rows, 8 columns and 64 input channels one of low nibbles; of high ones where rows are wide: all of
-  // block 0, the first 16 of a coded block.
-  const uint64_t per_row_tile = uint64_t(n / 8 * k / 64);
-  EXPECT_EQ(four["mma.m16n8k64.u4.u4"], per_row_tile * (4 * 2 + 2 * (4 + 1)));
+  // Per 16 channels, 8 rows and 64 input channels one of low nibbles; of high ones where rows are wide: all
+  // of block 0, the first 8 of a coded block.
+  const uint64_t per_eight_rows = uint64_t(n / 16 * k / 64);
+  EXPECT_EQ(four["mma.m16n8k64.u4.u4"], per_eight_rows * (8 * 2 + 2 * (8 + 1)));
   EXPECT_EQ(four.count("mma.m16n8k32.u8.u8"), 0u);
   Profile::instance().reset();
   settings().architecture = kArchitectures[3];
   product(*make_ops("cuda_host"), rows, weight.view);
   auto& eight = Profile::instance().of("linear_int").instructions;
-  EXPECT_EQ(eight["mma.m16n8k32.u8.u8"], 2 * per_row_tile * 12);
+  EXPECT_EQ(eight["mma.m16n8k32.u8.u8"], 2 * per_eight_rows * 24);
   EXPECT_EQ(eight.count("mma.m16n8k64.u4.u4"), 0u);
 }
 
@@ -268,15 +268,19 @@ TEST(TilePlan, FollowsTheHardwareTheGroupAndTheShape) {
   wide.group = 128;
   q8.dtype = DType::kQ8;
   const Device a100{80, 108}, rtx4090{89, 128}, h100{90, 132};
-  EXPECT_EQ(plan_linear(32, q4, a100), (cuda::TilePlan{MmaPath::kFour, 8}));
-  EXPECT_EQ(plan_linear(32, q4, rtx4090), (cuda::TilePlan{MmaPath::kFour, 8}));
-  EXPECT_EQ(plan_linear(32, q4, h100), (cuda::TilePlan{MmaPath::kEight, 8}));  // no 4-bit products there
+  using cuda::BlockSize;
+  using cuda::TilePlan;
+  EXPECT_EQ(plan_linear(32, q4, a100), (TilePlan{MmaPath::kFour, BlockSize::kLarge}));
+  EXPECT_EQ(plan_linear(32, q4, rtx4090), (TilePlan{MmaPath::kFour, BlockSize::kLarge}));
+  EXPECT_EQ(plan_linear(32, q4, h100), (TilePlan{MmaPath::kEight, BlockSize::kLarge}));  // no 4-bit products
   EXPECT_EQ(plan_linear(32, narrow, a100),
-            (cuda::TilePlan{MmaPath::kEight, 8}));                               // a group is half of their k
-  EXPECT_EQ(plan_linear(32, wide, a100), (cuda::TilePlan{MmaPath::kEight, 8}));  // twice
-  EXPECT_EQ(plan_linear(32, q8, a100), (cuda::TilePlan{MmaPath::kEight, 8}));
-  EXPECT_EQ(plan_linear(1, q4, a100),
-            (cuda::TilePlan{MmaPath::kFour, 1}));  // 32 wide blocks would be too few
+            (TilePlan{MmaPath::kEight, BlockSize::kLarge}));  // a group is half of their k
+  EXPECT_EQ(plan_linear(32, wide, a100), (TilePlan{MmaPath::kEight, BlockSize::kLarge}));  // twice
+  EXPECT_EQ(plan_linear(32, q8, a100), (TilePlan{MmaPath::kEight, BlockSize::kLarge}));
+  // 88 large blocks do as many multiprocessors; 44 are too few, and 64 medium ones, too.
+  EXPECT_EQ(plan_linear(8, q4, h100), (TilePlan{MmaPath::kEight, BlockSize::kLarge}));
+  EXPECT_EQ(plan_linear(4, q4, h100), (TilePlan{MmaPath::kEight, BlockSize::kMedium}));
+  EXPECT_EQ(plan_linear(1, q4, h100), (TilePlan{MmaPath::kEight, BlockSize::kSmall}));
 }
 
 TEST(AttentionPlan, SplitsFewQueriesWhereTilesWouldLeaveMultiprocessorsIdle) {
