@@ -195,7 +195,7 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
   const auto linears = [&](const std::vector<WeightView>& weights) {
     if (rows <= few_rows()) return sum.add(kLinears, m.layers, linear_few_cost(rows, weights, false));
     if (weights.front().dtype == DType::kQ4)
-      sum.add(kQuantise, m.layers, group_sums_cost(rows, weights.front()));
+      sum.add(kQuantise, m.layers, group_sums_cost(tiles, weights.front()));
     for (const WeightView& w : weights)
       sum.add(kLinears, m.layers, linear_int_cost(tiles, plan, w, false, device));
   };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "kernels/cuda/attention_plan.h"
@@ -13,7 +15,6 @@ namespace {
 
 constexpr double kLanes = 32, kFloat = sizeof(float), kHalf = 2, kWide = 16;  // bytes of one lane's access
 constexpr double kRowTile = sizeof(RowTile), kPointer = sizeof(void*);        // as warps read them
-constexpr int64_t kStage = 64;      // input channels of a stage of linear_int.cu
 constexpr int64_t kChannels = 128;  // of a block of quantize.cu, and threads
 
 /// No more than the counted work needs, with accesses as wide as they can be.
@@ -102,67 +103,120 @@ KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, in
   return with_instructions(c);
 }
 
-KernelCost group_sums_cost(int64_t rows, const WeightView& weight) {
-  const auto in = double(rows * weight.padded_cols()), out = double(rows * weight.groups());
-  KernelCost c{.kernel = "group_sums", .bytes = in + out * kFloat, .requested = in + out * kFloat};
-  // A lane's four for 16 channels; warps at the end are not full.
-  c.dp4a = double(rows * divide_up(weight.padded_cols(), 512)) * 4;
+KernelCost group_sums_cost(std::span<const RowTile> tiles, const WeightView& weight) {
+  constexpr double kDepth = 512, kWarps = 8;  // of a block, which has half a tile
+  const auto depth = double(weight.padded_cols()),
+             blocks = double(tiles.size()) * 2 * std::ceil(depth / kDepth);
+  KernelCost c{.kernel = "group_sums"};
+  c.bytes = double(rows_of(tiles)) * depth + double(tiles.size() * kBlock) * double(weight.groups()) * kFloat;
+  c.requested = c.bytes + blocks * kWarps * kRowTile;
+  c.dp4a = blocks * (kBlock / 2) * 4;  // a lane's four for 16 channels of a row, absent or not
   return with_instructions(c);
 }
+
+namespace {
+
+/// The asynchronous copies of one stage by one block of linear_int.cu.
+struct StageCopies {
+  double copies = 0, bytes = 0;
+};
+/// `live`: tiles and panels from the block's first on; those beyond are others again. `counts`: rows of its
+/// tiles.
+StageCopies stage_copies(const cuda::BlockShape& shape, int64_t group, std::span<const RowTile> tiles,
+                         int64_t live_panels) {
+  constexpr int64_t kLanesOf = 32, kLine = 64, kLineChunks = 4;
+  const int64_t threads = shape.threads(), depth = std::max<int64_t>(group, kLine), parts = depth / kLine;
+  const int64_t panels = shape.channels() / kPanel, block_tiles = shape.rows() / kBlock;
+  const int64_t live_tiles = std::min(block_tiles, int64_t(tiles.size()));
+  StageCopies c;
+  // Rows: a warp copies eight; those beyond a tile's last are the last again.
+  for (int64_t t = 0; t < block_tiles; ++t) {
+    const int64_t count = t < live_tiles ? std::max<int64_t>(tiles[size_t(t)].count, 1) : 1;
+    for (int64_t row = 0; row < kBlock; row += kLanesOf / kLineChunks)
+      c.bytes += double(std::clamp<int64_t>(count - row, 1, kLanesOf / kLineChunks) * kLine * parts);
+  }
+  const int64_t row_chunks = shape.rows() * kLineChunks;
+  c.copies += double(row_chunks / kLanesOf * parts);
+  const int64_t panel_chunks = panels * kLine * kPanel / (group > 0 ? 2 : 1) / int64_t(kWide);
+  c.copies += double(panel_chunks / kLanesOf * parts);
+  c.bytes += double(panel_chunks * parts) * kWide;
+  if (group == 0) return c;
+  // Parameters, one chunk a thread behind the rest of the rows: scales, zeros, sums of the rows.
+  const int64_t groups = depth / group, zeros = panels * groups, sums = groups * block_tiles * 16;
+  const int64_t first = row_chunks % threads * parts, count = 3 * zeros + sums;
+  c.copies += double(divide_up(first + count, kLanesOf) - first / kLanesOf);
+  std::set<std::tuple<int64_t, int, int64_t, int64_t>> asked;  // warp, what, where
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t warp = (first + i) / kLanesOf, scale = i, zero = i - 2 * zeros, sum = i - 3 * zeros;
+    if (zero < 0)
+      asked.insert({warp, 0, std::min(scale / (2 * groups), live_panels - 1), scale % (2 * groups)});
+    else if (sum < 0) asked.insert({warp, 1, std::min(zero / groups, live_panels - 1), zero % groups});
+    else
+      asked.insert({warp, 2, std::min(sum / 16 % block_tiles, live_tiles - 1),
+                    sum / 16 / block_tiles * 16 + sum % 16});
+  }
+  c.bytes += double(asked.size()) * kWide;
+  return c;
+}
+
+}  // namespace
 
 KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
                            bool bias, const PlannedDevice& device) {
   const cuda::TilePlan cut =
       cuda::plan_linear(int64_t(tiles.size()), weight, {device.compute_capability, device.multiprocessors});
+  const cuda::BlockShape shape = cuda::shape_of(cut.size);
   const bool four = weight.dtype == DType::kQ4, nibbles = cut.path == cuda::MmaPath::kFour;
-  const cuda::LoopGroups kind = !four                    ? cuda::LoopGroups::kNone
-                                : weight.group == kStage ? cuda::LoopGroups::kStage
-                                                         : cuda::LoopGroups::kOther;
-  const cuda::MainLoop& loop = cuda::main_loop(device.compute_capability, cut.path, kind, cut.panels);
-  const int64_t panels = weight.panels(), blocks = divide_up(panels, cut.panels),
-                computed = blocks * cut.panels;
-  const int64_t warps = blocks * loop.warps, stages = weight.padded_cols() / kStage;
-  const auto groups = double(weight.groups()), stage_bytes = double(kStage * kPanel) / (four ? 2 : 1);
-  KernelCost c{.kernel = "linear_int"};
-  c.blocks = double(blocks) * double(tiles.size());
-  c.warps = loop.warps;
-  for (const RowTile& tile : tiles) {
-    const auto rows = double(tile.count), depth = double(stages);
-    const int64_t row_tiles = divide_up(tile.count, 16);
-    // Column tiles of 8 channels, two a panel.
-    int64_t narrow = 0;
-    if (nibbles) {
-      const int64_t high = plan.high_bits > 4 ? plan.high_rows : 0;
-      const int64_t wide =
-          !tile.coded || plan.low_bits > 4 ? row_tiles : std::min(row_tiles, divide_up(high, 16));
-      c.mma_u4 += double(computed * 2 * stages * (row_tiles + wide));
-      narrow = row_tiles - wide;
-    } else {
-      c.mma_u8 += double(computed * 2 * stages * 2 * row_tiles);
+  const int64_t group = four ? weight.group : 0, depth = std::max<int64_t>(group, 64),
+                steps = weight.padded_cols() / depth;
+  const cuda::MainLoop& loop = cuda::main_loop(device.compute_capability, cut.path, group, cut.size);
+  const int64_t block_tiles = shape.rows() / kBlock, block_panels = shape.channels() / kPanel,
+                panels = weight.panels();
+  const int64_t channel_blocks = divide_up(weight.rows, shape.channels()), warp_rows = shape.column_tiles * 8;
+  KernelCost c{.kernel = "linear_int", .warps = double(shape.threads()) / kLanes};
+  for (int64_t first = 0; first < int64_t(tiles.size()); first += block_tiles) {
+    const auto own =
+        tiles.subspan(size_t(first), size_t(std::min(block_tiles, int64_t(tiles.size()) - first)));
+    c.blocks += double(channel_blocks);
+    for (const bool last : {false, true}) {
+      const double blocks = last ? 1 : double(channel_blocks - 1);
+      const StageCopies copies =
+          stage_copies(shape, group, own, last ? panels - (channel_blocks - 1) * block_panels : block_panels);
+      c.copies += blocks * double(steps) * copies.copies;
+      c.requested += blocks * double(steps) * copies.bytes;
     }
-    c.copies += depth * double(blocks) *
-                (kBlock * kStage / kWide / kLanes + cut.panels * stage_bytes / kWide / kLanes);
-    c.requested += depth * (double(blocks) * rows * kStage + double(panels) * stage_bytes);
-    c.requested += double(warps) * kRowTile;
-    // Groups' parameters, which warps of absent panels read as well, and the rows' own sums.
-    if (four) c.requested += groups * (double(computed) * kPanel * 3 + double(warps) * rows * kFloat);
-    else c.requested += double(panels) * kPanel * kHalf;
-    c.requested += double(panels) * kPanel * kFloat + double(computed) * rows * 2 * kFloat;
-    c.requested += double(weight.rows) * (rows + (bias ? 1 : 0)) * kFloat;
-    c.float_ops += double(computed * kPanel * row_tiles * 16) * (four ? groups * 3 : 1);
-    c.float_ops += double(computed * kPanel * row_tiles * 16) * 3;
-    if (tile.coded) c.transform_ops += double(weight.rows) * transform_ops(plan);
-    // What a row tile without high nibbles skips of the loop: products, their addition, the nibbles
-    // themselves.
-    const double skipped = double(narrow * (2 * loop.panels * (1 + 4) + 12));
-    c.instructions +=
-        double(warps * stages) * (double(loop.instructions * row_tiles) / (kBlock / 16) - skipped);
+    c.requested += double(channel_blocks * int64_t(own.size())) * kRowTile;
+    const double channel_warps = double(channel_blocks * shape.channel_warps);
+    for (const RowTile& tile : own) {
+      const int64_t high = plan.high_bits > 4 ? plan.high_rows : 0;
+      const int64_t wide_rows = !tile.coded || plan.low_bits > 4 ? kBlock : high;
+      for (int64_t row = 0; row < std::min(kBlock, tile.count); row += warp_rows) {
+        // Two row tiles of 16 channels for each column tile of eight rows.
+        int64_t narrow = 0;
+        for (int64_t column = row; column < row + warp_rows; column += 8)
+          narrow += column >= wide_rows ? 1 : 0;
+        const double products = channel_warps * double(steps * 2 * shape.column_tiles);
+        if (nibbles) c.mma_u4 += channel_warps * double(steps * 2 * (2 * shape.column_tiles - narrow));
+        else c.mma_u8 += products * double(depth / 32);
+        // What a column tile without high nibbles skips: products, their addition, the nibbles themselves.
+        const double skipped = nibbles ? double(narrow) * (2 + 8 + 8) : 0;
+        c.instructions += channel_warps * double(steps) * (loop.instructions - skipped);
+        c.float_ops += products * 16 * 8 * ((four ? 3.0 * double(depth / group) : 0) + 3.0 / double(steps));
+      }
+      c.requested +=
+          channel_warps * 2 * double(tile.count) * 2 * kFloat;  // scales and offsets, for each panel
+      if (tile.coded) c.transform_ops += double(weight.rows) * transform_ops(plan);
+    }
+    // Every warp reads its panels' sums, threads the bias for the rows they write.
+    c.requested += double(shape.row_warps * panels) * kPanel * (kFloat + (four ? 0 : kHalf));
+    if (bias) c.requested += double(weight.rows * (shape.threads() / shape.channels())) * kFloat;
   }
+  const auto rows = double(rows_of(tiles)), groups = four ? double(weight.groups()) : 0;
+  c.requested += rows * double(weight.rows) * kFloat;
   c.float_ops += c.transform_ops;
   c.instructions += c.transform_ops / kLanes;
-  const auto rows = double(rows_of(tiles));
   c.bytes = double(weight.bytes()) + rows * double(weight.padded_cols()) + rows * 2 * kFloat +
-            rows * double(weight.rows) * kFloat + (four ? rows * groups * kFloat : 0) +
+            rows * double(weight.rows) * kFloat + double(tiles.size() * kBlock) * groups * kFloat +
             (bias ? double(weight.rows) * kFloat : 0);
   return c;
 }
@@ -218,30 +272,68 @@ KernelCost append_kv_cost(int64_t rows, int64_t position, const KvPages& kv) {
 
 namespace {
 
-/// Tiles of one instance of the attention kernel, of at most `most` queries each.
-KernelCost attention_tiles_cost(const std::vector<cuda::QueryTile>& tiles, int64_t most,
-                                std::string_view name, const KvPages& kv, int64_t length) {
-  constexpr double kWarps = 4;
-  const auto d = double(kv.head_dim);
-  KernelCost c{.kernel = name, .blocks = double(tiles.size()) * double(kv.kv_heads), .warps = kWarps};
-  for (const cuda::QueryTile& tile : tiles) {
-    const auto values = double(tile.count) * d * kFloat;
-    const auto splits =
-        double(divide_up(tile.last_page, cuda::kSplitPages) - tile.first_page / cuda::kSplitPages);
-    c.requested += kWarps * sizeof(cuda::QueryTile) + values;
-    // Outputs are folded where they lie, or left as a part with the largest score and the sum of weights.
-    c.requested += tile.part < 0 ? values * (2 * splits - 1) : values + double(tile.count) * 2 * kFloat;
+struct PageOfHead {
+  bool sealed = false;
+  KvSide side;
+};
+PageOfHead page_of_head(const KvPages& kv, int64_t page, int64_t length) {
+  const bool sealed = kv.format.seals(page) && (page + 1) * kBlock <= length;
+  return {sealed, sealed ? kv.sealed_side() : kv.open_side()};
+}
+
+/// What `queries` queries, a warp's, take of one page (attention_page.cuh).
+void add_page(KernelCost& c, const KvPages& kv, const PageOfHead& page, int64_t queries) {
+  const int64_t places = round_up(2 * round_up(kv.head_dim / 2, 4), 32), tiles = divide_up(queries, 16);
+  const int64_t wide = page.side.wide_rows(), wide_steps = wide > 8 ? 2 : 1;
+  const int64_t steps = (wide < kBlock ? 2 : 0) + (wide > 0 ? 2 * wide_steps : 0);
+  c.mma_u8 += double(tiles * (places / 32 * (kBlock / 8) + places / 8 * steps));
+  c.float_ops += double(queries) * (double(kBlock) * 10 + double(places) * 4);
+  if (page.sealed) c.transform_ops += double(queries) * 2 * transform_ops(kv.format.plan);
+}
+
+/// Tiles of many queries, 32 a warp.
+KernelCost attention_many_cost(const cuda::AttentionPlan& plan, int64_t sharing, const KvPages& kv,
+                               int64_t length) {
+  constexpr int64_t kQueries = 32;
+  const int64_t warps = cuda::queries_of_tile(true, kv.head_dim) / kQueries;
+  KernelCost c{.kernel = "attention", .blocks = double(plan.many.size()), .warps = double(warps)};
+  for (const cuda::QueryTile& tile : plan.many) {
+    const auto values = double(tile.count) * double(kv.head_dim) * kFloat;
+    const auto splits = double(divide_up(tile.last_page, cuda::kSplitPages));
+    // Queries are read for their peak and for their codes; outputs are folded where they lie.
+    c.requested += double(warps) * sizeof(cuda::QueryTile) + 2 * values + values * (2 * splits - 1);
     for (int64_t page = tile.first_page; page < tile.last_page; ++page) {
-      const bool sealed = kv.format.seals(page) && (page + 1) * kBlock <= length;
-      const double bytes = 2 * double((sealed ? kv.sealed_side() : kv.open_side()).bytes());
-      c.requested += bytes + kWarps * kPointer;
+      const PageOfHead at = page_of_head(kv, page, length);
+      const double bytes = 2 * double(at.side.bytes());
+      c.requested += bytes + double(warps) * kPointer;
       c.copies += std::ceil(bytes / (kWide * kLanes));
-      c.float_ops += double(most) * kBlock * (2 * d + 6);
-      if (sealed) c.transform_ops += double(most) * 2 * transform_ops(kv.format.plan);
+      for (int64_t first = 0; first < tile.count; first += kQueries) {
+        const int64_t last = std::min<int64_t>(first + kQueries, tile.count) - 1;
+        if (tile.position + (tile.first + last) / sharing >= page * kBlock) add_page(c, kv, at, kQueries);
+      }
     }
   }
-  for (double* sum : {&c.requested, &c.copies, &c.float_ops, &c.transform_ops}) *sum *= double(kv.kv_heads);
-  c.float_ops += c.transform_ops;
+  return c;
+}
+
+/// Tiles of few queries, a page a warp.
+KernelCost attention_few_cost(const cuda::AttentionPlan& plan, const KvPages& kv, int64_t length) {
+  const auto d = double(kv.head_dim), warps = double(cuda::kSplitPages);
+  KernelCost c{.kernel = "attention_few", .blocks = double(plan.few.size()), .warps = warps};
+  for (const cuda::QueryTile& tile : plan.few) {
+    const auto values = double(tile.count) * d * kFloat;
+    const auto splits = double(divide_up(tile.last_page - tile.first_page, cuda::kSplitPages));
+    c.requested += warps * sizeof(cuda::QueryTile) + 2 * values;
+    c.requested += tile.part < 0 ? values * (2 * splits - 1) : values + double(tile.count) * 2 * kFloat;
+    for (int64_t page = tile.first_page; page < tile.last_page; ++page) {
+      const PageOfHead at = page_of_head(kv, page, length);
+      const int64_t present = std::min(kBlock, length - page * kBlock);
+      double rows = 0;
+      for (int64_t r = 0; r < present; ++r) rows += double(at.side.row_bytes(r)) + 3;
+      c.requested += 2 * rows + double(present) + kPointer;  // values' zero points twice
+      add_page(c, kv, at, cuda::kFewQueries);
+    }
+  }
   return c;
 }
 
@@ -250,21 +342,22 @@ KernelCost attention_tiles_cost(const std::vector<cuda::QueryTile>& tiles, int64
 std::vector<KernelCost> attention_costs(int64_t rows, int64_t position, int64_t heads, const KvPages& kv,
                                         const PlannedDevice& device) {
   const RowRun run{.row = 0, .count = rows, .position = position, .pages = {}};
-  const int64_t length = position + rows;
+  const int64_t length = position + rows, sharing = heads / kv.kv_heads;
   cuda::AttentionPlan plan;
-  cuda::plan_attention(plan, std::span(&run, 1), heads / kv.kv_heads, kv.kv_heads,
+  cuda::plan_attention(plan, std::span(&run, 1), sharing, kv.kv_heads,
+                       cuda::queries_of_tile(true, kv.head_dim),
                        {device.compute_capability, device.multiprocessors});
   std::vector<KernelCost> launches;
-  if (!plan.many.empty())
-    launches.push_back(attention_tiles_cost(plan.many, cuda::kQueries, "attention", kv, length));
-  if (!plan.few.empty())
-    launches.push_back(attention_tiles_cost(plan.few, cuda::kFewQueries, "attention_few", kv, length));
+  if (!plan.many.empty()) launches.push_back(attention_many_cost(plan, sharing, kv, length));
+  if (!plan.few.empty()) launches.push_back(attention_few_cost(plan, kv, length));
+  for (KernelCost& c : launches)
+    for (double* of_head : {&c.requested, &c.copies, &c.mma_u8, &c.float_ops, &c.transform_ops, &c.blocks})
+      *of_head *= double(kv.kv_heads);
   KernelCost& first = launches.front();
   first.bytes = 2 * double(rows * heads * kv.head_dim) * kFloat;  // queries and outputs
-  for (int64_t page = 0; page * kBlock < length; ++page) {
-    const bool sealed = kv.format.seals(page) && (page + 1) * kBlock <= length;
-    first.bytes += double(sealed ? kv.sealed_layer_bytes() : kv.open_layer_bytes());
-  }
+  for (int64_t page = 0; page * kBlock < length; ++page)
+    first.bytes +=
+        double(page_of_head(kv, page, length).sealed ? kv.sealed_layer_bytes() : kv.open_layer_bytes());
   if (!plan.split.empty()) {
     constexpr double kWarps = 8;
     KernelCost fold{.kernel = "fold_splits"};
@@ -273,12 +366,15 @@ std::vector<KernelCost> attention_costs(int64_t rows, int64_t position, int64_t 
       const double values = double(kv.kv_heads) * count * double(kv.head_dim);
       fold.bytes += values * (splits + 1) * kFloat + double(kv.kv_heads) * count * splits * 2 * kFloat;
       fold.requested += double(kv.kv_heads) * kWarps * sizeof(cuda::QueryTile);
-      fold.float_ops += values * splits * 8;
+      fold.float_ops += values * splits * 2;
     }
     fold.requested += fold.bytes;
     launches.push_back(fold);
   }
-  for (KernelCost& c : launches) c = with_instructions(c);
+  for (KernelCost& c : launches) {
+    c.float_ops += c.transform_ops;
+    c = with_instructions(c);
+  }
   return launches;
 }
 

@@ -50,7 +50,7 @@ KernelCost embed_cost(int64_t rows, const WeightView& table);
 KernelCost row_extremes_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
 KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
 /// For zero points of 4-bit weights, once for all products of an input of many rows.
-KernelCost group_sums_cost(int64_t rows, const WeightView& weight);
+KernelCost group_sums_cost(std::span<const RowTile> tiles, const WeightView& weight);
 
 /// What a product's plan follows (kernels/cuda/tile_plan.h).
 struct PlannedDevice {

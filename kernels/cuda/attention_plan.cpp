@@ -1,16 +1,17 @@
 #include "kernels/cuda/attention_plan.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace stamp::cuda {
 
 void plan_attention(AttentionPlan& plan, std::span<const RowRun> runs, int64_t sharing, int64_t kv_heads,
-                    const Device& device) {
+                    int64_t most, const Device& device) {
   plan.many.clear();
   plan.few.clear();
   plan.split.clear();
   plan.parts = plan.most_splits = 0;
-  const auto is_few = [&](const RowRun& run) { return run.count * sharing <= kQueries; };
+  const auto is_few = [&](const RowRun& run) { return run.count * sharing <= kFewRun; };
   int64_t few_tiles = 0;
   for (const RowRun& run : runs)
     if (is_few(run)) few_tiles += (run.count * sharing + kFewQueries - 1) / kFewQueries;
@@ -18,14 +19,14 @@ void plan_attention(AttentionPlan& plan, std::span<const RowRun> runs, int64_t s
 
   int64_t first_page = 0;
   for (const RowRun& run : runs) {
-    const int64_t queries = run.count * sharing, most = is_few(run) ? kFewQueries : kQueries;
-    for (int64_t first = 0; first < queries; first += most) {
+    const int64_t queries = run.count * sharing, of_tile = is_few(run) ? kFewQueries : most;
+    for (int64_t first = 0; first < queries; first += of_tile) {
       QueryTile tile{.row = run.row,
                      .position = run.position,
                      .page = first_page,
                      .length = run.position + run.count,
                      .first = int(first),
-                     .count = int(std::min(most, queries - first))};
+                     .count = int(std::min(of_tile, queries - first))};
       const int64_t last_row = (first + tile.count - 1) / sharing;
       tile.last_page = (run.position + last_row) / kBlock + 1;
       if (!is_few(run)) {
@@ -45,6 +46,7 @@ void plan_attention(AttentionPlan& plan, std::span<const RowRun> runs, int64_t s
     }
     first_page += int64_t(run.pages.size());
   }
+  std::ranges::stable_sort(plan.many, std::greater{}, &QueryTile::last_page);
 }
 
 }  // namespace stamp::cuda

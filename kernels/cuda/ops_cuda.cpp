@@ -287,7 +287,8 @@ class CudaOps final : public Ops {
     Operands o = operands();
     const cuda::Cache cache = cache_of(kv, runs, o);
     const int64_t d = kv.head_dim;
-    cuda::plan_attention(attention_plan_, runs, q.cols / d / kv.kv_heads, kv.kv_heads, device_);
+    cuda::plan_attention(attention_plan_, runs, q.cols / d / kv.kv_heads, kv.kv_heads,
+                         cuda::queries_of_tile(kv.format.coded, d), device_);
     const auto& [many, few, split, parts, most_splits] = attention_plan_;
     const auto list = [&](const std::vector<cuda::QueryTile>& tiles) {
       return o.in(std::span<const cuda::QueryTile>(tiles));

@@ -25,6 +25,12 @@ STAMP_MMA(mma_u8_u8, "m16n8k32", "u8", "u8")
 STAMP_MMA(mma_u4_u4, "m16n8k64", "u4", "u4")
 #undef STAMP_MMA
 
+__device__ __forceinline__ float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 __device__ __forceinline__ void copy_async_16(void* shared, const void* global, int source_bytes) {
   const auto address = uint32_t(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(source_bytes)

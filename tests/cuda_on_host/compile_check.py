@@ -31,7 +31,7 @@ SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
 KERNEL = re.compile(r"\d([a-z][a-z_]*_kernel)")
 FOUR_BIT_PATH = "MmaPathE1"
-INSTANCE = re.compile(r"linear_int_kernelI\w*?MmaPathE(\d)E\w*?GroupsE(\d)ELi(\d+)ELi(\d+)E")
+INSTANCE = re.compile(r"linear_int_kernelI\w*?MmaPathE(\d)ELi(\d+)E\w*?BlockSizeE(\d)E")
 RECORDED = re.compile(r"(// recorded by .*\n)(?:.*\n)*?(// end of what is recorded)")
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)([^;]*);")
 LABEL = re.compile(r"^(\.L_x_\d+):")
@@ -100,9 +100,9 @@ def main_loops(listing, emulates_four_bits):
 
 def table_line(architecture, instance, instructions):
     """A line of main_loops.h."""
-    path, groups, warps, panels = instance
-    path, groups = ("kEight", "kFour")[path], ("kStage", "kOther", "kNone")[groups]
-    return f"    {{{architecture}, MmaPath::{path}, LoopGroups::{groups}, {warps}, {panels}, {instructions}}},"
+    path, group, size = instance
+    path, size = ("kEight", "kFour")[path], ("kLarge", "kMedium", "kSmall")[size]
+    return f"    {{{architecture}, MmaPath::{path}, {group}, BlockSize::{size}, {instructions}}},"
 
 
 def check_table(counts):

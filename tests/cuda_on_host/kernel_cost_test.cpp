@@ -46,7 +46,7 @@ class KernelCostTest : public testing::Test {
       const auto at = counted.instructions.find(name);
       return at == counted.instructions.end() ? 0.0 : double(at->second);
     };
-    EXPECT_EQ(cost.mma_u8, instructions("mma.m16n8k32.u8.s8") + instructions("mma.m16n8k32.u8.u8"));
+    EXPECT_EQ(cost.mma_u8, instructions("mma.m16n8k32.s8.u8") + instructions("mma.m16n8k32.u8.u8"));
     EXPECT_EQ(cost.mma_u4, instructions("mma.m16n8k64.u4.u4"));
     EXPECT_EQ(cost.copies, instructions("cp.async.16"));
     EXPECT_EQ(cost.dp4a, instructions("dp4a"));
@@ -97,7 +97,7 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
           }
           const PlannedDevice device{architecture.compute_capability, multiprocessors};
           expect_counts(linear_int_cost(tiles, kHaar, weight.view, true, device));
-          if (dtype == DType::kQ4) expect_counts(group_sums_cost(rows, weight.view));
+          if (dtype == DType::kQ4) expect_counts(group_sums_cost(tiles, weight.view));
           if (coded) {
             expect_counts(row_extremes_cost(tiles, kHaar, kCols));
             expect_counts(quantize_cost(tiles, kHaar, kCols));
