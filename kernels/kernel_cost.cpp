@@ -272,6 +272,8 @@ KernelCost append_kv_cost(int64_t rows, int64_t position, const KvPages& kv) {
 
 namespace {
 
+constexpr double kNarrowSums = kBlock / 4;  // dp4a, of narrow rows' zero points and weights
+
 struct PageOfHead {
   bool sealed = false;
   KvSide side;
@@ -279,6 +281,13 @@ struct PageOfHead {
 PageOfHead page_of_head(const KvPages& kv, int64_t page, int64_t length) {
   const bool sealed = kv.format.seals(page) && (page + 1) * kBlock <= length;
   return {sealed, sealed ? kv.sealed_side() : kv.open_side()};
+}
+
+/// Of keys and values of the page's tokens that are there yet, with their parameters.
+double bytes_of_tokens(const KvSide& side, int64_t present) {
+  double bytes = 0;
+  for (int64_t r = 0; r < present; ++r) bytes += 2 * (double(side.row_bytes(r)) + 3);
+  return bytes;
 }
 
 /// What `queries` queries, a warp's, take of one page (attention_page.cuh).
@@ -309,7 +318,9 @@ KernelCost attention_many_cost(const cuda::AttentionPlan& plan, int64_t sharing,
       c.copies += std::ceil(bytes / (kWide * kLanes));
       for (int64_t first = 0; first < tile.count; first += kQueries) {
         const int64_t last = std::min<int64_t>(first + kQueries, tile.count) - 1;
-        if (tile.position + (tile.first + last) / sharing >= page * kBlock) add_page(c, kv, at, kQueries);
+        if (tile.position + (tile.first + last) / sharing < page * kBlock) continue;
+        add_page(c, kv, at, kQueries);
+        if (at.side.wide_rows() < kBlock) c.dp4a += kNarrowSums;
       }
     }
   }
@@ -328,10 +339,10 @@ KernelCost attention_few_cost(const cuda::AttentionPlan& plan, const KvPages& kv
     for (int64_t page = tile.first_page; page < tile.last_page; ++page) {
       const PageOfHead at = page_of_head(kv, page, length);
       const int64_t present = std::min(kBlock, length - page * kBlock);
-      double rows = 0;
-      for (int64_t r = 0; r < present; ++r) rows += double(at.side.row_bytes(r)) + 3;
-      c.requested += 2 * rows + double(present) + kPointer;  // values' zero points twice
+      c.requested += bytes_of_tokens(at.side, present) + double(present) + kPointer;  // zero points twice
       add_page(c, kv, at, cuda::kFewQueries);
+      // A warp weighs all queries of the split's pages; the first page is its first lane's.
+      if (page % cuda::kSplitPages == 0 && at.side.wide_rows() < kBlock) c.dp4a += kNarrowSums;
     }
   }
   return c;
@@ -351,13 +362,14 @@ std::vector<KernelCost> attention_costs(int64_t rows, int64_t position, int64_t 
   if (!plan.many.empty()) launches.push_back(attention_many_cost(plan, sharing, kv, length));
   if (!plan.few.empty()) launches.push_back(attention_few_cost(plan, kv, length));
   for (KernelCost& c : launches)
-    for (double* of_head : {&c.requested, &c.copies, &c.mma_u8, &c.float_ops, &c.transform_ops, &c.blocks})
+    for (double* of_head :
+         {&c.requested, &c.copies, &c.dp4a, &c.mma_u8, &c.float_ops, &c.transform_ops, &c.blocks})
       *of_head *= double(kv.kv_heads);
   KernelCost& first = launches.front();
   first.bytes = 2 * double(rows * heads * kv.head_dim) * kFloat;  // queries and outputs
   for (int64_t page = 0; page * kBlock < length; ++page)
-    first.bytes +=
-        double(page_of_head(kv, page, length).sealed ? kv.sealed_layer_bytes() : kv.open_layer_bytes());
+    first.bytes += double(kv.kv_heads) * bytes_of_tokens(page_of_head(kv, page, length).side,
+                                                         std::min(kBlock, length - page * kBlock));
   if (!plan.split.empty()) {
     constexpr double kWarps = 8;
     KernelCost fold{.kernel = "fold_splits"};

@@ -17,6 +17,33 @@ struct MainLoop {
 /// Counted in the SASS; every run of compile_check.py compares these lines.
 inline constexpr MainLoop kMainLoops[] = {
 // recorded by tests/cuda_on_host/compile_check.py --record
+    {80, MmaPath::kEight, 0, BlockSize::kLarge, 99},
+    {80, MmaPath::kEight, 0, BlockSize::kMedium, 84},
+    {80, MmaPath::kEight, 0, BlockSize::kSmall, 144},
+    {80, MmaPath::kEight, 32, BlockSize::kLarge, 570},
+    {80, MmaPath::kEight, 32, BlockSize::kMedium, 358},
+    {80, MmaPath::kEight, 32, BlockSize::kSmall, 246},
+    {80, MmaPath::kEight, 64, BlockSize::kLarge, 347},
+    {80, MmaPath::kEight, 64, BlockSize::kMedium, 231},
+    {80, MmaPath::kEight, 64, BlockSize::kSmall, 167},
+    {80, MmaPath::kEight, 128, BlockSize::kLarge, 427},
+    {80, MmaPath::kEight, 128, BlockSize::kMedium, 283},
+    {80, MmaPath::kEight, 128, BlockSize::kSmall, 213},
+    {80, MmaPath::kFour, 64, BlockSize::kLarge, 668},
+    {80, MmaPath::kFour, 64, BlockSize::kMedium, 391},
+    {80, MmaPath::kFour, 64, BlockSize::kSmall, 233},
+    {90, MmaPath::kEight, 0, BlockSize::kLarge, 101},
+    {90, MmaPath::kEight, 0, BlockSize::kMedium, 84},
+    {90, MmaPath::kEight, 0, BlockSize::kSmall, 146},
+    {90, MmaPath::kEight, 32, BlockSize::kLarge, 570},
+    {90, MmaPath::kEight, 32, BlockSize::kMedium, 358},
+    {90, MmaPath::kEight, 32, BlockSize::kSmall, 246},
+    {90, MmaPath::kEight, 64, BlockSize::kLarge, 347},
+    {90, MmaPath::kEight, 64, BlockSize::kMedium, 234},
+    {90, MmaPath::kEight, 64, BlockSize::kSmall, 168},
+    {90, MmaPath::kEight, 128, BlockSize::kLarge, 413},
+    {90, MmaPath::kEight, 128, BlockSize::kMedium, 283},
+    {90, MmaPath::kEight, 128, BlockSize::kSmall, 212},
 // end of what is recorded
 };
 // clang-format on

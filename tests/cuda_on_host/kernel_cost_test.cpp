@@ -161,7 +161,7 @@ TEST_F(KernelCostTest, OperationsOnRows) {
 }
 
 TEST_F(KernelCostTest, Attention) {
-  constexpr int64_t kHeads = 4, kPages = 5;
+  constexpr int64_t kHeads = 4, kPages = 6;
   KvPages kv{
       .open = {}, .sealed = {}, .kv_heads = 2, .head_dim = 64, .format = {.coded = true, .plan = kHaar}};
   const int64_t width = kHeads * kv.head_dim, kv_width = kv.kv_heads * kv.head_dim;
@@ -177,7 +177,7 @@ TEST_F(KernelCostTest, Attention) {
   kv.open = open;
   kv.sealed = sealed;
   int64_t position = 0;
-  for (const int64_t rows : {140, 1, 115, 1}) {
+  for (const int64_t rows : {140, 1, 115, 1, 90, 1}) {
     SCOPED_TRACE(std::to_string(rows) + " rows after " + std::to_string(position));
     Profile::instance().reset();
     Buffer<float> q = floats(rows * width), k = floats(rows * kv_width), v = floats(rows * kv_width),
