@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BUDGET = Path(__file__).with_name("compile_budget.json")
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
 MAIN_LOOPS = ROOT / "kernels/cuda/main_loops.h"
+RECORDED_ARCHITECTURES = (80, 89, 90)  # there; newer ones have much the same loop as the last
 MOST_DEVIATION = 0.03  # of a main loop's instructions: compilers differ a little
 SKIPPED = 77
 
@@ -128,7 +129,8 @@ def check_instructions(nvdisasm, cubin, counts):
     found = main_loops(done.stdout, emulates_four_bits)
     faults = [] if found else [f"{cubin.name}: no integer products in it"]
     for instance, body in found.items():
-        counts[architecture, instance] = len(body)
+        if architecture in RECORDED_ARCHITECTURES:
+            counts[architecture, instance] = len(body)
         count = {op: sum(o.startswith(op) for o in body) for op in ("IMMA", "LDGSTS", "LDS.64", "LDL", "STL")}
         print(f"{cubin.name}: main loop of {len(body)} instructions, " + ", ".join(f"{n} {op}" for op, n in count.items()))
         if not (count["IMMA"] >= 16 and count["LDGSTS"] and count["LDS.64"]):
