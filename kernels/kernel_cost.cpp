@@ -120,8 +120,7 @@ namespace {
 struct StageCopies {
   double copies = 0, bytes = 0;
 };
-/// `live`: tiles and panels from the block's first on; those beyond are others again. `counts`: rows of its
-/// tiles.
+/// `tiles` and `live_panels`: the block's that there are; in the place of others come the last of them again.
 StageCopies stage_copies(const cuda::BlockShape& shape, int64_t group, std::span<const RowTile> tiles,
                          int64_t live_panels) {
   constexpr int64_t kLanesOf = 32, kLine = 64, kLineChunks = 4;

@@ -63,9 +63,9 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
     for (const auto& [dtype, group] : std::vector<std::pair<DType, int64_t>>{
              {DType::kQ8, 0}, {DType::kQ4, 32}, {DType::kQ4, 64}, {DType::kQ4, 128}}) {
       for (const Architecture& architecture : {kArchitectures[0], kArchitectures[3]}) {
-        for (const int64_t multiprocessors : {1, 1000}) {  // wide blocks, narrow ones
+        for (const int64_t multiprocessors : {1, 3, 1000}) {  // large blocks to small ones
           if (rows <= few_rows() && (multiprocessors > 1 || architecture.compute_capability != 80)) continue;
-          if (group != 64 && (multiprocessors > 1 || architecture.compute_capability != 80)) continue;
+          if (group != 64 && architecture.compute_capability != 80) continue;
           SCOPED_TRACE(std::to_string(rows) + " rows, " + dtype_name(dtype) + " " + std::to_string(group) +
                        " on " + std::string(architecture.name));
           settings().architecture = architecture;
