@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/constraint.h"
+#include "engine/draft.h"
 #include "engine/sampler.h"
 #include "engine/stop.h"
 #include "models/tokenizer.h"
@@ -20,6 +21,7 @@ struct GenerateRequest {
   int64_t max_tokens = 128;
   SamplingParams sampling{};
   std::vector<std::string> stops{};  // the text ends before the first of these
+  Draft draft = Draft::kNone;        // for generate(); batches compute enough tokens at once
   bool ignore_eos = false;           // go on after an end-of-sequence token, unless a constraint wants it
 };
 

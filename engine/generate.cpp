@@ -1,5 +1,6 @@
 #include "engine/generate.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace stamp {
@@ -14,6 +15,13 @@ const char* finish_name(GenerateResult::Finish finish) {
       break;
   }
   return "cancelled";
+}
+
+/// Tokens after the next one that one pass can take along: its page must not fill, for who reads a page that
+/// fills reads its sealed form, and a sealed page cannot be cut.
+static int64_t room_for_draft(const Session& session) {
+  const auto position = int64_t(session.tokens().size());
+  return std::min(kBlock - 2 - position % kBlock, session.engine().context() - position - 1);
 }
 
 GenerateResult generate(Session& session, const GenerateRequest& request, const GenerateHooks& hooks) {
@@ -33,11 +41,35 @@ GenerateResult generate(Session& session, const GenerateRequest& request, const 
   result.reused_tokens = session.reuse(request.prompt);
   std::span<float> logits = session.advance(std::span(request.prompt).subspan(size_t(result.reused_tokens)),
                                             {.progress = hooks.prefill, .cancel = hooks.cancel});
-  while (!logits.empty() && !text.finish() && !cancelled()) {
-    const std::string piece = text.draw(logits);
+  const auto draw = [&](std::span<float> row) {
+    const std::string piece = text.draw(row);
     if (text.generated().size() == 1) first = Clock::now();
     emit(piece);
-    if (!text.finish() && !cancelled()) logits = session.advance({&text.tokens().back(), 1});
+  };
+  if (!logits.empty() && !text.finish() && !cancelled()) draw(logits);
+  NgramDraft draft;
+  std::vector<int32_t> rows;  // the last token and those guessed to follow it
+  while (!logits.empty() && !text.finish() && !cancelled()) {
+    rows.assign(1, text.tokens().back());
+    if (request.draft == Draft::kNgram) {
+      const int64_t wanted = request.max_tokens - int64_t(text.generated().size());
+      const auto guess = draft.propose(text.tokens(), std::min(wanted - 1, room_for_draft(session)));
+      rows.insert(rows.end(), guess.begin(), guess.end());
+    }
+    const auto guessed = int64_t(rows.size()) - 1;
+    int64_t right = 0;
+    session.advance_all(rows, 0, int64_t(rows.size()), [&](int64_t, Mat<float> of_rows) {
+      for (;; ++right) {
+        draw({of_rows.row(right), size_t(of_rows.cols)});
+        if (right == guessed || text.finish() || cancelled() ||
+            text.tokens().back() != rows[size_t(right) + 1])
+          return;
+      }
+    });
+    session.truncate(int64_t(session.tokens().size()) - (guessed - right));
+    if (guessed > 0) draft.judge(guessed, right);
+    result.drafted_tokens += guessed;
+    result.accepted_tokens += right;
   }
   if (!text.finish() || logits.empty()) {
     result.finish = GenerateResult::Finish::kCancelled;

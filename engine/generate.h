@@ -23,8 +23,9 @@ struct GenerateResult {
   std::string text;
   Finish finish = Finish::kLength;
   int64_t prompt_tokens = 0, reused_tokens = 0;
-  double first_token_seconds = 0;  // from the request to the first token
-  double decode_seconds = 0;       // from the first token to the last
+  int64_t drafted_tokens = 0, accepted_tokens = 0;  // guessed, and guessed right
+  double first_token_seconds = 0;                   // from the request to the first token
+  double decode_seconds = 0;                        // from the first token to the last
 };
 
 const char* finish_name(GenerateResult::Finish finish);  // "stop", "length", "cancelled"

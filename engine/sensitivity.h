@@ -24,8 +24,9 @@ struct SensitivityOptions {
 /// squared error, and those of several inputs add up, so this is what a plan's error costs the model.
 using Sensitivities = std::vector<std::array<double, kSites>>;
 
-/// Runs the text once for every input through weights that were prepared for float_recipe(recipe). Answers
-/// are compared at every fourth token from block 1 on. Throws InputError if the text has no such token.
+/// Runs the text for every input, from its layer on, through weights that were prepared for
+/// float_recipe(recipe). Answers are compared at every fourth token from block 1 on. Throws InputError if the
+/// text has no such token.
 Sensitivities measure_sensitivities(const ModelConfig& config, const ModelWeights& weights,
                                     const Recipe& recipe, const SensitivityOptions& options);
 

@@ -45,7 +45,7 @@ class Session {
   using Visit = std::function<void(int64_t index, Mat<float> logits)>;
   void advance_all(std::span<const int32_t> tokens, int64_t first, int64_t max_rows, const Visit& visit);
 
-  Engine& engine() { return engine_; }
+  Engine& engine() const { return engine_; }
 
  private:
   /// Rows of the next forward pass: up to the chunk size, ending at a multiple of kBlock or at the last

@@ -32,8 +32,12 @@ Llama::Llama(const ModelConfig& config, const ModelWeights& weights, const Recip
 
 void Llama::forward(const Batch& batch, const KvPages& kv, Mat<float> logits) {
   begin(batch);
-  for (size_t i = 0; i < weights_.layers.size(); ++i)
-    forward_layer(weights_.layers[i], int64_t(i), kv.layer(int64_t(i)), batch);
+  forward_from(0, batch, kv, logits);
+}
+
+void Llama::forward_from(int64_t first, const Batch& batch, const KvPages& kv, Mat<float> logits) {
+  for (int64_t i = first; i < int64_t(weights_.layers.size()); ++i)
+    forward_layer(weights_.layers[size_t(i)], i, kv.layer(i), batch);
   if (!batch.logit_rows.empty()) head(batch, logits);
 }
 

@@ -34,11 +34,13 @@ class Llama {
   /// Appends the batch's keys and values to the cache and writes logits [logit_rows.size(), vocab_size].
   void forward(const Batch& batch, const KvPages& kv, Mat<float> logits);
 
-  /// The parts of forward(), for calibration: the residual stream [rows, hidden] that a layer turns into the
-  /// next.
+  /// The parts of forward(), for calibration and probing: the residual stream [rows, hidden] that a layer
+  /// turns into the next.
   Mat<float> residual(int64_t rows) { return residual_.mat(rows, config_.hidden_size); }
   void begin(const Batch& batch);
   void forward_layer(const LayerWeights& layer, int64_t index, const KvPages& kv, const Batch& batch);
+  /// The layers from `first` on, and the head.
+  void forward_from(int64_t first, const Batch& batch, const KvPages& kv, Mat<float> logits);
 
   /// What goes into linears: rows as floats, and as integers if the recipe quantises activations.
   struct Input {

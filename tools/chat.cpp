@@ -30,6 +30,7 @@ A line that ends in \ continues on the next. Ctrl-C stops an answer.
 struct ChatFlags {
   EngineOptions engine;
   SamplingFlags sampling;
+  Draft draft = Draft::kNone;
   std::string system;
   int64_t max_tokens = 0;  // 0: as many as fit
   bool stats = false;
@@ -185,7 +186,8 @@ class Chat {
           .prompt = engine_.tokenizer().encode(chat_template_.render(inputs),
                                                {.add_special = false, .parse_special = true}),
           .sampling = sampling_,
-          .stops = flags_.sampling.stops()};
+          .stops = flags_.sampling.stops(),
+          .draft = flags_.draft};
       request.max_tokens = flags_.max_tokens > 0 ? flags_.max_tokens : engine_.context();
       auto progress = std::make_unique<Progress>("prefill");
       interrupted() = false;
@@ -242,6 +244,7 @@ void add_chat(CLI::App& app, int& exit_code) {
                   "\nExample:\n  stamp chat -m DIR --system \"Be brief.\" --temp 0.7");
   add_model_flags(*command, flags->engine);
   add_context_flag(*command, flags->engine);
+  add_draft_flag(*command, flags->draft);
   add_flag_with_mirror(*command, "--system", flags->system, "System message");
   add_flag_with_mirror(*command, "-n,--max-tokens", flags->max_tokens,
                        "Most tokens of an answer; 0 is what the context holds")

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <map>
 
 #include "kernels/error.h"
 #include "tools/terminal.h"
@@ -72,6 +73,16 @@ void add_context_flag(CLI::App& command, EngineOptions& options) {
                        "Most tokens of prompt and answer; 0 is the model's own limit")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
+}
+
+void add_draft_flag(CLI::App& command, Draft& draft) {
+  static const std::map<std::string, Draft> kChoices{{"none", Draft::kNone}, {"ngram", Draft::kNgram}};
+  add_flag_with_mirror(
+      command, "--draft", draft,
+      "Guess tokens and confirm several at once: ngram looks up what followed the same words "
+      "before. The text stays the same; texts that repeat themselves come faster")
+      ->transform(CLI::CheckedTransformer(kChoices))
+      ->type_name("none|ngram");
 }
 
 void SamplingFlags::add(CLI::App& command) {

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "engine/draft.h"
 #include "engine/engine.h"
 #include "tools/sampling.h"
 
@@ -26,6 +27,8 @@ void add_batch(CLI::App& app, int& exit_code);
 void add_model_flags(CLI::App& command, EngineOptions& options);
 /// --ctx: for the subcommands in which a conversation or a prompt must fit.
 void add_context_flag(CLI::App& command, EngineOptions& options);
+/// --draft none|ngram
+void add_draft_flag(CLI::App& command, Draft& draft);
 
 /// --temp, --top-k and so on. What is not given comes from generation_config.json, if that asks for sampling,
 /// else decoding is greedy.

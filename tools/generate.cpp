@@ -17,11 +17,13 @@ constexpr const char* kFooter =
 Examples:
   stamp generate -m DIR -p "Once upon a time" -n 64 --temp 0.8 --seed 7
   stamp generate -m DIR --chat --system "Answer in one sentence." -p "What is a monad?"
+  stamp generate -m DIR --chat --draft ngram -f main.py -p "Rewrite this with type hints:"
   git diff | stamp generate -m DIR --chat -p "Write a commit message for this change:")";
 
 struct GenerateFlags {
   EngineOptions engine;
   SamplingFlags sampling;
+  Draft draft = Draft::kNone;
   std::string prompt, file, system, json;
   int64_t max_tokens = 128;
   bool chat = false, ignore_eos = false, stats = false;
@@ -58,6 +60,7 @@ int run(const GenerateFlags& flags) {
                           .max_tokens = flags.max_tokens,
                           .sampling = flags.sampling.resolve(engine.generation_config()),
                           .stops = flags.sampling.stops(),
+                          .draft = flags.draft,
                           .ignore_eos = flags.ignore_eos};
   install_interrupt_handler();
   Session session(engine);
@@ -86,6 +89,7 @@ void add_generate(CLI::App& app, int& exit_code) {
   command->footer(kFooter);
   add_model_flags(*command, flags->engine);
   add_context_flag(*command, flags->engine);
+  add_draft_flag(*command, flags->draft);
   add_flag_with_mirror(*command, "-p,--prompt", flags->prompt, "The prompt");
   add_flag_with_mirror(*command, "-f,--file", flags->file, "A file to append to the prompt");
   add_flag_with_mirror(*command, "-n,--max-tokens", flags->max_tokens, "Most tokens to generate")

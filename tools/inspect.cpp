@@ -12,7 +12,7 @@
 #include "models/prepare/calibration.h"
 #include "models/prepare/checkpoint.h"
 #include "models/prepare/prepare.h"
-#include "models/tokenizer.h"
+#include "models/sha256.h"
 #include "tools/cli.h"
 #include "tools/report.h"
 #include "tools/terminal.h"
@@ -39,7 +39,7 @@ Examples:
 struct InspectFlags {
   EngineOptions engine;
   bool verify = false;
-  std::string text, report, tune, json;
+  std::string text, report, tune, sensitivities, json;
   int64_t tokens = 2048;
   double bits = 0;
   std::vector<std::string> perplexities, transforms;
@@ -60,6 +60,8 @@ void check(const InspectFlags& flags) {
   if (!runs && !flags.json.empty()) throw InputError("--json needs --report or --tune");
   if (flags.bits != 0 && flags.tune.empty()) throw InputError("--bits belongs to --tune");
   if (!flags.transforms.empty() && flags.tune.empty()) throw InputError("--transforms belongs to --tune");
+  if (!flags.sensitivities.empty() && flags.tune.empty())
+    throw InputError("--sensitivities belongs to --tune");
   if (!flags.perplexities.empty() && flags.report.empty())
     throw InputError("--perplexities belongs to --report");
 }
@@ -112,10 +114,7 @@ std::vector<int32_t> text_tokens(const InspectFlags& flags, const std::string& t
       throw InputError("a quantised model does not write its own text: give --text FILE to run it over");
     return self_written_text(subject.config, subject.source, *subject.ops, flags.tokens);
   }
-  std::vector<int32_t> tokens =
-      Tokenizer::load(flags.engine.model)->encode(text, {.add_special = false, .parse_special = false});
-  if (int64_t(tokens.size()) > flags.tokens) tokens.resize(size_t(flags.tokens));
-  return tokens;
+  return first_tokens(flags.engine.model, text, flags.tokens);
 }
 
 nlohmann::ordered_json to_json(const Inspection& inspection) {
@@ -152,14 +151,42 @@ std::vector<Transform> chosen_transforms(const InspectFlags& flags) {
   return chosen;
 }
 
-TuneResult run_tune(const InspectFlags& flags, const Subject& subject, const Inspection& inspection,
-                    std::span<const int32_t> tokens) {
+/// What sensitivities depend on, but for the weights' values.
+std::string fingerprint(const InspectFlags& flags, const Subject& subject, std::span<const int32_t> tokens) {
+  const std::string_view ids(reinterpret_cast<const char*>(tokens.data()), tokens.size_bytes());
+  return sha256_hex(sha256_file(flags.engine.model / "config.json") + subject.recipe.to_json() +
+                    sha256_hex(ids));
+}
+
+/// From the file that an earlier search wrote, else measured.
+Sensitivities sensitivities_of(const InspectFlags& flags, const Subject& subject,
+                               std::span<const int32_t> tokens) {
+  const std::string& file = flags.sensitivities;
+  const std::string of = file.empty() ? "" : fingerprint(flags, subject, tokens);
+  if (!file.empty() && std::filesystem::exists(file)) {
+    const nlohmann::json json = read_json_file(file);
+    const JsonFields fields(json, file);
+    if (fields.string("of") != of)
+      throw InputError(file + ": was measured for another model, recipe or text; delete it");
+    try {
+      return json.at("sensitivities").get<Sensitivities>();
+    } catch (const nlohmann::json::exception&) {
+      fields.fail("sensitivities", "is damaged; delete the file");
+    }
+  }
   Progress progress("probe");
-  const Sensitivities sensitivities = measure_sensitivities(
+  const Sensitivities measured = measure_sensitivities(
       subject.config, subject.weights(), subject.recipe,
       {.ops = subject.ops.get(), .tokens = tokens, .progress = [&](int64_t done, int64_t total) {
          progress.update(done, total);
        }});
+  write_json(file, {{"of", of}, {"sensitivities", measured}});
+  return measured;
+}
+
+TuneResult run_tune(const InspectFlags& flags, const Subject& subject, const Inspection& inspection,
+                    std::span<const int32_t> tokens) {
+  const Sensitivities sensitivities = sensitivities_of(flags, subject, tokens);
   const double budget = flags.bits > 0 ? flags.bits : subject.recipe.activations.plan.mean_bits();
   return tune(inspection, sensitivities, subject.recipe,
               {.budget = budget, .transforms = chosen_transforms(flags)});
@@ -246,6 +273,9 @@ void add_inspect(CLI::App& app, int& exit_code) {
                        "Those that --tune chooses among, separated by commas; by default all")
       ->delimiter(',')
       ->check(CLI::IsMember({"identity", "haar", "dct", "walsh-hadamard"}));
+  add_flag_with_mirror(
+      *command, "--sensitivities", flags->sensitivities,
+      "What an error in each input costs: read from this file, or measured and written to it");
   add_flag_with_mirror(*command, "--json", flags->json, "Write the numbers to this file");
   command->callback([flags, &exit_code] { exit_code = run(*flags); });
 }

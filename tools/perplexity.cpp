@@ -53,6 +53,7 @@ nlohmann::ordered_json to_json(Engine& engine, const PerplexityFlags& flags, con
           {"recipe", engine.recipe().name},
           {"mean_activation_bits", engine.activation_bits(flags.options.context)},
           {"mean_kv_bits", engine.kv_bits(flags.options.context)},
+          {"kv_bytes_per_token", engine.cache().bytes_per_token(flags.options.context)},
           {"weight_bits", engine.weight_bits()},
           {"isa", engine.ops().name()},
           {"threads", engine.ops().threads()},

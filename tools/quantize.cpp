@@ -4,9 +4,9 @@
 
 #include "kernels/error.h"
 #include "kernels/ops.h"
+#include "models/prepare/calibration.h"
 #include "models/prepare/checkpoint.h"
 #include "models/prepare/prepare.h"
-#include "models/tokenizer.h"
 #include "tools/cli.h"
 #include "tools/terminal.h"
 
@@ -40,9 +40,7 @@ int run(const QuantizeFlags& flags) {
   std::vector<int32_t> tokens;
   if (!flags.calibrate.empty()) {
     if (!recipe.weights.gptq) throw InputError("--calibrate needs a recipe whose method is gptq");
-    tokens = Tokenizer::load(flags.engine.model)
-                 ->encode(read_text(flags.calibrate), {.add_special = false, .parse_special = false});
-    if (int64_t(tokens.size()) > kCalibrationTokens) tokens.resize(size_t(kCalibrationTokens));
+    tokens = first_tokens(flags.engine.model, read_text(flags.calibrate), kCalibrationTokens);
   }
   const auto ops = make_ops({}, flags.engine.threads);
   ModelWeights weights;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/error.h"
+#include "models/tokenizer.h"
 
 namespace stamp {
 namespace {
@@ -85,6 +86,13 @@ void Calibration::run(const LayerWeights& layer, int64_t index, bool keep) {
     llama_.forward_layer(layer, index, kv_, batch);
     if (keep) std::copy_n(x.data, states_[i].size(), states_[i].begin());
   }
+}
+
+std::vector<int32_t> first_tokens(const std::filesystem::path& model, std::string_view text, int64_t most) {
+  std::vector<int32_t> tokens =
+      Tokenizer::load(model)->encode(text, {.add_special = false, .parse_special = false});
+  if (int64_t(tokens.size()) > most) tokens.resize(size_t(most));
+  return tokens;
 }
 
 std::vector<int32_t> self_written_text(const ModelConfig& config, const ModelWeights& weights, Ops& ops,

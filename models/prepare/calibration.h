@@ -1,6 +1,8 @@
 #pragma once
 #include <array>
+#include <filesystem>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "kernels/ops.h"
@@ -38,6 +40,9 @@ class Calibration {
   std::vector<std::byte*> open_, sealed_;
   KvPages kv_;
 };
+
+/// The first tokens of a text, at most `most`, as a model reads it: without special tokens.
+std::vector<int32_t> first_tokens(const std::filesystem::path& model, std::string_view text, int64_t most);
 
 /// Text that the model writes by itself: `count` tokens in sequences of Calibration::kLength, each drawn at
 /// temperature one from a random first token. It resembles what the model was trained on, so no text has to

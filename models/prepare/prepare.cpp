@@ -1,5 +1,6 @@
 #include "models/prepare/prepare.h"
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <memory>
@@ -15,7 +16,13 @@ namespace {
 
 /// Seeds of the rotations, apart from each other.
 constexpr uint64_t kResidualStream = 0x51;
-constexpr int64_t kSelfWrittenTokens = 16 * Calibration::kLength;
+
+/// GPTQ's second moments of n channels need many more than n tokens: on SmolLM2 (n up to 1536) 32768 in place
+/// of 8192 lower the loss of w4a4kv4-stamp in log perplexity by a seventh.
+int64_t self_written_tokens(const ModelConfig& config) {
+  return std::clamp(20 * config.widest_input(), int64_t{8192}, int64_t{32768}) / Calibration::kLength *
+         Calibration::kLength;
+}
 
 std::vector<float> to_floats(const DenseMatrix& m) { return {m.values.begin(), m.values.end()}; }
 
@@ -42,7 +49,8 @@ class Preparation {
     result_.lm_head = tied ? result_.embedding : vocabulary(source_.lm_head);
     if (recipe_.weights.gptq) {
       std::vector<int32_t> tokens(options_.calibration.begin(), options_.calibration.end());
-      if (tokens.empty()) tokens = self_written_text(config_, source_, *options_.ops, kSelfWrittenTokens);
+      if (tokens.empty())
+        tokens = self_written_text(config_, source_, *options_.ops, self_written_tokens(config_));
       calibration_ = std::make_unique<Calibration>(config_, result_, recipe_, *options_.ops, tokens);
     }
     const int64_t layers = int64_t(source_.layers.size());

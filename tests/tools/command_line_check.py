@@ -13,8 +13,8 @@ from program import AFTER_A, STAMP, ProgramTest, environment, stamp
 COMMANDS = ["generate", "chat", "perplexity", "bench", "quantize", "inspect", "batch"]
 PERPLEXITY_FIELDS = {
     "protocol", "tokens_scored", "context", "stride", "bos", "tokenizer_sha256", "text_sha256", "nll", "ppl", "ppl_stderr",
-    "bits_per_byte", "tokens_per_second", "recipe", "mean_activation_bits", "mean_kv_bits", "weight_bits", "isa", "threads",
-    "chunks"}
+    "bits_per_byte", "tokens_per_second", "recipe", "mean_activation_bits", "mean_kv_bits", "kv_bytes_per_token", "weight_bits",
+    "isa", "threads", "chunks"}
 BENCH_FIELDS = {"tests", "load_s", "peak_rss_bytes", "weight_bytes", "kv_bytes_per_token", "recipe", "isa", "threads"}
 GENERATE_FIELDS = {
     "text", "tokens", "finish_reason", "prompt_tokens", "load_s", "first_token_s", "prefill_tokens_per_second",

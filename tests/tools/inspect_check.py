@@ -215,6 +215,22 @@ class Tune(Runs):
             recipes.append((self.dir / name).read_text())
         self.assertEqual(*recipes)
 
+    def test_costs_are_measured_once(self):
+        file = self.dir / "costs.json"
+        recipe = self.tune("--sensitivities", file)[1]
+        costs = json.loads(file.read_text())
+        self.assertEqual([len(layer) for layer in costs["sensitivities"]], [4] * LAYERS)
+        self.assertEqual(self.tune("--sensitivities", file)[1], recipe)
+        costs["sensitivities"][0][0] *= 1000  # what the file says is what counts
+        file.write_text(json.dumps(costs))
+        self.assertNotEqual(self.tune("--sensitivities", file)[1], recipe)
+        out = self.dir / "never.json"
+        self.expect_error(self.inspect("--tune", out, "--sensitivities", file, "--tokens", "192"), 2, "another model, recipe or text")
+        costs["sensitivities"] = "none"
+        file.write_text(json.dumps(costs))
+        self.expect_error(self.inspect("--tune", out, "--sensitivities", file), 2, "sensitivities", "damaged")
+        self.assertFalse(out.exists())
+
     def test_only_the_transforms_asked_for(self):
         plans = self.tune("--transforms", "identity,dct")[1]["site_plans"].values()
         self.assertLessEqual({plan["transform"] for plan in plans}, {"identity", "dct"})
@@ -230,6 +246,7 @@ class Usage(Runs):
             ((*model, "--report", out, "--text", self.text, "--bits", "4.5"), "--bits belongs to --tune"),
             ((*model, "--report", out, "--text", self.text, "--transforms", "dct"), "--transforms belongs to --tune"),
             ((*model, "--tune", out, "--text", self.text, "--transforms", "fourier"), "--transforms"),
+            ((*model, "--report", out, "--text", self.text, "--sensitivities", out), "--sensitivities belongs to --tune"),
             ((*model, "--tune", out, "--text", self.text, "--perplexities", out), "--perplexities belongs to --report"),
             ((*model, "--verify", "--json", out), "--json needs"),
             ((*model, "--tune", out, "--text", self.text), "one precision"),
