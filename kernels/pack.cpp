@@ -1,5 +1,9 @@
 #include "kernels/pack.h"
 
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
 #include "kernels/half.h"
 
 namespace stamp {
@@ -10,10 +14,11 @@ struct Place {
   int64_t byte;
   bool high;
 };
+constexpr int64_t kStepBytes = 64;  // of a panel's step, which has so many input channels:
+int64_t step_of(const WeightView& w) { return w.dtype == DType::kQ8 ? 4 : 8; }
 Place place_of(const WeightView& w, int64_t row, int64_t col) {
   const int64_t panel = row / kPanel * w.panel_bytes(), channel = row % kPanel;
-  if (w.dtype == DType::kQ8) return {panel + col / 4 * 64 + channel * 4 + col % 4, false};
-  return {panel + col / 8 * 64 + channel * 4 + col % 4, col % 8 >= 4};
+  return {panel + col / step_of(w) * kStepBytes + channel * 4 + col % 4, col % step_of(w) >= 4};
 }
 
 int64_t parameter_of(const WeightView& w, int64_t row, int64_t group) {
@@ -73,6 +78,41 @@ void unpack_row(const WeightView& w, int64_t row, std::span<float> values) {
       values[size_t(c)] = scale * float(int8_t(data[byte]));
     }
   }
+}
+
+int64_t slice_unit(const WeightView& w) { return w.dtype == DType::kQ4 ? w.group : step_of(w); }
+
+PackedWeight slice_weight(const WeightView& w, int64_t row, int64_t rows, int64_t col, int64_t cols) {
+  const auto* const data = static_cast<const uint8_t*>(w.data);
+  if (!is_quantised(w.dtype)) {
+    PackedWeight p;
+    p.view = {.dtype = w.dtype, .rows = rows, .cols = cols};
+    p.data = Buffer<uint8_t>(p.view.data_bytes());
+    p.view.data = p.data.data();
+    const int64_t size = dtype_size(w.dtype);
+    for (int64_t r = 0; r < rows; ++r)
+      std::copy_n(data + ((row + r) * w.cols + col) * size, cols * size, p.data.data() + r * cols * size);
+    return p;
+  }
+  PackedWeight p = make_packed(w.dtype, rows, cols, w.group);
+  const bool four = w.dtype == DType::kQ4;
+  const int64_t begin = place_of(w, 0, col).byte, bytes = divide_up(cols, step_of(w)) * kStepBytes;
+  const int64_t first_group = four ? col / w.group : 0, groups = four ? divide_up(cols, w.group) : 1;
+  for (int64_t panel = 0; panel < p.view.panels(); ++panel) {
+    const int64_t from = row / kPanel + panel;
+    std::copy_n(data + from * w.panel_bytes() + begin, bytes, p.data.data() + panel * p.view.panel_bytes());
+    const int64_t source = (from * w.groups() + first_group) * kPanel;
+    const int64_t target = panel * p.view.groups() * kPanel;
+    std::copy_n(w.scale + source, groups * kPanel, p.scale.data() + target);
+    if (four) std::copy_n(w.zero + source, groups * kPanel, p.zero.data() + target);
+  }
+  // As pack_row sums: a value has at most 20 bits, so that floats hold it.
+  std::vector<float> values(static_cast<size_t>(cols));
+  for (int64_t r = 0; r < rows; ++r) {
+    unpack_row(p.view, r, values);
+    p.sum[r] = float(std::accumulate(values.begin(), values.end(), 0.0));
+  }
+  return p;
 }
 
 }  // namespace stamp

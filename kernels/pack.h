@@ -27,4 +27,11 @@ void pack_row(PackedWeight& weight, int64_t row, std::span<const int8_t> codes,
 /// The float values of a row: what every operation computes with.
 void unpack_row(const WeightView& weight, int64_t row, std::span<float> values);
 
+/// Rows [row, row + rows) and columns [col, col + cols) of a weight of any type, copied: codes, scales and
+/// zeros stay as they are. Of quantised types `row` is a multiple of kPanel and `col` one of slice_unit(); so
+/// are `rows` and `cols` unless they reach the end.
+PackedWeight slice_weight(const WeightView& w, int64_t row, int64_t rows, int64_t col, int64_t cols);
+/// Input channels of a quantised weight that stay together: a group's, or a step of a panel.
+int64_t slice_unit(const WeightView& w);
+
 }  // namespace stamp

@@ -75,7 +75,7 @@ void Llama::forward_layer(const LayerWeights& layer, int64_t index, const KvPage
   ops_.append_kv(kv, k, v, batch.runs);
   ops_.attention(attended, q, kv, batch.runs, scale);
   linear({{projected, layer.o, layer.o_bias}}, input(attended, index, Site::kAttended));
-  ops_.add(x, projected);
+  add_to_residual(x, projected);
 
   // x += down(silu(gate(y)) * up(y)),  y = norm(x)
   ops_.rms_norm(normed, x, layer.post_attention_norm, eps);
@@ -84,7 +84,7 @@ void Llama::forward_layer(const LayerWeights& layer, int64_t index, const KvPage
   ops_.silu_mul(gate, up);
   rotate(gate, weights_.down_rotation);
   linear({{projected, layer.down, layer.down_bias}}, input(gate, index, Site::kGated));
-  ops_.add(x, projected);
+  add_to_residual(x, projected);
 }
 
 /// logits = lm_head(norm(x)), for the rows somebody asked for. The norm's gains do not commute with the
@@ -130,6 +130,11 @@ Llama::Input Llama::quantised(Mat<const float> values, const BitPlan& plan, std:
 void Llama::linear(std::initializer_list<Product> products, const Input& in) {
   if (in.quantised != nullptr) ops_.linear({products.begin(), products.size()}, *in.quantised);
   else ops_.linear({products.begin(), products.size()}, in.values);
+}
+
+void Llama::add_to_residual(Mat<float> x, Mat<float> product) {
+  if (shards_ != nullptr) shards_->all_reduce(product);
+  ops_.add(x, product);
 }
 
 void Llama::rotate(Mat<float> x, const Rotation& rotation, bool inverse) {

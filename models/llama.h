@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/buffer.h"
+#include "kernels/communicator.h"
 #include "kernels/ops.h"
 #include "models/config.h"
 #include "models/recipe.h"
@@ -52,6 +53,8 @@ class Llama {
     std::function<void(int64_t layer, Mat<const float> keys, Mat<const float> values)> cache;
   };
   void observe(Observer observer) { observer_ = std::move(observer); }
+  /// This is one shard of a model (tensor_parallel.h): all of them add up the products of o and of down.
+  void join(Communicator& shards) { shards_ = &shards; }
 
   const ModelConfig& config() const { return config_; }
   int64_t max_rows() const { return max_rows_; }
@@ -60,6 +63,7 @@ class Llama {
   Input input(Mat<const float> values, int64_t layer, Site site);
   Input quantised(Mat<const float> values, const BitPlan& plan, std::span<const RowTile> tiles);
   void linear(std::initializer_list<Product> products, const Input& in);
+  void add_to_residual(Mat<float> x, Mat<float> product);
   void rotate(Mat<float> x, const Rotation& rotation, bool inverse = false);
   void head(const Batch& batch, Mat<float> logits);
 
@@ -70,6 +74,7 @@ class Llama {
   Rope rope_;
   int64_t max_rows_;
   Observer observer_;
+  Communicator* shards_ = nullptr;
   // Scratch, named by role, [max_rows, ...], in the operations' memory; the angles are the host's.
   Buffer<float> residual_, normed_, q_, k_, v_, attended_, projected_, gate_, up_, cos_, sin_;
   Buffer<uint8_t> integers_;

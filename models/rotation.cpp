@@ -58,6 +58,13 @@ Rotation Rotation::hadamard(int64_t dim) {
   return r;
 }
 
+Rotation Rotation::of_channels(int64_t dim) const {
+  Rotation r;
+  r.dim_ = dim;
+  r.block_ = block_;
+  return r;
+}
+
 Rotation Rotation::random(int64_t dim, uint64_t seed) {
   Rotation r = hadamard(dim);
   Random random(seed);

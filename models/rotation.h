@@ -18,6 +18,8 @@ class Rotation {
   static Rotation random(int64_t dim, uint64_t seed);
   /// Hadamard blocks alone, for online use.
   static Rotation hadamard(int64_t dim);
+  /// This one's blocks for `dim` channels, a multiple of them. It has neither signs nor a mix.
+  Rotation of_channels(int64_t dim) const;
   /// From stored numbers.
   static Rotation restore(int64_t dim, std::vector<float> signs, std::vector<float> mix);
 

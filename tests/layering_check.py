@@ -15,7 +15,7 @@ LAYERS = ("kernels", "models", "engine", "tools")  # each may include itself and
 SUFFIXES = {".h", ".cpp", ".inl", ".cu", ".cuh"}
 INCLUDE = re.compile(r"^[ \t]*#[ \t]*include\b[ \t]*(.*)$", re.MULTILINE)
 TARGET = re.compile(r'[<"]([^>"]+)[>"]')
-CUDA_HEADER = re.compile(r"^(cuda|cublas|cusparse|curand|cooperative_groups|nv|mma\.h|cub/|cute/|cutlass/|thrust/)")
+CUDA_HEADER = re.compile(r"^(cuda|cublas|cusparse|curand|cooperative_groups|nv|nccl|mma\.h|cub/|cute/|cutlass/|thrust/)")
 
 
 def is_public_kernels_header(path):
@@ -71,6 +71,7 @@ PLANTED = (
     ("kernels/registry.cpp", "#include <cuda_runtime.h>\n", "CUDA header"),
     ("engine/engine.h", "#include <cublas_v2.h>\n", "CUDA header"),
     ("models/weights.h", '#include "cuda_fp16.h"\n', "CUDA header"),
+    ("models/tensor_parallel.h", '#include <nccl.h>\n', "CUDA header"),
     ("kernels/cpu/ops_cpu.cpp", "#include <cub/cub.cuh>\n", "CUDA header"),
     ("engine/engine.cpp", '#include "tests/tiny_model.h"\n', "test's file"),
     ("engine/engine.cpp", '#include "engine.h"\n', "path from the root"),
