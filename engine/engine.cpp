@@ -23,7 +23,7 @@ void check(const EngineOptions& options) {
     for (const std::string& device : devices) choices += ", " + device;
     throw InputError("device " + options.device + ": unknown; choose one of " + choices);
   }
-  if (options.prefill_chunk < kBlock || options.prefill_chunk % kBlock != 0)
+  if (options.prefill_chunk < 0 || options.prefill_chunk % kBlock != 0)
     throw InputError("prefill chunk " + std::to_string(options.prefill_chunk) + ": must be a multiple of " +
                      std::to_string(kBlock));
   if (options.context < 0)
@@ -79,7 +79,11 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
   if (!on_host) weights_.move_to(ops_->memory());
   codes_activations_ = recipe_.activations.quantised && !recipe_.activations.plan.is_plain();
   for (const auto& [at, plan] : recipe_.site_plans) codes_activations_ |= !plan.is_plain();
-  llama_ = std::make_unique<Llama>(config_, weights_, recipe_, *ops_, options_.prefill_chunk);
+  constexpr int64_t kHostChunk = 512, kDeviceChunk = 2048;  // a device has more to keep busy
+  const int64_t rows = options_.prefill_chunk > 0 ? options_.prefill_chunk
+                       : on_host                  ? kHostChunk
+                                                  : kDeviceChunk;
+  llama_ = std::make_unique<Llama>(config_, weights_, recipe_, *ops_, rows);
   cache_ = std::make_unique<KvCache>(config_, format, cached, options_.page_shuffle, ops_->memory());
   // A mapped file's pages can be given up, huge pages cannot: only where there is room to spare.
   if (!prepares && on_host && !options_.map_weights && int64_t(weights_.file_bytes) < available_memory() / 2)

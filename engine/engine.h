@@ -29,7 +29,7 @@ struct EngineOptions {
   int64_t cache_bytes = 0;        // that the cache may take; 0: by sequences
   int64_t sequences = 1;          // full contexts it holds; of several, what a quarter of free memory does
   bool map_weights = false;       // leave them in the mapped file instead of moving them to huge pages
-  int64_t prefill_chunk = 512;    // rows of a forward pass; a multiple of kBlock
+  int64_t prefill_chunk = 0;      // most rows of a forward pass, a multiple of kBlock; 0: as suits the device
   std::string ops{};              // operations by name; empty: STAMP_FORCE_OPS or the best
   std::function<void(int64_t done, int64_t total)> prepare_progress{};  // while weights are quantised at load
   uint64_t page_shuffle = 0;                                            // see KvCache

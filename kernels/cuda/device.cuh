@@ -37,6 +37,26 @@ __device__ __forceinline__ float weight_value(const WeightView& w, int64_t row, 
   return half_bits_to_float(w.scale[group]) * (q - float(w.zero[group]) * (1.0f / 16));
 }
 
+/// Channels c .. c + 3 of a row of `cols`, zeros beyond its end; one access where they lie on 16 bytes.
+__device__ __forceinline__ bool is_vector(const float* row, int64_t c, int64_t cols) {
+  return c + 4 <= cols && reinterpret_cast<uintptr_t>(row + c) % sizeof(float4) == 0;
+}
+__device__ __forceinline__ float4 load_four(const float* row, int64_t c, int64_t cols) {
+  if (is_vector(row, c, cols)) return *reinterpret_cast<const float4*>(row + c);
+  return make_float4(c < cols ? row[c] : 0.0f, c + 1 < cols ? row[c + 1] : 0.0f,
+                     c + 2 < cols ? row[c + 2] : 0.0f, c + 3 < cols ? row[c + 3] : 0.0f);
+}
+__device__ __forceinline__ void store_four(float* row, int64_t c, int64_t cols, float4 x) {
+  if (is_vector(row, c, cols)) {
+    *reinterpret_cast<float4*>(row + c) = x;
+    return;
+  }
+  if (c < cols) row[c] = x.x;
+  if (c + 1 < cols) row[c + 1] = x.y;
+  if (c + 2 < cols) row[c + 2] = x.z;
+  if (c + 3 < cols) row[c + 3] = x.w;
+}
+
 /// Reduces one value a thread over a block of whole warps, in a fixed order; every thread gets the result.
 /// Ends with a barrier, so that `warps` can be used again.
 template <class T, class Op>

@@ -20,16 +20,22 @@ void* DeviceMemory::allocate(int64_t bytes) {
 }
 
 void DeviceMemory::release(void* pointer) {
+  try {
+    start_pending_();
+  } catch (...) {  // called from destructors; a device that refuses work refuses the next, too
+  }
   allocations_.erase(static_cast<std::byte*>(pointer));
   cudaFree(pointer);  // waits for work that uses it; a failure here was reported by that work
 }
 
 void DeviceMemory::write(void* to, const void* from, int64_t bytes) {
+  start_pending_();
   check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyHostToDevice, stream_), "copying to the device");
   check(cudaStreamSynchronize(stream_), "copying to the device");
 }
 
 void DeviceMemory::read(void* to, const void* from, int64_t bytes) {
+  start_pending_();
   check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToHost, stream_), "copying from the device");
   check(cudaStreamSynchronize(stream_), "copying from the device");
 }

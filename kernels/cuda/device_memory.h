@@ -2,17 +2,21 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <functional>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "kernels/buffer.h"
 
 namespace stamp::cuda {
 
-/// Device memory for buffers; knows its own, to tell device pointers from the host's.
+/// Device memory for buffers; knows its own, to tell device pointers from the host's. Before the host writes,
+/// reads or releases any, `start_pending` starts work that is held back.
 class DeviceMemory final : public Memory {
  public:
-  explicit DeviceMemory(cudaStream_t stream) : stream_(stream) {}
+  DeviceMemory(cudaStream_t stream, std::function<void()> start_pending)
+      : stream_(stream), start_pending_(std::move(start_pending)) {}
   void* allocate(int64_t bytes) override;
   void release(void* pointer) override;
   void write(void* to, const void* from, int64_t bytes) override;
@@ -23,6 +27,7 @@ class DeviceMemory final : public Memory {
 
  private:
   cudaStream_t stream_;
+  std::function<void()> start_pending_;
   std::map<const std::byte*, int64_t> allocations_;
 };
 
@@ -32,6 +37,7 @@ class Scratch {
  public:
   explicit Scratch(DeviceMemory& memory) : memory_(memory) {}
   void reset() { chunk_ = 0, used_ = 0; }
+  bool is_unused() const { return chunk_ == 0 && used_ == 0; }
   template <class T>
   T* take(int64_t count) {
     return static_cast<T*>(take_bytes(count * int64_t{sizeof(T)}));

@@ -20,6 +20,19 @@ struct Integers {
   BitPlan plan;
   const RowTile* tiles = nullptr;
   int64_t tile_count = 0;
+  bool any_coded = false;  // of the tiles
+};
+
+/// Products of one input, with weights of one type and group.
+struct LinearProduct {
+  Mat<float> out;
+  WeightView weight;
+  const float* bias = nullptr;  // or null
+};
+struct LinearProducts {
+  static constexpr int kMost = 4;
+  LinearProduct one[kMost];
+  int count = 0;
 };
 
 /// A physical page: where its two forms begin, all layers.
@@ -61,19 +74,24 @@ struct Partials {
 
 void embed(Mat<float> out, const int32_t* ids, const WeightView& table, cudaStream_t stream);
 void gather(Mat<float> out, Mat<const float> in, const int32_t* rows, cudaStream_t stream);
-void rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin, cudaStream_t stream);
-void silu_mul(Mat<float> gate, Mat<const float> up, cudaStream_t stream);
-void add(Mat<float> x, Mat<const float> y, cudaStream_t stream);
+/// Rotary embedding of every head and, where a head `rotates`, its Hadamard rotation.
+struct Heads {
+  static constexpr int kMost = 2, kMostRotated = 512;  // matrices; channels of a head that rotates
+  struct One {
+    Mat<float> x{};  // [rows, heads * 2 * cos.cols]
+    bool rotates = false;
+    const float* signs = nullptr;  // [x.cols] or null
+  };
+  One one[kMost];
+  int count = 0;
+  Mat<const float> cos, sin;
+};
+void turn_heads(const Heads& heads, cudaStream_t stream);
 
-void rms_norm(Mat<float> out, Mat<const float> in, const float* gain, float eps, cudaStream_t stream);
 void token_logprobs(float* out, Mat<const float> logits, const int32_t* targets, cudaStream_t stream);
 void kl_divergence(float* out, Mat<const float> reference, Mat<const float> logits, cudaStream_t stream);
 
-/// `signs` and `mix` may be null.
-void rotate(Mat<float> x, int64_t block, const float* signs, const float* mix, bool inverse,
-            cudaStream_t stream);
-
-/// `extremes`: scratch of extremes_size(out).
+/// Over tiles some of which are coded; see row_chain.h for others. `extremes`: scratch of extremes_size(out).
 int64_t extremes_size(const Integers& out);
 void quantize(const Integers& out, Mat<const float> in, const DctTable* dct, float* extremes,
               cudaStream_t stream);
@@ -95,9 +113,8 @@ void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, 
 void linear_int(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums,
                 const float* bias, const DctTable* dct, const Device& device, cudaStream_t stream);
 
-/// The same bits for at most kFewRows rows (tile_plan.h), none of them coded.
-void linear_few(Mat<float> out, const Integers& in, const WeightView& weight, const float* bias,
-                cudaStream_t stream);
+/// The same bits for at most kFewRows rows (tile_plan.h), none of them coded, in one launch.
+void linear_few(const LinearProducts& products, const Integers& in, cudaStream_t stream);
 
 void append_kv(const Cache& cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes,
                int64_t count, const DctTable* dct, cudaStream_t stream);

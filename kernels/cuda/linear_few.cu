@@ -1,5 +1,6 @@
 // Products of integers for few rows, as in decoding: tensor cores would multiply mostly absent rows, and the
-// time is that of reading the weights once. A block has one panel of 16 output channels. A warp takes 512
+// time is that of reading the weights once. A block has one panel of 16 output channels, of any of the
+// products. A warp takes 512
 // input channels at a time, a lane 64 of them for four output channels, so that a lane's 16-byte loads are
 // whole sectors with its neighbours' and a group's sum needs no exchange. Sums of integers are exact however
 // they are dealt out; the scaling of groups runs in their order, so the bits are those of linear_int.cu.
@@ -103,10 +104,23 @@ __device__ __forceinline__ void load_words(uint4 (&words)[kSteps][kFourBits ? 1 
   }
 }
 
+/// This block's product, and its panel of it.
+struct Place {
+  const LinearProduct& product;
+  int64_t panel;
+};
+__device__ __forceinline__ Place place_of(const LinearProducts& products) {
+  int64_t panel = blockIdx.x;
+  int i = 0;
+  while (panel >= products.one[i].weight.panels()) panel -= products.one[i++].weight.panels();
+  return {products.one[i], panel};
+}
+
 /// The row's scale and offset, and the bias.
-__device__ __forceinline__ void finish(Mat<float> out, const Integers& in, const WeightView& weight,
-                                       const float* bias, int row, int column, float total) {
-  const int64_t channel = int64_t(blockIdx.x) * kPanel + column;
+__device__ __forceinline__ void finish(const Place& place, const Integers& in, int row, int column,
+                                       float total) {
+  const auto& [out, weight, bias] = place.product;
+  const int64_t channel = place.panel * kPanel + column;
   if (row >= in.rows || channel >= out.cols) return;
   const float product = fmaf(in.scale[row], total, in.offset[row] * weight.sum[channel]);
   out.row(row)[channel] = product + (bias != nullptr ? bias[channel] : 0.0f);
@@ -114,14 +128,16 @@ __device__ __forceinline__ void finish(Mat<float> out, const Integers& in, const
 
 template <int kRows, int kUnit>
 __global__ void __launch_bounds__(kThreads)
-    linear_few_four_kernel(Mat<float> out, Integers in, WeightView weight, const float* bias) {
+    linear_few_four_kernel(const __grid_constant__ LinearProducts products, Integers in) {
+  const Place place = place_of(products);
+  const WeightView& weight = place.product.weight;
   constexpr int kUnits = kDepth / kUnit;
   auto& s = shared_storage<Storage<kRows, kUnits>>();
   const Lane at;
   const int tid = int(threadIdx.x), depth = int(weight.padded_cols()), group = int(weight.group),
             groups = depth / group;
-  const auto* const panel = static_cast<const uint8_t*>(weight.data) + blockIdx.x * weight.panel_bytes();
-  const int64_t parameters = int64_t(blockIdx.x) * groups * kPanel;
+  const auto* const panel = static_cast<const uint8_t*>(weight.data) + place.panel * weight.panel_bytes();
+  const int64_t parameters = place.panel * groups * kPanel;
   // The scaling: a thread has one row and one output channel.
   const int row = tid / int(kPanel), column = tid % int(kPanel);
   float total = 0.0f;
@@ -191,16 +207,18 @@ __global__ void __launch_bounds__(kThreads)
       total = fmaf(float(row_sum), round.shift[g][column], total);
     }
   }
-  if (row < kRows) finish(out, in, weight, bias, row, column, total);
+  if (row < kRows) finish(place, in, row, column, total);
 }
 
 template <int kRows>
 __global__ void __launch_bounds__(kThreads)
-    linear_few_eight_kernel(Mat<float> out, Integers in, WeightView weight, const float* bias) {
+    linear_few_eight_kernel(const __grid_constant__ LinearProducts products, Integers in) {
+  const Place place = place_of(products);
+  const WeightView& weight = place.product.weight;
   auto& s = shared_storage<StorageOfEight<kRows>>();
   const Lane at;
   const int depth = int(weight.padded_cols());
-  const auto* const panel = static_cast<const uint8_t*>(weight.data) + blockIdx.x * weight.panel_bytes();
+  const auto* const panel = static_cast<const uint8_t*>(weight.data) + place.panel * weight.panel_bytes();
   int32_t sums[kRows][4] = {};
   for (int k = at.warp * kWarpDepth; k < depth; k += kDepth) {
     uint4 words[kSteps][2];
@@ -225,32 +243,32 @@ __global__ void __launch_bounds__(kThreads)
   int32_t sum = 0;
 #pragma unroll
   for (int warp = 0; warp < kWarps; ++warp) sum += s.sum[warp][row][column];
-  const float scale = half_bits_to_float(weight.scale[int64_t(blockIdx.x) * kPanel + column]);
-  finish(out, in, weight, bias, row, column, fmaf(float(sum), scale, 0.0f));
+  const float scale = half_bits_to_float(weight.scale[place.panel * kPanel + column]);
+  finish(place, in, row, column, fmaf(float(sum), scale, 0.0f));
 }
 
 template <int kRows>
-void start(Mat<float> out, const Integers& in, const WeightView& weight, const float* bias,
-           cudaStream_t stream) {
-  const auto blocks = uint32_t(weight.panels());
+void start(const LinearProducts& products, const Integers& in, cudaStream_t stream) {
+  int64_t blocks = 0;
+  for (int i = 0; i < products.count; ++i) blocks += products.one[i].weight.panels();
   const auto four = [&]<int kUnit>() {
     launch("linear_few_four", linear_few_four_kernel<kRows, kUnit>,
-           {blocks, kThreads, sizeof(Storage<kRows, kDepth / kUnit>)}, stream, out, in, weight, bias);
+           {uint32_t(blocks), kThreads, sizeof(Storage<kRows, kDepth / kUnit>)}, stream, products, in);
   };
-  if (weight.dtype == DType::kQ8)
+  const WeightView& first = products.one[0].weight;
+  if (first.dtype == DType::kQ8)
     launch("linear_few_eight", linear_few_eight_kernel<kRows>,
-           {blocks, kThreads, sizeof(StorageOfEight<kRows>)}, stream, out, in, weight, bias);
-  else if (weight.group < kLaneDepth) four.template operator()<32>();
+           {uint32_t(blocks), kThreads, sizeof(StorageOfEight<kRows>)}, stream, products, in);
+  else if (first.group < kLaneDepth) four.template operator()<32>();
   else four.template operator()<kLaneDepth>();
 }
 
 }  // namespace
 
-void linear_few(Mat<float> out, const Integers& in, const WeightView& weight, const float* bias,
-                cudaStream_t stream) {
-  if (in.rows == 1) start<1>(out, in, weight, bias, stream);
-  else if (in.rows <= 4) start<4>(out, in, weight, bias, stream);
-  else start<kFewRows>(out, in, weight, bias, stream);
+void linear_few(const LinearProducts& products, const Integers& in, cudaStream_t stream) {
+  if (in.rows == 1) start<1>(products, in, stream);
+  else if (in.rows <= 4) start<4>(products, in, stream);
+  else start<kFewRows>(products, in, stream);
 }
 
 }  // namespace stamp::cuda

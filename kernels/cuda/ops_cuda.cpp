@@ -7,6 +7,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/row_chain.h"
 #include "kernels/cuda/tile_plan.h"
 #include "kernels/device.h"
 #include "kernels/error.h"
@@ -44,8 +45,9 @@ cuda::Device current_device() {
 /// The operands of one operation, brought to the device where they are not there yet.
 class Operands {
  public:
-  Operands(cuda::DeviceMemory& memory, cuda::Scratch& scratch, cuda::Uploads& uploads, cudaStream_t stream)
-      : memory_(memory), scratch_(scratch), uploads_(uploads), stream_(stream) {
+  Operands(cuda::DeviceMemory& memory, cuda::Scratch& scratch, cuda::Uploads& uploads,
+           cuda::PendingRows& pending, cudaStream_t stream)
+      : memory_(memory), scratch_(scratch), uploads_(uploads), pending_(pending), stream_(stream) {
     scratch_.reset();
   }
 
@@ -101,8 +103,9 @@ class Operands {
     return x;
   }
 
-  /// Hands results back to the host; waits for the device if there are any.
+  /// Hands results back to the host; waits for the device if there are any. Scratch is the next operation's.
   void finish() {
+    if (!scratch_.is_unused()) pending_.flush();
     for (const auto& [to, from, bytes] : results_)
       check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToHost, stream_), "copying a result");
     if (!results_.empty()) check(cudaStreamSynchronize(stream_), "a kernel");
@@ -126,7 +129,8 @@ class Operands {
             .stride = m.stride,
             .plan = m.plan,
             .tiles = in(m.tiles),
-            .tile_count = int64_t(m.tiles.size())};
+            .tile_count = int64_t(m.tiles.size()),
+            .any_coded = std::ranges::any_of(m.tiles, &RowTile::coded)};
   }
 
   struct Result {
@@ -137,6 +141,7 @@ class Operands {
   cuda::DeviceMemory& memory_;
   cuda::Scratch& scratch_;
   cuda::Uploads& uploads_;
+  cuda::PendingRows& pending_;
   cudaStream_t stream_;
   std::vector<Result> results_;
 };
@@ -146,7 +151,8 @@ class CudaOps final : public Ops {
   explicit CudaOps(std::string_view name)
       : name_(name),
         device_(current_device()),
-        memory_(stream()),
+        pending_(stream()),
+        memory_(stream(), [this] { pending_.flush(); }),
         scratch_(memory_),
         uploads_(memory_),
         dct_(1, memory_) {
@@ -170,9 +176,9 @@ class CudaOps final : public Ops {
   }
 
   void rms_norm(Mat<float> out, Mat<const float> in, std::span<const float> gain, float eps) override {
-    Operands o = operands();
+    Operands o = joining();
     const Mat<const float> x = o.in(in);  // before `out`, which may be the same
-    cuda::rms_norm(o.out(out), x, o.in(gain), eps, stream());
+    pending_.rms_norm(o.out(out), x, o.in(gain), eps);
     o.finish();
   }
 
@@ -197,8 +203,13 @@ class CudaOps final : public Ops {
         cuda::finish_tiles(y, x, dct_.data(), o.in(bias), stream());
       }
     } else if (in.rows <= cuda::kFewRows) {
-      for (const auto& [out, weight, bias] : products)
-        cuda::linear_few(o.out(out), x, o.in(weight), o.in(bias), stream());
+      for (size_t first_of = 0; first_of < products.size(); first_of += cuda::LinearProducts::kMost) {
+        cuda::LinearProducts together;
+        for (const auto& [out, weight, bias] : products.subspan(
+                 first_of, std::min(products.size() - first_of, size_t{cuda::LinearProducts::kMost})))
+          together.one[together.count++] = {o.out(out), o.in(weight), o.in(bias)};
+        cuda::linear_few(together, x, stream());
+      }
     } else {
       float* sums = nullptr;
       if (first.dtype == DType::kQ4) {
@@ -212,33 +223,39 @@ class CudaOps final : public Ops {
   }
 
   void quantize(QuantMat& out, Mat<const float> in) override {
-    Operands o = operands();
+    Operands o = joining();
     const cuda::Integers q = o.out(out);
-    cuda::quantize(q, o.in(in), dct_.data(), scratch_.take<float>(cuda::extremes_size(q)), stream());
+    const Mat<const float> x = o.in(in);
+    if (q.any_coded) {
+      pending_.flush();
+      cuda::quantize(q, x, dct_.data(), scratch_.take<float>(cuda::extremes_size(q)), stream());
+    } else {
+      pending_.quantize(q, x);
+    }
     o.finish();
   }
 
   void rotate(Mat<float> x, const RotationView& rotation, bool inverse) override {
-    Operands o = operands();
-    cuda::rotate(o.in_out(x), rotation.block, o.in(rotation.signs), o.in(rotation.mix), inverse, stream());
+    Operands o = joining();
+    pending_.rotate(o.in_out(x), rotation.block, o.in(rotation.signs), o.in(rotation.mix), inverse);
     o.finish();
   }
 
   void rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin) override {
-    Operands o = operands();
-    cuda::rope(o.in_out(x), o.in(cos), o.in(sin), stream());
+    Operands o = joining();
+    pending_.rope(o.in_out(x), o.in(cos), o.in(sin));
     o.finish();
   }
 
   void silu_mul(Mat<float> gate, Mat<const float> up) override {
-    Operands o = operands();
-    cuda::silu_mul(o.in_out(gate), o.in(up), stream());
+    Operands o = joining();
+    pending_.silu_mul(o.in_out(gate), o.in(up));
     o.finish();
   }
 
   void add(Mat<float> x, Mat<const float> y) override {
-    Operands o = operands();
-    cuda::add(o.in_out(x), o.in(y), stream());
+    Operands o = joining();
+    pending_.add(o.in_out(x), o.in(y));
     o.finish();
   }
 
@@ -305,7 +322,12 @@ class CudaOps final : public Ops {
 
  private:
   cudaStream_t stream() const { return stream_.get(); }
-  Operands operands() { return {memory_, scratch_, uploads_, stream()}; }
+  /// Of an operation that the pending ones may be joined with, and of any other.
+  Operands joining() { return {memory_, scratch_, uploads_, pending_, stream()}; }
+  Operands operands() {
+    pending_.flush();
+    return joining();
+  }
 
   /// The pages of all runs, one run after another.
   cuda::Cache cache_of(const KvPages& kv, std::span<const RowRun> runs, Operands& o) {
@@ -327,6 +349,7 @@ class CudaOps final : public Ops {
   std::string name_;
   cuda::Device device_;
   Stream stream_;
+  cuda::PendingRows pending_;
   cuda::DeviceMemory memory_;
   cuda::Scratch scratch_;
   cuda::Uploads uploads_;

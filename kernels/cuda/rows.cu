@@ -1,4 +1,4 @@
-// Operations that reduce rows: one block a row.
+// Measures of logits: one block a row.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
@@ -12,16 +12,6 @@ struct Partials {
   float floats[kWarpSize];
   double doubles[kWarpSize];
 };
-
-__global__ void rms_norm_kernel(Mat<float> out, Mat<const float> in, const float* gain, float eps) {
-  auto& shared = shared_storage<Partials>();
-  const float* const x = in.row(blockIdx.x);
-  float squares = 0.0f;
-  for (int64_t c = threadIdx.x; c < in.cols; c += kThreads) squares = fmaf(x[c], x[c], squares);
-  squares = block_reduce(squares, shared.floats, Sum{});
-  const float inverse = 1.0f / sqrtf(squares / float(in.cols) + eps);
-  for (int64_t c = threadIdx.x; c < in.cols; c += kThreads) out.row(blockIdx.x)[c] = x[c] * inverse * gain[c];
-}
 
 /// log(sum(exp(x))), in double: these operations measure, they do not run in generation.
 __device__ double log_sum_exp(const float* x, int64_t cols, Partials& shared) {
@@ -57,9 +47,6 @@ Shape shape_of(int64_t rows) { return {uint32_t(rows), kThreads, sizeof(Partials
 
 }  // namespace
 
-void rms_norm(Mat<float> out, Mat<const float> in, const float* gain, float eps, cudaStream_t stream) {
-  launch("rms_norm", rms_norm_kernel, shape_of(in.rows), stream, out, in, gain, eps);
-}
 void token_logprobs(float* out, Mat<const float> logits, const int32_t* targets, cudaStream_t stream) {
   launch("token_logprobs", token_logprobs_kernel, shape_of(logits.rows), stream, out, logits, targets);
 }

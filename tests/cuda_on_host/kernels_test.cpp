@@ -228,31 +228,13 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
       }
     }
   }
-  EXPECT_EQ(kernels, (std::set<std::string>{"add",
-                                            "append_coded",
-                                            "append_float",
-                                            "attention",
-                                            "attention_few",
-                                            "attention_float",
-                                            "attention_float_few",
-                                            "dequantize",
-                                            "embed",
-                                            "finish_tiles",
-                                            "fold_splits",
-                                            "gather",
-                                            "group_sums",
-                                            "kl_divergence",
-                                            "linear_few_eight",
-                                            "linear_few_four",
-                                            "linear_float",
-                                            "linear_int",
-                                            "quantize",
-                                            "rms_norm",
-                                            "rope",
-                                            "rotate",
-                                            "row_extremes",
-                                            "silu_mul",
-                                            "token_logprobs"}));
+  EXPECT_EQ(kernels, (std::set<std::string>{
+                         "append_coded",    "append_float",        "attention",        "attention_few",
+                         "attention_float", "attention_float_few", "dequantize",       "embed",
+                         "finish_tiles",    "fold_splits",         "gather",           "group_sums",
+                         "heads",           "kl_divergence",       "linear_few_eight", "linear_few_four",
+                         "linear_float",    "linear_int",          "quantize",         "row_chain",
+                         "row_extremes",    "token_logprobs"}));
 }
 
 TEST_F(KernelsOnHost, TensorCoreOperationsAreThoseOfTheShape) {

@@ -16,6 +16,7 @@
 #define __device__
 #define __host__
 #define __constant__ const
+#define __grid_constant__
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define __noinline__ __attribute__((noinline))

@@ -1,0 +1,81 @@
+#include "kernels/cuda/row_chain.h"
+
+#include <bit>
+
+namespace stamp::cuda {
+namespace {
+
+bool same(Mat<const float> x, Mat<const float> y) {
+  return x.data == y.data && x.rows == y.rows && x.cols == y.cols && x.stride == y.stride;
+}
+
+}  // namespace
+
+void PendingRows::add(Mat<float> x, Mat<const float> y) {
+  start({.out = x, .a = x, .b = y, .first = RowChain::First::kAdd});
+}
+
+void PendingRows::silu_mul(Mat<float> gate, Mat<const float> up) {
+  start({.out = gate, .a = gate, .b = up, .first = RowChain::First::kSiluMul});
+}
+
+void PendingRows::rms_norm(Mat<float> out, Mat<const float> in, const float* gain, float eps) {
+  if (!chain_ends_in(in) || chain_.gain != nullptr || chain_.rotation_block != 0) {
+    start({.out = out, .a = in, .gain = gain, .eps = eps});
+    return;
+  }
+  if (out.data != in.data) chain_.kept = chain_.out;
+  chain_.out = out;
+  chain_.gain = gain;
+  chain_.eps = eps;
+}
+
+void PendingRows::rotate(Mat<float> x, int64_t block, const float* signs, const float* mix, bool inverse) {
+  if (heads_.count > 0 && 2 * heads_.cos.cols == block && block <= Heads::kMostRotated && mix == nullptr &&
+      !inverse)
+    for (int i = 0; i < heads_.count; ++i) {
+      auto& head = heads_.one[i];
+      if (!same(head.x, x) || head.rotates) continue;
+      head.rotates = true;
+      head.signs = signs;
+      return;
+    }
+  if (!chain_ends_in(x) || chain_.rotation_block != 0) start({.out = x, .a = x});
+  chain_.rotation_block = int(block);
+  chain_.inverse = inverse;
+  chain_.signs = signs;
+  chain_.mix = mix;
+}
+
+void PendingRows::rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin) {
+  const bool joins = heads_.count > 0 && heads_.count < Heads::kMost && same(heads_.cos, cos) &&
+                     same(heads_.sin, sin) && heads_.one[0].x.rows == x.rows && !same(heads_.one[0].x, x);
+  if (!joins) flush();
+  heads_.cos = cos;
+  heads_.sin = sin;
+  heads_.one[heads_.count++] = {.x = x};
+}
+
+void PendingRows::quantize(const Integers& out, Mat<const float> in) {
+  if (!chain_ends_in(in)) start({.a = in});
+  chain_.integers = out;
+  flush();
+}
+
+void PendingRows::flush() {
+  if (chain_.a.data != nullptr) run(chain_, stream_);
+  if (heads_.count > 0) turn_heads(heads_, stream_);
+  chain_ = {};
+  heads_ = {};
+}
+
+bool PendingRows::chain_ends_in(Mat<const float> x) const {
+  return chain_.a.data != nullptr && same(chain_.out, x);
+}
+
+void PendingRows::start(const RowChain& chain) {
+  flush();
+  chain_ = chain;
+}
+
+}  // namespace stamp::cuda
