@@ -8,19 +8,25 @@ namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / kWarpSize;
 
-__global__ void append_float_kernel(Cache cache, Mat<const float> k, Mat<const float> v,
-                                    const PageWrite* writes) {
+/// Keys are turned in shared memory [slots, head_dim + 1]: their channels' tokens lie together.
+__global__ void __launch_bounds__(kThreads)
+    append_float_kernel(Cache cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes) {
   const PageWrite write = writes[blockIdx.x];
-  const int64_t head = blockIdx.y, d = cache.head_dim;
+  const int64_t head = blockIdx.y;
+  const int d = int(cache.head_dim), count = write.end - write.begin, tid = int(threadIdx.x);
   const bool value = blockIdx.z == 1;
   float* const part = float_part(cache, write.page, head, value);
-  const int64_t count = (write.end - write.begin) * d;
-  for (int64_t i = threadIdx.x; i < count; i += kThreads) {
-    const int64_t slot = write.begin + i / d, c = i % d;
-    const float x = (value ? v : k).row(write.row + i / d)[head * d + c];
-    if (value) part[slot * d + c] = x;
-    else part[c * kBlock + slot] = x;
+  auto* const turned = shared_array<float>(int64_t{kB} * (d + 1));
+  for (int i = tid; i < count * d; i += kThreads) {
+    const int slot = i / d, c = i % d;
+    const float x = (value ? v : k).row(write.row + slot)[head * d + c];
+    if (value) part[(write.begin + slot) * d + c] = x;
+    else turned[slot * (d + 1) + c] = x;
   }
+  if (value) return;
+  __syncthreads();
+  for (int i = tid; i < count * d; i += kThreads)
+    part[i / count * kB + write.begin + i % count] = turned[i % count * (d + 1) + i / count];
 }
 
 /// Shared memory: parameters of rows, then tokens [kB, d] of the block, later coefficients. A warp reads a
@@ -96,7 +102,9 @@ void append_kv(const Cache& cache, Mat<const float> k, Mat<const float> v, const
                int64_t count, const DctTable* dct, cudaStream_t stream) {
   const dim3 grid(uint32_t(count), uint32_t(cache.kv_heads), 2);
   if (!cache.format.coded)
-    return launch("append_float", append_float_kernel, {grid, kThreads}, stream, cache, k, v, writes);
+    return launch("append_float", append_float_kernel,
+                  {grid, kThreads, size_t(kB * (cache.head_dim + 1)) * sizeof(float)}, stream, cache, k, v,
+                  writes);
   const auto bytes = size_t(shared_bytes(cache.head_dim));
   launch("append_coded", append_coded_kernel, {grid, kThreads, bytes}, stream, cache, k, v, writes, dct);
 }

@@ -23,18 +23,6 @@ struct Integers {
   bool any_coded = false;  // of the tiles
 };
 
-/// Products of one input, with weights of one type and group.
-struct LinearProduct {
-  Mat<float> out;
-  WeightView weight;
-  const float* bias = nullptr;  // or null
-};
-struct LinearProducts {
-  static constexpr int kMost = 4;
-  LinearProduct one[kMost];
-  int count = 0;
-};
-
 /// A physical page: where its two forms begin, all layers.
 struct PageBases {
   std::byte *open = nullptr, *sealed = nullptr;
@@ -105,11 +93,14 @@ void linear_float(Mat<float> out, Mat<const float> in, const WeightView& weight,
 void finish_tiles(Mat<float> out, const Integers& in, const DctTable* dct, const float* bias,
                   cudaStream_t stream);
 
-/// sums [groups, rows]: of the integers of each group of `group` input channels, for zero points.
+/// Of the integers of each group of `group` input channels, for zero points. `sums`: group_sums_size(in,
+/// groups), in linear_int's order.
+int64_t group_sums_size(const Integers& in, int64_t groups);
 void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, cudaStream_t stream);
-/// out = L^-1 (in weight^T) + bias by integer products; `sums` is for kQ4. Groups are multiples of 32.
-void linear_int(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums,
-                const float* bias, const DctTable* dct, const Device& device, cudaStream_t stream);
+/// out = L^-1 (in weight^T) + bias by integer products, in one launch; `sums` is for kQ4. Groups are
+/// multiples of 32.
+void linear_int(const LinearProducts& products, const Integers& in, const float* sums, const DctTable* dct,
+                const Device& device, cudaStream_t stream);
 
 /// The same bits for at most kFewRows rows (tile_plan.h), none of them coded, in one launch.
 void linear_few(const LinearProducts& products, const Integers& in, cudaStream_t stream);

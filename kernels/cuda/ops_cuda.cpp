@@ -202,22 +202,21 @@ class CudaOps final : public Ops {
         cuda::linear_float(y, values, o.in(weight), nullptr, stream());
         cuda::finish_tiles(y, x, dct_.data(), o.in(bias), stream());
       }
-    } else if (in.rows <= cuda::kFewRows) {
+    } else {
+      const bool few = in.rows <= cuda::kFewRows;
+      float* sums = nullptr;
+      if (first.dtype == DType::kQ4 && !few) {
+        sums = scratch_.take<float>(cuda::group_sums_size(x, first.groups()));
+        cuda::group_sums(sums, x, first.groups(), first.group, stream());
+      }
       for (size_t first_of = 0; first_of < products.size(); first_of += cuda::LinearProducts::kMost) {
         cuda::LinearProducts together;
         for (const auto& [out, weight, bias] : products.subspan(
                  first_of, std::min(products.size() - first_of, size_t{cuda::LinearProducts::kMost})))
           together.one[together.count++] = {o.out(out), o.in(weight), o.in(bias)};
-        cuda::linear_few(together, x, stream());
+        if (few) cuda::linear_few(together, x, stream());
+        else cuda::linear_int(together, x, sums, dct_.data(), device_, stream());
       }
-    } else {
-      float* sums = nullptr;
-      if (first.dtype == DType::kQ4) {
-        sums = scratch_.take<float>(in.rows * first.groups());
-        cuda::group_sums(sums, x, first.groups(), first.group, stream());
-      }
-      for (const auto& [out, weight, bias] : products)
-        cuda::linear_int(o.out(out), x, o.in(weight), sums, o.in(bias), dct_.data(), device_, stream());
     }
     o.finish();
   }

@@ -20,7 +20,7 @@ __device__ int32_t dp4a_u8_s8(uint32_t a, uint32_t b, int32_t c);
 ///   a[1]: row group + 8, k = 4 four .. + 3        a[3]: row group + 8, k = 16 + 4 four .. + 3
 ///   b[0]: column group,  k = 4 four .. + 3        b[1]: column group,  k = 16 + 4 four .. + 3
 ///   d[0], d[1]: row group, columns 2 four, 2 four + 1        d[2], d[3]: row group + 8        c alike
-__device__ void mma_u8_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+__device__ void mma_s8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                           const int32_t (&c)[4]);
 __device__ void mma_u8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                           const int32_t (&c)[4]);

@@ -11,16 +11,16 @@ STAMP_DP4A(dp4a_u8_u8, "u32")
 STAMP_DP4A(dp4a_u8_s8, "s32")
 #undef STAMP_DP4A
 
-#define STAMP_MMA(name, shape, a_type, b_type)                                                             \
-  __device__ __forceinline__ void name(int32_t(&d)[4], const uint32_t(&a)[4], const uint32_t(&b)[2],       \
-                                       const int32_t(&c)[4]) {                                             \
-    asm volatile("mma.sync.aligned." shape ".row.col.s32." a_type "." b_type                               \
-                 ".s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"                \
-                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])                                          \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(c[0]), "r"(c[1]), \
-                   "r"(c[2]), "r"(c[3]));                                                                  \
+#define STAMP_MMA(name, shape, a_type, b_type)                                                               \
+  __device__ __forceinline__ void name(int32_t(&d)[4], const uint32_t(&a)[4], const uint32_t(&b)[2],         \
+                                       const int32_t(&c)[4]) {                                               \
+    asm("mma.sync.aligned." shape ".row.col.s32." a_type "." b_type                                          \
+        ".s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"                           \
+        : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])                                                     \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(c[0]), "r"(c[1]), "r"(c[2]), \
+          "r"(c[3]));                                                                                        \
   }
-STAMP_MMA(mma_u8_s8, "m16n8k32", "u8", "s8")
+STAMP_MMA(mma_s8_u8, "m16n8k32", "s8", "u8")
 STAMP_MMA(mma_u8_u8, "m16n8k32", "u8", "u8")
 STAMP_MMA(mma_u4_u4, "m16n8k64", "u4", "u4")
 #undef STAMP_MMA

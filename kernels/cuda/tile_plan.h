@@ -3,7 +3,7 @@
 
 #include "kernels/views.h"
 
-/// How an integer product is cut into blocks: chosen on the host by its shape.
+/// Integer products, and how they are cut into blocks: chosen on the host by their shapes.
 namespace stamp::cuda {
 
 /// What plans depend on.
@@ -22,21 +22,66 @@ enum class MmaPath : uint8_t {
   kFour    // 4-bit operands; rows of 8-bit coefficients as two rows of nibbles
 };
 
-inline constexpr int kWidePanels = 8;
-struct TilePlan {
-  MmaPath path = MmaPath::kEight;
-  int panels = kWidePanels;  // of kPanel output channels, or one
-  bool operator==(const TilePlan&) const = default;
+/// Products of one input, with weights of one type and group.
+struct LinearProduct {
+  Mat<float> out;
+  WeightView weight;
+  const float* bias = nullptr;  // or null
+};
+struct LinearProducts {
+  static constexpr int kMost = 4;
+  LinearProduct one[kMost];
+  int count = 0;
+
+  /// Their blocks of `channels` output channels, product after product.
+  STAMP_INLINE int64_t blocks(int64_t channels) const {
+    int64_t sum = 0;
+    for (int i = 0; i < count; ++i) sum += divide_up(one[i].weight.rows, channels);
+    return sum;
+  }
+  struct Place {
+    int product;
+    int64_t block;  // of the product
+  };
+  STAMP_INLINE Place place(int64_t block, int64_t channels) const {
+    int i = 0;
+    for (int64_t own; block >= (own = divide_up(one[i].weight.rows, channels)); ++i) block -= own;
+    return {i, block};
+  }
 };
 
-/// For `tiles` row tiles times `weight`. 4-bit products where the hardware has them (sm_80 to sm_89) and a
-/// group of input channels is one of their 64. Few blocks are made narrower, so that more multiprocessors
-/// read weights. Neither choice changes a bit of the result.
-inline TilePlan plan_linear(int64_t tiles, const WeightView& weight, const Device& device) {
+/// A block is one tile of rows times channel_warps * kWarpChannels output channels; its four warps share the
+/// rows where they do not share the channels.
+struct TilePlan {
+  MmaPath path = MmaPath::kEight;
+  int channel_warps = 4;  // or 2, or 1
+  bool operator==(const TilePlan&) const = default;
+};
+inline constexpr int kWarpChannels = 32;
+inline constexpr int kResidentBlocks = 3;  // of a multiprocessor
+
+/// For `tiles` row tiles. 4-bit products where the hardware has them (sm_80 to sm_89) and a group of input
+/// channels is one of their 64. Wide blocks do least work for an output, narrow ones occupy more
+/// multiprocessors. Neither choice changes a bit of the result.
+inline TilePlan plan_linear(int64_t tiles, const LinearProducts& products, const Device& device) {
   TilePlan plan;
+  const WeightView& weight = products.one[0].weight;
   if (weight.dtype == DType::kQ4 && weight.group == 64 && device.compute_capability < 90)
     plan.path = MmaPath::kFour;
-  if (tiles * ((weight.panels() + kWidePanels - 1) / kWidePanels) < device.multiprocessors) plan.panels = 1;
+  // Times of one, two and three blocks that share a multiprocessor, in us on an H100 for 4096 input channels
+  // (tests/bench/cuda_products.cpp); for others they are in proportion.
+  struct Choice {
+    int channel_warps, times[kResidentBlocks];
+  };
+  int64_t least = 0;
+  for (const auto& [channel_warps, times] :
+       {Choice{4, {34, 50, 72}}, Choice{2, {22, 33, 46}}, Choice{1, {17, 22, 33}}}) {
+    const int64_t blocks = tiles * products.blocks(channel_warps * kWarpChannels),
+                  wave = kResidentBlocks * device.multiprocessors,
+                  rest = divide_up(blocks % wave, device.multiprocessors);
+    const int64_t time = blocks / wave * times[kResidentBlocks - 1] + (rest > 0 ? times[rest - 1] : 0);
+    if (least == 0 || time < least) least = time, plan.channel_warps = channel_warps;
+  }
   return plan;
 }
 

@@ -8,10 +8,12 @@
 #include <chrono>
 #include <functional>
 #include <iostream>
+#include <random>
 #include <vector>
 
 #include "kernels/device.h"
 #include "kernels/error.h"
+#include "kernels/half.h"
 #include "kernels/pack.h"
 #include "models/nlohmann.h"
 
@@ -34,7 +36,18 @@ double median(std::vector<double> x) {
   return x[x.size() / 2];
 }
 
-/// A weight of zeros in the operations' memory: the time does not depend on the values.
+/// Random elements in a device's memory. Not zeros: these take less power, so that clocks stay higher.
+template <class T, class Draw>
+void fill(Buffer<T>& to, Memory& memory, const Draw& draw) {
+  static std::mt19937 rng(1);
+  std::vector<T> values(size_t(to.size()));
+  for (T& value : values) value = draw(rng);
+  memory.write(to.data(), values.data(), to.size() * int64_t{sizeof(T)});
+}
+float random_float(std::mt19937& rng) { return float(int32_t(rng())) * 0x1p-31f; }  // in [-1, 1)
+uint16_t random_half(std::mt19937& rng) { return f32_to_f16(random_float(rng)); }
+
+/// A random weight in the operations' memory.
 struct DeviceWeight {
   DeviceWeight(Memory& memory, int64_t n, int64_t k)
       : view{.dtype = DType::kQ4, .rows = n, .cols = k, .group = 64},
@@ -42,6 +55,10 @@ struct DeviceWeight {
         scale(view.parameters(), memory),
         zero(view.parameters(), memory),
         sum(view.panels() * kPanel, memory) {
+    fill(data, memory, [](std::mt19937& rng) { return uint8_t(rng()); });
+    fill(scale, memory, [](std::mt19937& rng) { return f32_to_f16(0.01f + 0.001f * random_float(rng)); });
+    fill(zero, memory, [](std::mt19937& rng) { return uint8_t(96 + rng() % 64); });
+    fill(sum, memory, random_float);
     view.data = data.data();
     view.scale = scale.data();
     view.zero = zero.data();
@@ -60,6 +77,9 @@ nlohmann::json measure(Ops& ops, cublasHandle_t blas, int64_t rows, int64_t n, i
   Buffer<float> x(rows * k, memory), y(rows * n, memory), scale(rows, memory), offset(rows, memory);
   Buffer<uint8_t> q(rows * round_up(k, QuantMat::kQuantAlign), memory);
   Buffer<uint16_t> half_x(rows * k, memory), half_w(n * k, memory), half_y(rows * n, memory);
+  fill(x, memory, random_float);
+  fill(half_x, memory, random_half);
+  fill(half_w, memory, random_half);
   const BitPlan plan{.transform = SeqTransform::kHaar, .levels = 5, .high_rows = 2, .low_bits = 4};
   const RowRun run{.row = 0, .count = rows, .position = kBlock, .pages = {}};
   std::vector<RowTile> tiles;
@@ -72,8 +92,9 @@ nlohmann::json measure(Ops& ops, cublasHandle_t blas, int64_t rows, int64_t n, i
               .offset = offset.data(),
               .plan = plan,
               .tiles = tiles};
+  const auto quantize = [&] { ops.quantize(in, x.mat(rows, k)); };
   const auto ours = [&] {
-    ops.quantize(in, x.mat(rows, k));
+    quantize();
     ops.linear(y.mat(rows, n), in, weight.view, {});
   };
   const auto theirs = [&] {
@@ -84,9 +105,15 @@ nlohmann::json measure(Ops& ops, cublasHandle_t blas, int64_t rows, int64_t n, i
                  CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
   };
   for (int i = 0; i < kWarmUp; ++i) time_once(ours), time_once(theirs);
-  std::vector<double> a, b;
-  for (int i = 0; i < kSamples; ++i) a.push_back(time_once(ours)), b.push_back(time_once(theirs));
-  return {{"rows", rows}, {"n", n}, {"k", k}, {"stamp_us", median(a)}, {"cublas_fp16_us", median(b)}};
+  std::vector<double> a, b, c;
+  for (int i = 0; i < kSamples; ++i)
+    a.push_back(time_once(ours)), b.push_back(time_once(theirs)), c.push_back(time_once(quantize));
+  return {{"rows", rows},
+          {"n", n},
+          {"k", k},
+          {"stamp_us", median(a)},
+          {"of_it_quantize_us", median(c)},
+          {"cublas_fp16_us", median(b)}};
 }
 
 void run() {
@@ -94,7 +121,7 @@ void run() {
   cublasHandle_t blas = nullptr;
   if (cublasCreate(&blas) != CUBLAS_STATUS_SUCCESS) throw Error("cuda_products: cublasCreate failed");
   nlohmann::json results = nlohmann::json::array();
-  for (const int64_t rows : {1, 64, 512, 2048})  // the products of Llama-3-8B
+  for (const int64_t rows : {1, 16, 64, 256, 512, 2048})  // the products of Llama-3-8B
     for (const auto& [n, k] :
          std::vector<std::pair<int64_t, int64_t>>{{4096, 4096}, {14336, 4096}, {4096, 14336}})
       results.push_back(measure(*ops, blas, rows, n, k));

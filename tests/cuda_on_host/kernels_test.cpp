@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <map>
 #include <random>
 #include <set>
 
@@ -32,11 +33,11 @@ Buffer<float> random_floats(int64_t n, uint32_t seed) {
 
 /// quantize() and linear() of one batch that begins a sequence: block 0, coded blocks, a rest. Fewer rows are
 /// the first of more.
-Buffer<float> product(Ops& ops, int64_t rows, const WeightView& weight) {
-  const int64_t k = weight.cols, n = weight.rows, stride = round_up(k, QuantMat::kQuantAlign);
-  const auto x = random_floats(rows * k, 1), bias = random_floats(n, 2);
+std::vector<Buffer<float>> products(Ops& ops, int64_t rows, std::span<const WeightView> weights) {
+  const int64_t k = weights.front().cols, stride = round_up(k, QuantMat::kQuantAlign);
+  const auto x = random_floats(rows * k, 1);
   Buffer<uint8_t> q(rows * stride);
-  Buffer<float> scale(rows), offset(rows), out(rows * n);
+  Buffer<float> scale(rows), offset(rows);
   const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
   std::vector<RowTile> tiles;
   split_tiles(std::span(&run, 1), kHaar, tiles);
@@ -49,8 +50,18 @@ Buffer<float> product(Ops& ops, int64_t rows, const WeightView& weight) {
               .plan = kHaar,
               .tiles = tiles};
   ops.quantize(in, {x.data(), rows, k, k});
-  ops.linear(out.mat(rows, n), in, weight, bias.span());
+  std::vector<Buffer<float>> out, biases;
+  std::vector<Product> together;
+  for (const WeightView& weight : weights) {
+    out.emplace_back(rows * weight.rows);
+    biases.push_back(random_floats(weight.rows, 2));
+    together.push_back({out.back().mat(rows, weight.rows), weight, biases.back().span()});
+  }
+  ops.linear(together, in);
   return out;
+}
+Buffer<float> product(Ops& ops, int64_t rows, const WeightView& weight) {
+  return std::move(products(ops, rows, {&weight, 1}).front());
 }
 
 struct Heads {
@@ -100,7 +111,7 @@ Buffer<float> attended(Ops& ops, const std::vector<int64_t>& chunks, const Heads
 /// Every other operation, on shapes without ragged edges.
 void run_small_operations(Ops& ops) {
   const int64_t rows = 64, cols = 576;
-  const auto a = random_floats(rows * cols, 6), b = random_floats(rows * cols, 7), mix = random_floats(81, 8);
+  const auto a = random_floats(rows * cols, 6), b = random_floats(cols * cols, 7), mix = random_floats(81, 8);
   Buffer<float> x(rows * cols), out(rows);
   const std::vector<uint16_t> table(size_t(rows * cols), uint16_t{0x3c00});
   std::vector<int32_t> ids(static_cast<size_t>(rows));
@@ -135,7 +146,7 @@ TEST_F(KernelsOnHost, IntegerProductsHaveTheSameBitsOnBothTensorCorePaths) {
     settings().architecture = kArchitectures[0];
     const Buffer<float> truth = product(*make_ops("cuda_host"), 200, weight.view);
     for (auto architecture : {kArchitectures[0], kArchitectures[3]}) {
-      for (int multiprocessors : {architecture.multiprocessors, 1}) {  // narrow blocks, wide blocks
+      for (int multiprocessors : {architecture.multiprocessors, 2, 1}) {
         architecture.multiprocessors = multiprocessors;
         settings().architecture = architecture;
         const Buffer<float> out = product(*make_ops("cuda_host"), 200, weight.view);
@@ -178,6 +189,30 @@ TEST_F(KernelsOnHost, FewRowsHaveTheBitsOfManyForEveryGroup) {
   }
 }
 
+TEST_F(KernelsOnHost, ProductsOfOneInputShareALaunchAndHaveTheBitsOfEach) {
+  Profile::instance().enable(true);
+  for (const auto& [dtype, group] :
+       std::vector<std::pair<DType, int64_t>>{{DType::kQ8, 0}, {DType::kQ4, 64}}) {
+    std::vector<PackedWeight> weights;
+    for (int64_t n : {70, 33, 16, 128, 40})
+      weights.push_back(random_weight(dtype, n, 200, group, uint32_t(n)));
+    std::vector<WeightView> views;
+    for (const PackedWeight& weight : weights) views.push_back(weight.view);
+    const auto ops = make_ops("cuda_host");
+    for (int64_t rows : {3, 100}) {
+      Profile::instance().reset();
+      const auto out = products(*ops, rows, views);
+      const bool eight = dtype == DType::kQ8;
+      const char* const kernel = rows > 8 ? "linear_int" : eight ? "linear_few_eight" : "linear_few_four";
+      EXPECT_EQ(Profile::instance().of(kernel).launches, 2u) << kernel;  // four and one
+      for (size_t i = 0; i < views.size(); ++i) {
+        const Buffer<float> alone = product(*ops, rows, views[i]);
+        EXPECT_EQ(0, std::memcmp(out[i].data(), alone.data(), size_t(alone.size()) * 4)) << rows << " " << i;
+      }
+    }
+  }
+}
+
 TEST_F(KernelsOnHost, SplitAttentionHasTheBitsOfWholeTilesAndEqualsReference) {
   const auto ops = make_ops("cuda_host"), reference = make_ops("reference");
   std::vector<int64_t> singles{384};  // then single tokens: two splits of four pages and a bit
@@ -202,6 +237,15 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
                      eight = random_weight(DType::kQ8, 64, 512, 0, 7);
   const Buffer<float> floats = random_floats(64 * 512, 8);
   const WeightView dense{.data = floats.data(), .dtype = DType::kF32, .rows = 64, .cols = 512};
+  // Of the bytes in the sectors that a warp touches, those it asks for, where single words are part of its
+  // work.
+  const std::map<std::string, double> least{
+      {"dequantize", (32 + 128 + 4 + 4) / (32 + 128 + 64.0)},  // the row's scale and offset
+      {"embed", (64 + 128 + 4) / (64 + 128 + 32.0)},           // its id
+      {"gather", (128 + 128 + 4) / (128 + 128 + 32.0)},        // its id
+      // A row twice; its first logit for each of eight warps, the target, its logit and the result.
+      {"token_logprobs", (2 * 576 * 4 + 11 * 4) / (2 * 576 * 4 + 11 * 32.0)},
+      {"attention_float", 0.93}};  // lanes of a tile are a row apart
   Profile::instance().enable(true);
   std::set<std::string> kernels;
   for (auto architecture : {kArchitectures[0], kArchitectures[3]}) {
@@ -220,11 +264,13 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
       }
       for (const auto& [kernel, counters] : Profile::instance().all()) {
         kernels.insert(kernel);
-        // Not there yet: a tile of floats is read by lanes a row apart, ids and targets are single words.
-        const bool loose = kernel == "attention_float" || kernel == "dequantize" || kernel == "embed" ||
-                           kernel == "gather" || kernel == "token_logprobs";
-        EXPECT_TRUE(counters.bank_conflicts() == 0 || kernel == "attention_float") << kernel;
-        EXPECT_GE(counters.coalescing(), loose ? 0.7 : 0.95) << kernel;
+        // A page's rows of 8 bits meet those of 4 bits in a read or two where one kind ends.
+        const bool mixed = kernel == "attention" || kernel == "attention_few";
+        const uint64_t conflicts = mixed ? counters.shared_wavefronts / 200 : 0;
+        EXPECT_TRUE(counters.bank_conflicts() <= conflicts || kernel == "attention_float")
+            << kernel << ": " << counters.bank_conflicts() << " of " << counters.shared_wavefronts;
+        const auto limit = least.find(kernel);
+        EXPECT_GE(counters.coalescing(), limit != least.end() ? limit->second : 0.95) << kernel;
       }
     }
   }
@@ -245,16 +291,16 @@ TEST_F(KernelsOnHost, TensorCoreOperationsAreThoseOfTheShape) {
   settings().architecture = kArchitectures[0];
   product(*ops, rows, weight.view);
   auto& four = Profile::instance().of("linear_int").instructions;
-  // Per 16 rows, 8 columns and 64 input channels one of low nibbles; of high ones where rows are wide: all of
-  // block 0, the first 16 of a coded block.
-  const uint64_t per_row_tile = uint64_t(n / 8 * k / 64);
-  EXPECT_EQ(four["mma.m16n8k64.u4.u4"], per_row_tile * (4 * 2 + 2 * (4 + 1)));
+  // Per 16 channels, 8 rows and 64 input channels one of low nibbles; of high ones where rows are wide: all
+  // of block 0, the first 8 of a coded block.
+  const uint64_t per_eight_rows = uint64_t(n / 16 * k / 64);
+  EXPECT_EQ(four["mma.m16n8k64.u4.u4"], per_eight_rows * (8 * 2 + 2 * (8 + 1)));
   EXPECT_EQ(four.count("mma.m16n8k32.u8.u8"), 0u);
   Profile::instance().reset();
   settings().architecture = kArchitectures[3];
   product(*make_ops("cuda_host"), rows, weight.view);
   auto& eight = Profile::instance().of("linear_int").instructions;
-  EXPECT_EQ(eight["mma.m16n8k32.u8.u8"], 2 * per_row_tile * 12);
+  EXPECT_EQ(eight["mma.m16n8k32.u8.u8"], 2 * per_eight_rows * 24);
   EXPECT_EQ(eight.count("mma.m16n8k64.u4.u4"), 0u);
 }
 
@@ -268,15 +314,39 @@ TEST(TilePlan, FollowsTheHardwareTheGroupAndTheShape) {
   wide.group = 128;
   q8.dtype = DType::kQ8;
   const Device a100{80, 108}, rtx4090{89, 128}, h100{90, 132};
-  EXPECT_EQ(plan_linear(32, q4, a100), (cuda::TilePlan{MmaPath::kFour, 8}));
-  EXPECT_EQ(plan_linear(32, q4, rtx4090), (cuda::TilePlan{MmaPath::kFour, 8}));
-  EXPECT_EQ(plan_linear(32, q4, h100), (cuda::TilePlan{MmaPath::kEight, 8}));  // no 4-bit products there
-  EXPECT_EQ(plan_linear(32, narrow, a100),
-            (cuda::TilePlan{MmaPath::kEight, 8}));                               // a group is half of their k
-  EXPECT_EQ(plan_linear(32, wide, a100), (cuda::TilePlan{MmaPath::kEight, 8}));  // twice
-  EXPECT_EQ(plan_linear(32, q8, a100), (cuda::TilePlan{MmaPath::kEight, 8}));
-  EXPECT_EQ(plan_linear(1, q4, a100),
-            (cuda::TilePlan{MmaPath::kFour, 1}));  // 32 wide blocks would be too few
+  const auto plan = [](int64_t tiles, const WeightView& weight, const Device& device, int count = 1) {
+    cuda::LinearProducts products;
+    for (int i = 0; i < count; ++i) products.one[products.count++].weight = weight;
+    return plan_linear(tiles, products, device);
+  };
+  using cuda::TilePlan;
+  EXPECT_EQ(plan(32, q4, a100), (TilePlan{MmaPath::kFour, 4}));
+  EXPECT_EQ(plan(32, q4, rtx4090), (TilePlan{MmaPath::kFour, 4}));
+  EXPECT_EQ(plan(32, q4, h100), (TilePlan{MmaPath::kEight, 4}));      // no 4-bit products there
+  EXPECT_EQ(plan(32, narrow, a100), (TilePlan{MmaPath::kEight, 4}));  // a group is half of their k
+  EXPECT_EQ(plan(32, wide, a100), (TilePlan{MmaPath::kEight, 4}));    // twice
+  EXPECT_EQ(plan(32, q8, a100), (TilePlan{MmaPath::kEight, 4}));
+  // Wide blocks are two a multiprocessor for eight tiles; for four, twice as many narrower ones are as many,
+  // and for one, four times as many are one each.
+  EXPECT_EQ(plan(8, q4, h100), (TilePlan{MmaPath::kEight, 4}));
+  EXPECT_EQ(plan(4, q4, h100), (TilePlan{MmaPath::kEight, 2}));
+  EXPECT_EQ(plan(1, q4, h100), (TilePlan{MmaPath::kEight, 1}));
+  // Four products at once are as one of four times the channels.
+  WeightView tall = q4;
+  tall.rows = 4 * q4.rows;
+  for (int64_t tiles : {1, 2, 4, 8}) EXPECT_EQ(plan(tiles, q4, h100, 4), plan(tiles, tall, h100)) << tiles;
+  EXPECT_EQ(plan(2, tall, h100), (TilePlan{MmaPath::kEight, 4}));
+}
+
+TEST(TilePlan, BlocksOfProductsFollowEachOther) {
+  cuda::LinearProducts products;
+  for (int64_t rows : {100, 64, 1}) products.one[products.count++].weight.rows = rows;
+  ASSERT_EQ(products.blocks(64), 4);  // two, one and one
+  const std::vector<std::pair<int, int64_t>> places{{0, 0}, {0, 1}, {1, 0}, {2, 0}};
+  for (size_t i = 0; i < places.size(); ++i) {
+    const auto [product, block] = products.place(int64_t(i), 64);
+    EXPECT_EQ(std::pair(product, block), places[i]);
+  }
 }
 
 TEST(AttentionPlan, SplitsFewQueriesWhereTilesWouldLeaveMultiprocessorsIdle) {

@@ -185,7 +185,9 @@ const char* Memory::record_one(Cell& cell, bool shared, const Access& who, Acces
     const bool again = cell.read_step == step_ && cell.reader != who.thread;
     const bool fresh = cell.read_step != step_;
     cell.read_by_warps = !fresh && (cell.read_by_warps || warp_of(cell.reader) != warp_of(who.thread));
-    cell.read_by_several = !fresh && (cell.read_by_several || again);
+    // What its own warp read before a barrier of the warp is behind every lane.
+    const bool behind = !cell.read_by_warps && cell.read_warp_step < who.warp_step;
+    cell.read_by_several = !fresh && !behind && (cell.read_by_several || again);
     cell.read_step = step_;
     cell.reader = uint16_t(who.thread);
     cell.read_warp_step = uint16_t(who.warp_step);

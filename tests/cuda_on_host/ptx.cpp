@@ -35,13 +35,13 @@ using Columns = Eight<float>;
 
 /// d [16, 8] = a [16, k] b [k, 8] + c: unpacks the lanes' fragments into matrices, multiplies, hands back.
 /// Floats hold every sum of such a product exactly: 64 * 255^2 < 2^24.
-template <int kBits, bool kSignedB>
+template <int kBits, bool kSignedA>
 const char* multiply(void* const (&payloads)[kWarp], uint32_t mask) {
   if (mask != ~0u) return "mma needs all 32 lanes";
   constexpr int kPer = 32 / kBits, kK = 8 * kPer;  // elements of a register, of the product
-  using B = std::conditional_t<kSignedB, int8_t, uint8_t>;
-  uint8_t a[16][kK];
-  B b[kK][8];
+  using A = std::conditional_t<kSignedA, int8_t, uint8_t>;
+  A a[16][kK];
+  uint8_t b[kK][8];
   for (int lane = 0; lane < kWarp; ++lane) {
     const auto& f = *static_cast<Fragments*>(payloads[lane]);
     const int group = lane / 4, four = lane % 4;
@@ -51,12 +51,12 @@ const char* multiply(void* const (&payloads)[kWarp], uint32_t mask) {
     }
     for (int reg = 0; reg < 2; ++reg) {
       const auto bytes = elements<kBits>(f.b[reg]);
-      for (int i = 0; i < kPer; ++i) b[reg * kK / 2 + four * kPer + i][group] = B(bytes[size_t(i)]);
+      for (int i = 0; i < kPer; ++i) b[reg * kK / 2 + four * kPer + i][group] = bytes[size_t(i)];
     }
   }
   Columns wide_b[kK], product[16];
   for (int k = 0; k < kK; ++k) {
-    Eight<B> row;
+    Eight<uint8_t> row;
     std::memcpy(&row, b[k], 8);
     wide_b[k] = __builtin_convertvector(row, Columns);
   }
@@ -76,11 +76,11 @@ const char* multiply(void* const (&payloads)[kWarp], uint32_t mask) {
   return nullptr;
 }
 
-template <int kBits, bool kSignedB>
+template <int kBits, bool kSignedA>
 void mma(const char* name, int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
          const int32_t (&c)[4], const void* site) {
   Fragments fragments{d, a, b, c};
-  cuda_on_host::warp_collective(~0u, &fragments, multiply<kBits, kSignedB>, site);
+  cuda_on_host::warp_collective(~0u, &fragments, multiply<kBits, kSignedA>, site);
   cuda_on_host::count_instruction(name);
 }
 
@@ -99,8 +99,8 @@ int32_t dp4a_u8_s8(uint32_t a, uint32_t b, int32_t c) {
   return c;
 }
 
-void mma_u8_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
-  mma<8, true>("mma.m16n8k32.u8.s8", d, a, b, c, SITE);
+void mma_s8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
+  mma<8, true>("mma.m16n8k32.s8.u8", d, a, b, c, SITE);
 }
 void mma_u8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
   mma<8, false>("mma.m16n8k32.u8.u8", d, a, b, c, SITE);
