@@ -1,433 +1,408 @@
-// Causal attention over the pages of a sequence, 64 keys at a time, with the softmax kept up as pages go by.
-// A block handles a tile of queries that share a KV head; coded pages travel to shared memory as they are and
-// are never turned into tokens: scores = L^-1 (K~ q), output = (L p)^T V~ (STaMP on the cache, design section
-// 3).
+// Causal attention over coded pages of a sequence, 64 keys at a time, with the softmax kept up as pages go
+// by. A block handles a tile of queries that share a KV head; pages are never turned into tokens: scores =
+// L^-1 (K~ q), output = (L p)^T V~ (STaMP on the cache, design section 3). Products are of integers, on
+// tensor cores; between them a thread has a query with its 64 scores in registers (attention_page.cuh).
 //
 // Every kSplitPages pages are a split: the softmax begins anew, and results of splits are folded in their
-// order. For few queries (decoding) a block has one split and writes a partial result, and another kernel
-// folds them; for many a block goes through all splits. Either way every sum of a query is in one order,
-// which depends on nothing but the query's own sequence.
-//
-// Scores: a thread has one key and half of the queries. Transforms: a thread has one query and all 64 keys in
-// registers. Softmax: a warp has one query at a time. Output: a thread has two channels and four queries.
-#include "kernels/cuda/kv_page.cuh"
+// order. For few queries (decoding) a block has one split, whose pages its warps share, and writes a partial
+// result, and another kernel folds them; for many a block goes through all splits, page by page. Either way
+// every sum of a query is in one order, which depends on nothing but the query's own sequence.
+#include "kernels/cuda/attention_page.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/ptx.cuh"
-#include "kernels/cuda/seq_transform.cuh"
 
 namespace stamp::cuda {
 namespace {
 
-constexpr int kThreads = 128, kWarps = kThreads / kWarpSize, kStages = 2;
-static_assert(kThreads == 2 * kB && kB == 2 * kWarpSize);
+static_assert(kWarpQueries == kWarpSize);
+constexpr int kMostThreads = kMostQueries / kWarpQueries * kWarpSize;
+static_assert(kFewQueries * kSplitPages == kWarpSize);
 
-/// Shared memory but for what follows the model's head size: queries and outputs [kTile, d], pages.
-template <int kTile>
-struct Softmax {
-  // Scores, softmax weights and their coefficients in turn. The pitch keeps rows on 16 bytes and eight of
-  // them, which eight lanes read at once, in different banks.
-  alignas(16) float score[kTile][kB + 4];
-  float query_sum[kTile], correction[kTile], shift[kTile];
-  float old_weight[kTile], new_weight[kTile], total[kTile];  // of a fold
+__device__ __forceinline__ bool is_sealed(const Cache& cache, const QueryTile& tile, int64_t page) {
+  return cache.format.seals(page) && (page + 1) * kBlock <= tile.length;
+}
+__device__ __forceinline__ int64_t visible_keys(const QueryTile& tile, int sharing, int query, int64_t page) {
+  return query < tile.count ? tile.position + (tile.first + query) / sharing + 1 - page * kBlock : 0;
+}
+__device__ __forceinline__ void zero(std::byte* to, int bytes, int thread, int threads) {
+  for (int at = thread * 16; at < bytes; at += threads * 16)
+    *reinterpret_cast<uint4*>(to + at) = make_uint4(0u, 0u, 0u, 0u);
+}
+
+/// Shared memory for many queries: a page as it comes, the same unpacked; and what each warp has for itself.
+struct ManyLayout {
+  int64_t page, keys, values, tables, warps, queries, scores, of_warp;
+  STAMP_INLINE explicit ManyLayout(const Cache& cache) {
+    const HeadShape shape(cache.head_dim);
+    const int64_t open = cache.open_side.bytes(), sealed = cache.sealed_side.bytes();
+    page = 0;
+    keys = 2 * (open > sealed ? open : sealed);
+    values = keys + shape.keys_bytes();
+    tables = values + shape.values_bytes();
+    warps = tables + int64_t{sizeof(PageTables)};
+    queries = 0;
+    scores = kWarpQueries * shape.pitch;
+    of_warp = scores + kWarpQueries * (kRowWords + shape.places) * 4;
+  }
 };
-
-STAMP_INLINE int64_t page_stage_bytes(const Cache& cache) {
-  return !cache.format.coded
-             ? 0
-             : 2 * (cache.open_side.bytes() > cache.sealed_side.bytes() ? cache.open_side.bytes()
-                                                                        : cache.sealed_side.bytes());
-}
-STAMP_INLINE int64_t pitch_of(const Cache& cache) { return round_up(cache.head_dim, 4); }
-template <int kTile>
-STAMP_INLINE int64_t shared_bytes(const Cache& cache) {
-  return int64_t{sizeof(Softmax<kTile>)} + 2 * kTile * pitch_of(cache) * 4 +
-         kStages * page_stage_bytes(cache);
-}
-
-/// Row of the batch and first channel of a tile's query i.
-__device__ __forceinline__ int64_t row_of(const QueryTile& tile, int sharing, int i) {
-  return tile.row + (tile.first + i) / sharing;
-}
-__device__ __forceinline__ int64_t channel_of(const QueryTile& tile, int sharing, int64_t head, int d,
-                                              int i) {
-  return (head * sharing + (tile.first + i) % sharing) * d;
-}
 
 /// Starts the copy of a head's keys and values in one page.
-__device__ __forceinline__ void fetch_page(std::byte* stage, const Cache& cache, int64_t page, int64_t head,
+__device__ __forceinline__ void fetch_page(std::byte* to, const Cache& cache, int64_t page, int64_t head,
                                            bool sealed) {
   const std::byte* const source = coded_part(cache, page, head, 0, sealed);
-  const int bytes = int(2 * (sealed ? cache.sealed_side : cache.open_side).bytes());
-  for (int at = int(threadIdx.x) * 16; at < bytes; at += kThreads * 16)
-    copy_async_16(stage + at, source + at);
+  const int bytes = int(2 * side_of(cache, sealed).bytes());
+  for (int at = int(threadIdx.x) * 16; at < bytes; at += int(blockDim.x) * 16)
+    copy_async_16(to + at, source + at);
+  commit_copies();
 }
 
-/// The nearest multiple of peak / 127.
-__device__ __forceinline__ float round_to_byte(float x, float peak) {
-  return peak > kLeastPeak ? rintf(x * (127.0f / peak)) * (peak / 127.0f) : 0.0f;
-}
-
-/// dots[i] += query i . four codes, bytes of a word, of the channels that `channels` points to in query 0.
-template <int kHalf>
-__device__ __forceinline__ void dot_four(float (&dots)[kHalf], uint32_t codes, const float* channels,
-                                         int pitch) {
-  const float code[4] = {float(codes & 255), float(codes >> 8 & 255), float(codes >> 16 & 255),
-                         float(codes >> 24)};
-#pragma unroll
-  for (int i = 0; i < kHalf; ++i) {
-    const float4 x = *reinterpret_cast<const float4*>(channels + i * pitch);
-    dots[i] = fmaf(x.x, code[0], dots[i]);
-    dots[i] = fmaf(x.y, code[1], dots[i]);
-    dots[i] = fmaf(x.z, code[2], dots[i]);
-    dots[i] = fmaf(x.w, code[3], dots[i]);
-  }
-}
-
-/// dots[i] = query i . codes of row r, for this thread's half of the queries. Lanes begin at different words
-/// of their rows, so that rows a power of two apart do not meet in one bank; lanes with rows of 8 and of 4
-/// bits have loops of their own, for the same reason.
-template <int kHalf>
-__device__ __forceinline__ void dot_codes(float (&dots)[kHalf], const uint8_t* row, int bits, int r,
-                                          const float* q, int d, int pitch) {
-#pragma unroll
-  for (int i = 0; i < kHalf; ++i) dots[i] = 0.0f;
-  if (d % 8 != 0) {  // rows do not begin at words
-    for (int c = 0; c < d; ++c) {
-      const float code = float(kv_code(row, bits, c, d));
-      for (int i = 0; i < kHalf; ++i) dots[i] = fmaf(q[i * pitch + c], code, dots[i]);
-    }
-    return;
-  }
-  const auto* const words = reinterpret_cast<const uint32_t*>(row);
-  const int count = bits > 4 ? d / 4 : d / 8, begin = r * count / kWarpSize;
-  if (bits > 4) {
-    for (int j = 0; j < count; ++j) {
-      const int at = (j + begin) % count;
-      dot_four(dots, words[at], q + 4 * at, pitch);
-    }
-  } else {
-    for (int j = 0; j < count; ++j) {
-      const int at = (j + begin) % count;
-      const uint32_t word = words[at];
-      dot_four(dots, word & 0x0f0f0f0fu, q + 4 * at, pitch);
-      dot_four(dots, word >> 4 & 0x0f0f0f0fu, q + d / 2 + 4 * at, pitch);
-    }
-  }
-}
-
-template <bool kInverse>
-__device__ __forceinline__ void transform_row(float* row, const BitPlan& plan, const DctTable* dct) {
-  float t[kB];
-#pragma unroll
-  for (int r = 0; r < kB; r += 4) {
-    const float4 x = *reinterpret_cast<const float4*>(row + r);
-    t[r] = x.x, t[r + 1] = x.y, t[r + 2] = x.z, t[r + 3] = x.w;
-  }
-  transform<kInverse>(t, plan, dct);
-#pragma unroll
-  for (int r = 0; r < kB; r += 4)
-    *reinterpret_cast<float4*>(row + r) = make_float4(t[r], t[r + 1], t[r + 2], t[r + 3]);
-}
-
-/// The results of two splits as one: weights of the first's and the second's sums.
-struct Fold {
-  float old_weight, new_weight;
+/// A lane has the softmax of its query.
+struct Softmax {
+  float top = -INFINITY, total = 0.0f;
 };
-__device__ __forceinline__ Fold fold(float& top, float& total, float next_top, float next_total) {
-  const float high = fmaxf(top, next_top);
-  const Fold f{expf(top - high), expf(next_top - high)};
-  total = total * f.old_weight + next_total * f.new_weight;
-  top = high;
-  return f;
-}
-__device__ __forceinline__ float folded(float sum, float next_sum, const Fold& f) {
-  return sum * f.old_weight + next_sum * f.new_weight;
-}
 
-template <class Op>
-__device__ __forceinline__ float warp_reduce(float x, const Op& op) {
-  for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) x = op(x, __shfl_xor_sync(kFullWarp, x, lanes));
-  return x;
-}
-
-template <bool kCoded, int kTile>
-__global__ void __launch_bounds__(kThreads, kTile == kFewQueries ? 3 : 2)
-    attention_kernel(Mat<float> out, Mat<const float> q, Cache cache, const QueryTile* tiles,
-                     Partials partials, float scale, const DctTable* dct) {
-  constexpr int kHalf = kTile / 2, kPerWarp = kTile / kWarps;
-  const QueryTile tile = tiles[blockIdx.x];
-  const int tid = int(threadIdx.x), lane = tid % kWarpSize, warp = tid / kWarpSize;
-  const int d = int(cache.head_dim), pitch = int(pitch_of(cache));
-  const int sharing = int(q.cols) / d / int(cache.kv_heads);
-  const int64_t head = blockIdx.y;
-  std::byte* const memory = shared_array<std::byte>(shared_bytes<kTile>(cache));
-  auto& s = *reinterpret_cast<Softmax<kTile>*>(memory);
-  auto* const queries = reinterpret_cast<float*>(memory + sizeof(Softmax<kTile>));
-  float* const sums = queries + kTile * pitch;
-  std::byte* const stages = memory + sizeof(Softmax<kTile>) + 2 * kTile * pitch * sizeof(float);
-  const int64_t stage_bytes = page_stage_bytes(cache);
-  const auto is_sealed = [&](int64_t page) {
-    return cache.format.seals(page) && (page + 1) * kBlock <= tile.length;
-  };
-
-  if (kCoded) {
-    fetch_page(stages + tile.first_page % kStages * stage_bytes, cache, tile.page + tile.first_page, head,
-               is_sealed(tile.first_page));
-    commit_copies();
-  }
-  for (int i = tid; i < kTile * pitch; i += kThreads) {
-    const int query = i / pitch, c = i % pitch;
-    queries[i] =
-        query < tile.count && c < d
-            ? q.row(row_of(tile, sharing, query))[channel_of(tile, sharing, head, d, query) + c] * scale
-            : 0.0f;
-    sums[i] = 0.0f;
-  }
-  // Absent queries are multiplied and scaled beside present ones.
-  for (int i = tid; i < kTile * kB; i += kThreads) s.score[i / kB][i % kB] = 0.0f;
-  if (tid < kTile) s.correction[tid] = 0.0f, s.shift[tid] = 0.0f;
-  __syncthreads();
-  for (int query = warp; query < kTile; query += kWarps) {
-    float* const values = queries + query * pitch;
-    if (kCoded) {  // 8 bits, as Ops::attention says
-      float peak = 0.0f;
-      for (int c = lane; c < d; c += kWarpSize) peak = fmaxf(peak, fabsf(values[c]));
-      peak = warp_reduce(peak, Max{});
-      for (int c = lane; c < d; c += kWarpSize) values[c] = round_to_byte(values[c], peak);
-    }
-    float sum = 0.0f;
-    for (int c = lane; c < d; c += kWarpSize) sum += values[c];
-    sum = warp_reduce(sum, Sum{});
-    if (lane == 0) s.query_sum[query] = sum;
-  }
-  // Of the warp's queries: in this split, and of the splits before it. All lanes have them.
-  float top[kPerWarp], total[kPerWarp], folded_top[kPerWarp] = {}, folded_total[kPerWarp] = {};
+/// Writes the warp's sums of a split, or folds them into what is there, and leaves zeros.
+__device__ __forceinline__ void fold_split(Mat<float> out, float* sums, const HeadShape& shape, int64_t at,
+                                           int count, const Fold& f, float total, bool is_first,
+                                           bool is_last) {
+  constexpr int kTogether = 8;
+  const int lane = int(threadIdx.x) % kWarpSize;
+  for (int first = 0; first < count; first += kTogether) {
+    float* target[kTogether];
+    Fold weight[kTogether];
+    float divisor[kTogether];
 #pragma unroll
-  for (int i = 0; i < kPerWarp; ++i) top[i] = -INFINITY, total[i] = 0.0f;
+    for (int i = 0; i < kTogether; ++i) {
+      target[i] = out.data + __shfl_sync(kFullWarp, at, first + i);
+      weight[i] = {__shfl_sync(kFullWarp, f.old_weight, first + i),
+                   __shfl_sync(kFullWarp, f.new_weight, first + i)};
+      divisor[i] = __shfl_sync(kFullWarp, total, first + i);
+    }
+    for (int c = lane; c < shape.d; c += kWarpSize) {
+      const int place = shape.place_of(c);
+      float before[kTogether];
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) before[i] = !is_first && first + i < count ? target[i][c] : 0.0f;
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) {
+        if (first + i >= count) break;
+        float& sum = sums[sum_at(shape, first + i, place)];
+        const float all = is_first ? sum : folded(before[i], sum, weight[i]);
+        target[i][c] = is_last ? all / divisor[i] : all;
+        sum = 0.0f;
+      }
+    }
+  }
+}
+
+__global__ void __launch_bounds__(kMostThreads)
+    attention_many_kernel(Mat<float> out, Mat<const float> q, Cache cache, const QueryTile* tiles,
+                          float scale, const DctTable* dct) {
+  const int tid = int(threadIdx.x), lane = tid % kWarpSize, warp = tid / kWarpSize, threads = int(blockDim.x);
+  const int64_t head = blockIdx.x % cache.kv_heads;
+  const QueryTile tile = tiles[blockIdx.x / cache.kv_heads];
+  const HeadShape shape(cache.head_dim);
+  const ManyLayout layout(cache);
+  const int sharing = int(q.cols / cache.head_dim / cache.kv_heads);
+  std::byte* const memory = shared_array<std::byte>(layout.warps + threads / kWarpSize * layout.of_warp);
+  std::byte* const mine = memory + layout.warps + warp * layout.of_warp;
+  auto* const keys = reinterpret_cast<uint8_t*>(memory + layout.keys);
+  auto* const values = reinterpret_cast<uint32_t*>(memory + layout.values);
+  auto& tables = *reinterpret_cast<PageTables*>(memory + layout.tables);
+  auto* const queries = reinterpret_cast<uint8_t*>(mine + layout.queries);
+  auto* const scores = reinterpret_cast<int32_t*>(mine + layout.scores);
+  auto* const sums = reinterpret_cast<float*>(scores + kWarpQueries * kRowWords);
+
+  fetch_page(memory, cache, tile.page + tile.first_page, head, is_sealed(cache, tile, tile.first_page));
+  if (shape.places > 2 * shape.half)
+    zero(memory + layout.keys, shape.keys_bytes() + shape.values_bytes(), tid, threads);
+  zero(mine, int(layout.of_warp), lane, kWarpSize);
+  __syncwarp();
+  const int first = warp * kWarpQueries, count = min(kWarpQueries, tile.count - first);
+  const int64_t at = first + lane < tile.count ? row_of(tile, sharing, first + lane) * out.stride +
+                                                     channel_of(tile, sharing, head, shape.d, first + lane)
+                                               : 0;
+  Query query;
+  for (int i = 0; i < count; ++i) {
+    const Query next = load_query(
+        queries + i * shape.pitch,
+        q.row(row_of(tile, sharing, first + i)) + channel_of(tile, sharing, head, shape.d, first + i), shape,
+        scale);
+    if (lane == i) query = next;
+  }
+  Softmax split, all;
 
   for (int64_t page = tile.first_page; page < tile.last_page; ++page) {
-    const bool sealed = is_sealed(page);
-    const KvSide side = sealed ? cache.sealed_side : cache.open_side;
-    const std::byte* const part = stages + page % kStages * stage_bytes;
-    if (kCoded) {
-      if (page + 1 < tile.last_page)
-        fetch_page(stages + (page + 1) % kStages * stage_bytes, cache, tile.page + page + 1, head,
-                   is_sealed(page + 1));
-      commit_copies();
-      wait_copies<1>();
-    }
-    __syncthreads();  // the page is here; sums of queries, too
-
-    const int key = tid % kB, first = tid / kB * kHalf;
-    if (first < tile.count) {
-      float dots[kHalf];
-      if constexpr (kCoded) {
-        dot_codes(dots, reinterpret_cast<const uint8_t*>(part + side.row_offset(key)), side.row_bits(key),
-                  key, queries + first * pitch, d, pitch);
-        const KvParameters p = kv_parameters(part, side, key);
-#pragma unroll
-        for (int i = 0; i < kHalf; ++i)
-          s.score[first + i][key] = p.scale * (dots[i] - p.zero * s.query_sum[first + i]);
-      } else {
-        const float* const k = float_part(cache, tile.page + page, head, 0);
-#pragma unroll
-        for (int i = 0; i < kHalf; ++i) dots[i] = 0.0f;
-        for (int c = 0; c < d; ++c) {
-          const float x = k[c * kB + key];
-#pragma unroll
-          for (int i = 0; i < kHalf; ++i) dots[i] = fmaf(queries[(first + i) * pitch + c], x, dots[i]);
-        }
-#pragma unroll
-        for (int i = 0; i < kHalf; ++i) s.score[first + i][key] = dots[i];
-      }
-    }
+    const bool sealed = is_sealed(cache, tile, page);
+    const KvSide side = side_of(cache, sealed);
+    const int wide = int(side.wide_rows());
+    wait_copies<0>();
+    __syncthreads();  // the page is here, and nobody needs the one before
+    unpack_page<1>(keys, values, tables, memory, side, int(min(int64_t(kB), tile.length - page * kBlock)),
+                   shape, tid, threads);
     __syncthreads();
-    if (kCoded && sealed) {
-      if (tid < tile.count) transform_row<true>(s.score[tid], cache.format.plan, dct);
-      __syncthreads();
-    }
+    if (page + 1 < tile.last_page)
+      fetch_page(memory, cache, tile.page + page + 1, head, is_sealed(cache, tile, page + 1));
 
-#pragma unroll
-    for (int i = 0; i < kPerWarp; ++i) {
-      const int query = warp + i * kWarps;
-      float* const t = s.score[query];
-      // Keys after the query's own position are hidden, all from an absent query. No branch: shuffles follow.
-      const int64_t visible =
-          query < tile.count ? tile.position + (tile.first + query) / sharing + 1 - page * kBlock : 0;
-      const bool sees[2] = {lane < visible, lane + kWarpSize < visible};
-      const float x[2] = {sees[0] ? t[lane] : -INFINITY, sees[1] ? t[lane + kWarpSize] : -INFINITY};
-      const float high = fmaxf(top[i], warp_reduce(fmaxf(x[0], x[1]), Max{}));
-      const float correction = high > -INFINITY ? expf(top[i] - high) : 1.0f;
-      const float p[2] = {sees[0] ? expf(x[0] - high) : 0.0f, sees[1] ? expf(x[1] - high) : 0.0f};
-      total[i] = total[i] * correction + warp_reduce(p[0] + p[1], Sum{});
-      top[i] = high;
-      t[lane] = p[0];
-      t[lane + kWarpSize] = p[1];
-      if (lane == 0) s.correction[query] = correction;
+    if (count > 0 && visible_keys(tile, sharing, first + count - 1, page) > 0) {
+      page_scores<kWarpQueries>(scores, queries, keys, shape);
+      __syncwarp();
+      const PageWeights weights =
+          page_weights(scores, lane, tables, query, visible_keys(tile, sharing, first + lane, page), sealed,
+                       wide, cache.format.plan, dct);
+      const PageFactors factors =
+          page_factors(weights, fold(split.top, split.total, weights.top, weights.total));
+      __syncwarp();
+      page_values<kWarpQueries>(
+          scores, values, shape, wide,
+          [&](int i) {
+            const int from = 8 * i + lane / 4;
+            return PageFactors{
+                __shfl_sync(kFullWarp, factors.old, from), __shfl_sync(kFullWarp, factors.narrow, from),
+                __shfl_sync(kFullWarp, factors.wide, from), __shfl_sync(kFullWarp, factors.shift, from)};
+          },
+          [&](int row, int place, float old, float x, float y) {
+            auto* const sum = reinterpret_cast<float2*>(&sums[sum_at(shape, row, place)]);
+            const float2 before = *sum;
+            *sum = make_float2(fmaf(before.x, old, x), fmaf(before.y, old, y));
+          });
+      __syncwarp();
     }
-    if (kCoded && sealed) {
-      __syncthreads();
-      if (tid < tile.count) transform_row<false>(s.score[tid], cache.format.plan, dct);
-      __syncthreads();
-    }
-    if constexpr (kCoded) {
-      const KvParameters p[2] = {kv_parameters(part + side.bytes(), side, lane),
-                                 kv_parameters(part + side.bytes(), side, lane + kWarpSize)};
-#pragma unroll
-      for (int i = 0; i < kPerWarp; ++i) {
-        const int query = warp + i * kWarps;
-        float* const t = s.score[query];
-        float w[2] = {t[lane] * p[0].scale, t[lane + kWarpSize] * p[1].scale};
-        const bool narrow[2] = {lane >= side.wide_rows(), lane + kWarpSize >= side.wide_rows()};
-        const float peak =
-            warp_reduce(fmaxf(narrow[0] ? fabsf(w[0]) : 0.0f, narrow[1] ? fabsf(w[1]) : 0.0f), Max{});
-        if (narrow[0]) w[0] = round_to_byte(w[0], peak);
-        if (narrow[1]) w[1] = round_to_byte(w[1], peak);
-        const float shift = warp_reduce(w[0] * p[0].zero + w[1] * p[1].zero, Sum{});
-        t[lane] = w[0];
-        t[lane + kWarpSize] = w[1];
-        if (lane == 0) s.shift[query] = shift;
-      }
-    }
-    __syncthreads();
-
-    const int pairs = d / 2;  // channels c and c + d / 2 share a byte where codes have 4 bits
-    for (int item = tid; item < kTile / 4 * pairs; item += kThreads) {
-      const int c = item % pairs, four = item / pairs * 4;
-      if (four >= tile.count) break;
-      float sum[4][2] = {};
-      const auto accumulate = [&](int i, float w, float x, float y) {
-        sum[i][0] = fmaf(w, x, sum[i][0]);
-        sum[i][1] = fmaf(w, y, sum[i][1]);
-      };
-      // Rows beyond the sequence have no values yet.
-      const int present = kCoded ? kB : int(min(int64_t(kB), tile.length - page * kBlock));
-      for (int r = 0; r < present; r += 4) {
-        float4 w[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) w[i] = *reinterpret_cast<const float4*>(&s.score[four + i][r]);
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          if (!kCoded && r + j >= present) break;
-          float x, y;
-          if constexpr (kCoded) {
-            const auto* const codes =
-                reinterpret_cast<const uint8_t*>(part + side.bytes() + side.row_offset(r + j));
-            const int byte = codes[c];
-            const bool wide = side.row_bits(r + j) > 4;
-            x = float(wide ? byte : byte & 15);
-            y = float(wide ? int(codes[c + pairs]) : byte >> 4);
-          } else {
-            const float* const v = float_part(cache, tile.page + page, head, 1) + (r + j) * d;
-            x = v[c];
-            y = v[c + pairs];
-          }
-#pragma unroll
-          for (int i = 0; i < 4; ++i)
-            accumulate(i, j == 0 ? w[i].x : j == 1 ? w[i].y : j == 2 ? w[i].z : w[i].w, x, y);
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          float& y = sums[(four + i) * pitch + c + h * pairs];
-          y = y * s.correction[four + i] + (sum[i][h] - s.shift[four + i]);
-        }
-      }
-    }
-    __syncthreads();  // the page's stage and the scores may be overwritten
     if ((page + 1) % kSplitPages != 0 && page + 1 < tile.last_page) continue;
+    const bool is_first = page < kSplitPages;
+    if (is_first) all = split;
+    const Fold f = is_first ? Fold{} : fold(all.top, all.total, split.top, split.total);
+    split = {};
+    fold_split(out, sums, shape, at, count, f, all.total, is_first, page + 1 == tile.last_page);
+    __syncwarp();
+  }
+}
 
-    // The split is complete.
-    const bool is_first = page < kSplitPages, is_last = page + 1 == tile.last_page;
-#pragma unroll
-    for (int i = 0; i < kPerWarp; ++i) {
-      const int query = warp + i * kWarps;
-      if (query >= tile.count) break;
-      if (tile.part >= 0) {
-        if (lane == 0)
-          partials.softmax[partials.row(tile.part, head) + query] = make_float2(top[i], total[i]);
-        continue;
-      }
-      Fold f{};
-      if (is_first) folded_top[i] = top[i], folded_total[i] = total[i];
-      else f = fold(folded_top[i], folded_total[i], top[i], total[i]);
-      if (lane == 0)
-        s.old_weight[query] = f.old_weight, s.new_weight[query] = f.new_weight,
-        s.total[query] = folded_total[i];
-      top[i] = -INFINITY, total[i] = 0.0f;
+/// Brings a head's keys and values in one page near, by a warp.
+__device__ __forceinline__ void prefetch_page(const Cache& cache, int64_t page, int64_t head, bool sealed) {
+  constexpr int kLine = 128;
+  const std::byte* const source = coded_part(cache, page, head, 0, sealed);
+  for (int64_t at = int(threadIdx.x) % kWarpSize * kLine; at < 2 * side_of(cache, sealed).bytes();
+       at += kWarpSize * kLine)
+    prefetch_l2(source + at);
+}
+
+/// Shared memory for few queries: their codes, rows of scores [pages, queries], and each page.
+struct FewLayout {
+  int64_t scores, factors, folds, pages, keys, values, tables, of_page, bytes;
+  STAMP_INLINE explicit FewLayout(const Cache& cache) {
+    const HeadShape shape(cache.head_dim);
+    scores = kFewQueries * shape.pitch;
+    factors = scores + kWarpSize * kRowWords * 4;
+    folds = factors + kWarpSize * int64_t{sizeof(float4)};
+    pages = folds + kFewQueries * int64_t{sizeof(float4)};
+    keys = 0;  // later sums [kFewQueries, places]
+    values = shape.keys_bytes();
+    tables = values + shape.values_bytes();
+    of_page = tables + int64_t{sizeof(PageTables)};
+    bytes = pages + kSplitPages * of_page;
+  }
+};
+
+constexpr int kFewThreads = kSplitPages * kWarpSize;
+
+__global__ void __launch_bounds__(kFewThreads, 2)
+    attention_few_kernel(Mat<float> out, Mat<const float> q, Cache cache, const QueryTile* tiles,
+                         Partials partials, float scale, const DctTable* dct) {
+  const int tid = int(threadIdx.x), lane = tid % kWarpSize, warp = tid / kWarpSize;
+  const int64_t head = blockIdx.x % cache.kv_heads;
+  const QueryTile tile = tiles[blockIdx.x / cache.kv_heads];
+  const HeadShape shape(cache.head_dim);
+  const FewLayout layout(cache);
+  const int sharing = int(q.cols / cache.head_dim / cache.kv_heads);
+  std::byte* const memory = shared_array<std::byte>(layout.bytes);
+  auto* const queries = reinterpret_cast<uint8_t*>(memory);
+  auto* const scores = reinterpret_cast<int32_t*>(memory + layout.scores);
+  auto* const factors = reinterpret_cast<float4*>(memory + layout.factors);  // PageFactors
+  auto* const folds = reinterpret_cast<float4*>(memory + layout.folds);      // weights, total
+  const auto of_page = [&](int i) { return memory + layout.pages + i * layout.of_page; };
+  const auto tables_of = [&](int i) -> PageTables& {
+    return *reinterpret_cast<PageTables*>(of_page(i) + layout.tables);
+  };
+  auto* const keys = reinterpret_cast<uint8_t*>(of_page(warp) + layout.keys);
+  auto* const values = reinterpret_cast<uint32_t*>(of_page(warp) + layout.values);
+
+  const auto prefetch = [&](int64_t page) {
+    if (page < tile.last_page) prefetch_page(cache, tile.page + page, head, is_sealed(cache, tile, page));
+  };
+  prefetch(tile.first_page + warp);
+  zero(memory, kFewQueries * shape.pitch, tid, kFewThreads);
+  if (shape.places > 2 * shape.half)
+    zero(of_page(warp), shape.keys_bytes() + shape.values_bytes(), lane, kWarpSize);
+  __syncthreads();
+  // Steps and sums of the queries, in the lanes that weigh them.
+  auto* const coded = reinterpret_cast<Query*>(folds);
+  for (int i = warp; i < tile.count; i += kSplitPages) {
+    const Query next = load_query(
+        queries + i * shape.pitch,
+        q.row(row_of(tile, sharing, i)) + channel_of(tile, sharing, head, shape.d, i), shape, scale);
+    if (lane == 0) coded[i] = next;
+  }
+  __syncthreads();
+  const Query query = lane % kFewQueries < tile.count ? coded[lane % kFewQueries] : Query{};
+  Softmax all;
+
+  for (int64_t first_page = tile.first_page; first_page < tile.last_page; first_page += kSplitPages) {
+    const int pages = int(min(int64_t(kSplitPages), tile.last_page - first_page));
+    const bool is_first = first_page == 0, is_last = first_page + kSplitPages >= tile.last_page;
+    const int64_t page = first_page + warp;
+    const bool here = warp < pages;
+    const auto sealed = [&](int64_t i) { return is_sealed(cache, tile, i); };
+    const KvSide side = side_of(cache, sealed(page));
+    if (here) {
+      unpack_page<4>(keys, values, tables_of(warp),
+                     coded_part(cache, tile.page + page, head, 0, sealed(page)), side,
+                     int(min(int64_t(kB), tile.length - page * kBlock)), shape, lane, kWarpSize);
+      prefetch(page + kSplitPages);
+      __syncwarp();
+      page_scores<kFewQueries>(scores + warp * kFewQueries * kRowWords, queries, keys, shape);
     }
     __syncthreads();
-    for (int i = tid; i < tile.count * d; i += kThreads) {
-      const int query = i / d, c = i % d;
-      float& sum = sums[query * pitch + c];
+    if (warp == 0) {
+      const int i = lane / kFewQueries, own = lane % kFewQueries;
+      PageWeights weights{-INFINITY, 0.0f, 0.0f, 0.0f, 0.0f};
+      if (i < pages)
+        weights =
+            page_weights(scores, lane, tables_of(i), query, visible_keys(tile, sharing, own, first_page + i),
+                         sealed(first_page + i), int(side_of(cache, sealed(first_page + i)).wide_rows()),
+                         cache.format.plan, dct);
+      Softmax split;
+      Fold mine{};
+#pragma unroll
+      for (int j = 0; j < kSplitPages; ++j) {
+        const float top = __shfl_sync(kFullWarp, weights.top, j * kFewQueries + own),
+                    total = __shfl_sync(kFullWarp, weights.total, j * kFewQueries + own);
+        if (j >= pages) break;
+        const Fold f = fold(split.top, split.total, top, total);
+        if (j == i) mine = f;
+      }
+      const PageFactors own_factors = page_factors(weights, mine);
+      factors[lane] = make_float4(own_factors.old, own_factors.narrow, own_factors.wide, own_factors.shift);
+      if (lane < tile.count && i == 0) {
+        if (tile.part >= 0) {
+          partials.softmax[partials.softmax_at(tile.part, head, own)] = make_float2(split.top, split.total);
+        } else {
+          if (is_first) all = split;
+          const Fold f = is_first ? Fold{} : fold(all.top, all.total, split.top, split.total);
+          folds[own] = make_float4(f.old_weight, f.new_weight, all.total, 0.0f);
+        }
+      }
+    }
+    __syncthreads();
+    if (here)
+      page_values<kFewQueries>(
+          scores + warp * kFewQueries * kRowWords, values, shape, int(side.wide_rows()),
+          [&](int) {
+            const float4 f = factors[warp * kFewQueries + lane / 4];
+            return PageFactors{f.x, f.y, f.z, f.w};
+          },
+          [&](int row, int place, float, float x, float y) {
+            *reinterpret_cast<float2*>(reinterpret_cast<float*>(keys) + sum_at(shape, row, place)) =
+                make_float2(x, y);
+          });
+    __syncthreads();
+    for (int i = tid; i < tile.count * shape.d; i += kFewThreads) {
+      const int own = i / shape.d, c = i % shape.d, at = sum_at(shape, own, shape.place_of(c));
+      float sum = 0.0f;
+      for (int j = 0; j < pages; ++j)
+        sum = fmaf(sum, factors[j * kFewQueries + own].x,
+                   reinterpret_cast<const float*>(of_page(j) + layout.keys)[at]);
       if (tile.part >= 0) {
-        partials.sums[(partials.row(tile.part, head) + query) * d + c] = sum;
+        partials.sums[(partials.row(tile.part, head) + own) * shape.d + c] = sum;
         continue;
       }
-      float& y = out.row(row_of(tile, sharing, query))[channel_of(tile, sharing, head, d, query) + c];
-      const float all = is_first ? sum : folded(y, sum, {s.old_weight[query], s.new_weight[query]});
-      y = is_last ? all / s.total[query] : all;
-      sum = 0.0f;
+      float& y = out.row(row_of(tile, sharing, own))[channel_of(tile, sharing, head, shape.d, own) + c];
+      const float4 f = folds[own];
+      const float total = is_first ? sum : folded(y, sum, {f.x, f.y});
+      y = is_last ? total / f.z : total;
     }
+    __syncthreads();
   }
 }
 
-constexpr int kFoldThreads = 256;
-
-/// A block folds the splits of a tile of few queries, one KV head.
-__global__ void __launch_bounds__(kFoldThreads)
-    fold_splits_kernel(Mat<float> out, const QueryTile* tiles, Partials partials, int sharing, int d,
-                       int most_splits) {
+/// A block folds the splits of one query, a thread one channel, kWarpSize splits at a time: a lane has the
+/// softmax of one. The greatest score up to a split is the same in whatever order it is found, so that only
+/// sums are a chain.
+__global__ void fold_splits_kernel(Mat<float> out, const QueryTile* tiles, Partials partials, int sharing,
+                                   int d) {
   const QueryTile tile = tiles[blockIdx.x];
-  const int splits = int(divide_up(tile.last_page, kSplitPages));
-  auto* const softmax = shared_array<float2>(int64_t{most_splits} * kFewQueries);
-  for (int i = int(threadIdx.x); i < splits * kFewQueries; i += kFoldThreads)
-    if (i % kFewQueries < tile.count)
-      softmax[i] = partials.softmax[partials.row(tile.part + i / kFewQueries, blockIdx.y) + i % kFewQueries];
-  __syncthreads();
-  for (int i = int(threadIdx.x); i < tile.count * d; i += kFoldThreads) {
-    const int query = i / d, c = i % d;
-    float top = softmax[query].x, total = softmax[query].y,
-          y = partials.sums[(partials.row(tile.part, blockIdx.y) + query) * d + c];
-    for (int split = 1; split < splits; ++split) {
-      const float2 next = softmax[split * kFewQueries + query];
-      const Fold f = fold(top, total, next.x, next.y);
-      y = folded(y, partials.sums[(partials.row(tile.part + split, blockIdx.y) + query) * d + c], f);
+  const int64_t head = blockIdx.y;
+  const int query = int(blockIdx.z), c = int(threadIdx.x), lane = c % kWarpSize,
+            splits = int(divide_up(tile.last_page, kSplitPages));
+  if (query >= tile.count) return;
+  const int64_t row = partials.row(tile.part, head) + query, next = partials.row(1, 0);
+  float top = -INFINITY, total = 0.0f, y = 0.0f;
+  for (int first = 0; first < splits; first += kWarpSize) {
+    const int count = min(kWarpSize, splits - first);
+    const float2 softmax = lane < count
+                               ? partials.softmax[partials.softmax_at(tile.part + first + lane, head, query)]
+                               : make_float2(-INFINITY, 0.0f);
+    float sums[kWarpSize];
+#pragma unroll
+    for (int i = 0; i < kWarpSize; ++i)
+      sums[i] = i < count && c < d ? partials.sums[(row + (first + i) * next) * d + c] : 0.0f;
+    float highest = fmaxf(top, softmax.x);
+#pragma unroll
+    for (int lanes = 1; lanes < kWarpSize; lanes *= 2) {
+      const float before = __shfl_up_sync(kFullWarp, highest, lanes);
+      if (lane >= lanes) highest = fmaxf(highest, before);
     }
-    out.row(row_of(tile, sharing, query))[channel_of(tile, sharing, blockIdx.y, d, query) + c] = y / total;
+    float before = __shfl_up_sync(kFullWarp, highest, 1);
+    if (lane == 0) before = top;
+    const Fold f = fold_weights(before, softmax.x);
+    top = __shfl_sync(kFullWarp, highest, kWarpSize - 1);
+#pragma unroll
+    for (int i = 0; i < kWarpSize; ++i) {
+      const Fold of_split{__shfl_sync(kFullWarp, f.old_weight, i), __shfl_sync(kFullWarp, f.new_weight, i)};
+      const float its_total = __shfl_sync(kFullWarp, softmax.y, i);
+      if (i >= count) continue;
+      const bool is_first = first + i == 0;
+      total = is_first ? its_total : folded(total, its_total, of_split);
+      y = is_first ? sums[i] : folded(y, sums[i], of_split);
+    }
   }
+  if (c < d) out.row(row_of(tile, sharing, query))[channel_of(tile, sharing, head, d, query) + c] = y / total;
 }
 
-template <bool kCoded, int kTile>
-void start(Mat<float> out, Mat<const float> q, const Cache& cache, const QueryTile* tiles, int64_t count,
-           const Partials& partials, float scale, const DctTable* dct, cudaStream_t stream) {
-  if (count == 0) return;
-  const Shape shape{dim3(uint32_t(count), uint32_t(cache.kv_heads)), kThreads,
-                    size_t(shared_bytes<kTile>(cache))};
-  const char* const name = kCoded                 ? kTile == kFewQueries ? "attention_few" : "attention"
-                           : kTile == kFewQueries ? "attention_float_few"
-                                                  : "attention_float";
-  launch(name, attention_kernel<kCoded, kTile>, shape, stream, out, q, cache, tiles, partials, scale, dct);
+void attention_coded(Mat<float> out, Mat<const float> q, const Cache& cache, const AttentionTiles& tiles,
+                     const Partials& partials, float scale, const DctTable* dct, cudaStream_t stream) {
+  const auto blocks = [&](int64_t count) { return dim3(uint32_t(count * cache.kv_heads)); };
+  if (tiles.many_count > 0) {
+    const int warps = int(tiles.many_queries) / kWarpQueries;
+    const ManyLayout layout(cache);
+    launch("attention", attention_many_kernel,
+           {blocks(tiles.many_count), dim3(uint32_t(warps * kWarpSize)),
+            size_t(layout.warps + warps * layout.of_warp)},
+           stream, out, q, cache, tiles.many, scale, dct);
+  }
+  if (tiles.few_count > 0)
+    launch("attention_few", attention_few_kernel,
+           {blocks(tiles.few_count), kFewThreads, size_t(FewLayout(cache).bytes)}, stream, out, q, cache,
+           tiles.few, partials, scale, dct);
 }
 
 }  // namespace
 
+TileMemory memory_of_tile(const Cache& cache) {
+  if (!cache.format.coded) return {};
+  const ManyLayout layout(cache);
+  return {layout.warps, layout.of_warp};
+}
+
 void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const AttentionTiles& tiles,
                const Partials& partials, float scale, const DctTable* dct, cudaStream_t stream) {
-  const auto run = [&]<bool kCoded>() {
-    start<kCoded, kQueries>(out, q, cache, tiles.many, tiles.many_count, partials, scale, dct, stream);
-    start<kCoded, kFewQueries>(out, q, cache, tiles.few, tiles.few_count, partials, scale, dct, stream);
-  };
-  if (cache.format.coded) run.operator()<true>();
-  else run.operator()<false>();
+  if (cache.format.coded) attention_coded(out, q, cache, tiles, partials, scale * kLog2E, dct, stream);
+  else attention_float(out, q, cache, tiles, partials, scale * kLog2E, stream);
   if (tiles.split_count == 0) return;
-  const size_t bytes = size_t(tiles.most_splits * kFewQueries) * sizeof(float2);
   launch("fold_splits", fold_splits_kernel,
-         {dim3(uint32_t(tiles.split_count), uint32_t(cache.kv_heads)), kFoldThreads, bytes}, stream, out,
-         tiles.split, partials, int(q.cols / cache.head_dim / cache.kv_heads), int(cache.head_dim),
-         int(tiles.most_splits));
+         {dim3(uint32_t(tiles.split_count), uint32_t(cache.kv_heads), uint32_t(kFewQueries)),
+          dim3(uint32_t(round_up(cache.head_dim, kWarpSize)))},
+         stream, out, tiles.split, partials, int(q.cols / cache.head_dim / cache.kv_heads),
+         int(cache.head_dim));
 }
 
 }  // namespace stamp::cuda

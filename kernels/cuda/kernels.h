@@ -47,16 +47,20 @@ struct Cache {
 /// An AttentionPlan on the device.
 struct AttentionTiles {
   const QueryTile *many = nullptr, *few = nullptr, *split = nullptr;
-  int64_t many_count = 0, few_count = 0, split_count = 0, most_splits = 0;
+  int64_t many_count = 0, few_count = 0, split_count = 0;
+  int64_t many_queries = 0;  // of a tile of many, at most
 };
 
 /// Scratch for the splits of AttentionPlan::few.
 struct Partials {
   float* sums = nullptr;      // [parts, kv_heads, kFewQueries, head_dim]
-  float2* softmax = nullptr;  // [parts, kv_heads, kFewQueries]: largest score, sum of weights
-  int64_t kv_heads = 0;
+  float2* softmax = nullptr;  // [kv_heads, kFewQueries, parts]: largest score, sum of weights
+  int64_t kv_heads = 0, parts = 0;
   STAMP_INLINE int64_t row(int64_t part, int64_t head) const {
     return (part * kv_heads + head) * kFewQueries;
+  }
+  STAMP_INLINE int64_t softmax_at(int64_t part, int64_t head, int64_t query) const {
+    return (head * kFewQueries + query) * parts + part;
   }
 };
 
@@ -107,6 +111,8 @@ void linear_few(const LinearProducts& products, const Integers& in, cudaStream_t
 
 void append_kv(const Cache& cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes,
                int64_t count, const DctTable* dct, cudaStream_t stream);
+/// For plan_attention().
+TileMemory memory_of_tile(const Cache& cache);
 void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const AttentionTiles& tiles,
                const Partials& partials, float scale, const DctTable* dct, cudaStream_t stream);
 

@@ -11,13 +11,23 @@ __device__ __forceinline__ float* float_part(const Cache& cache, int64_t page, i
          (value * cache.kv_heads + head) * cache.head_dim * kBlock;
 }
 
+/// Field by field: a choice of addresses would take both sides to local memory.
+__device__ __forceinline__ KvSide side_of(const Cache& cache, bool sealed) {
+  KvSide side = cache.open_side;
+  if (sealed) {
+    side.high_rows = cache.sealed_side.high_rows;
+    side.high_bits = cache.sealed_side.high_bits;
+    side.low_bits = cache.sealed_side.low_bits;
+  }
+  return side;
+}
+
 /// In a coded page, open or sealed. A head's keys and values follow each other.
 __device__ __forceinline__ std::byte* coded_part(const Cache& cache, int64_t page, int64_t head,
                                                  int64_t value, bool sealed) {
-  const KvSide& side = sealed ? cache.sealed_side : cache.open_side;
   std::byte* const base = sealed ? cache.pages[page].sealed + cache.layer_index * cache.sealed_layer_bytes
                                  : cache.pages[page].open + cache.layer_index * cache.open_layer_bytes;
-  return base + (head * 2 + value) * side.bytes();
+  return base + (head * 2 + value) * side_of(cache, sealed).bytes();
 }
 
 /// Row r of a side is scale * (q - zero).

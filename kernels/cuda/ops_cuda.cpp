@@ -39,7 +39,8 @@ cuda::Device current_device() {
   };
   return {.compute_capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
                                 attribute(cudaDevAttrComputeCapabilityMinor),
-          .multiprocessors = attribute(cudaDevAttrMultiProcessorCount)};
+          .multiprocessors = attribute(cudaDevAttrMultiProcessorCount),
+          .shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
 }
 
 /// The operands of one operation, brought to the device where they are not there yet.
@@ -286,8 +287,9 @@ class CudaOps final : public Ops {
     Operands o = operands();
     const cuda::Cache cache = cache_of(kv, runs, o);
     const int64_t d = kv.head_dim;
-    cuda::plan_attention(attention_plan_, runs, q.cols / d / kv.kv_heads, kv.kv_heads, device_);
-    const auto& [many, few, split, parts, most_splits] = attention_plan_;
+    cuda::plan_attention(attention_plan_, runs, q.cols / d / kv.kv_heads, kv.kv_heads,
+                         cuda::memory_of_tile(cache), device_);
+    const auto& [many, few, split, many_queries, parts] = attention_plan_;
     const auto list = [&](const std::vector<cuda::QueryTile>& tiles) {
       return o.in(std::span<const cuda::QueryTile>(tiles));
     };
@@ -297,11 +299,12 @@ class CudaOps final : public Ops {
                                      .many_count = int64_t(many.size()),
                                      .few_count = int64_t(few.size()),
                                      .split_count = int64_t(split.size()),
-                                     .most_splits = most_splits};
+                                     .many_queries = many_queries};
     const int64_t rows = parts * kv.kv_heads * cuda::kFewQueries;
     const cuda::Partials partials{.sums = scratch_.take<float>(rows * d),
                                   .softmax = scratch_.take<float2>(rows),
-                                  .kv_heads = kv.kv_heads};
+                                  .kv_heads = kv.kv_heads,
+                                  .parts = parts};
     cuda::attention(o.out(out), o.in(q), cache, tiles, partials, scale, dct_.data(), stream());
     o.finish();
   }

@@ -24,12 +24,20 @@ __device__ void mma_s8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_
                           const int32_t (&c)[4]);
 __device__ void mma_u8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                           const int32_t (&c)[4]);
+__device__ void mma_s8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                          const int32_t (&c)[4]);
 
 /// The same with 4-bit elements, eight to a register, A [16, 64], B [64, 8] (section 9.7.14.5.9, m16n8k64):
 /// k = 8 four .. + 7, and 32 + 8 four .. + 7 where the 8-bit form has 16 + 4 four. From sm_90 on the hardware
 /// has no such instruction and the compiler emulates it.
 __device__ void mma_u4_u4(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                           const int32_t (&c)[4]);
+
+/// 2^x within 2^-22 of it; subnormal results are zero (section 9.7.3.20, ex2.approx.ftz.f32).
+__device__ float exp2_approx(float x);
+
+/// Starts bringing the line of an address to the second-level cache (section 9.7.9.15, prefetch.global.L2).
+__device__ void prefetch_l2(const void* global);
 
 /// Copies 16 bytes from global to shared memory without waiting, both on 16 bytes; the first `source_bytes`
 /// (0 .. 16) are read, the rest is zero (section 9.7.9.25.3.1, cp.async.cg).

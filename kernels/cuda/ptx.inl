@@ -22,8 +22,19 @@ STAMP_DP4A(dp4a_u8_s8, "s32")
   }
 STAMP_MMA(mma_s8_u8, "m16n8k32", "s8", "u8")
 STAMP_MMA(mma_u8_u8, "m16n8k32", "u8", "u8")
+STAMP_MMA(mma_s8_u8, "m16n8k32", "s8", "u8")
 STAMP_MMA(mma_u4_u4, "m16n8k64", "u4", "u4")
 #undef STAMP_MMA
+
+__device__ __forceinline__ float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ __forceinline__ void prefetch_l2(const void* global) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
+}
 
 __device__ __forceinline__ void copy_async_16(void* shared, const void* global, int source_bytes) {
   const auto address = uint32_t(__cvta_generic_to_shared(shared));

@@ -10,6 +10,7 @@ namespace stamp::cuda {
 struct Device {
   int compute_capability = 80;  // 10 * major + minor
   int64_t multiprocessors = 108;
+  int64_t shared_bytes = 163 << 10;  // that a block may have
 };
 
 /// Up to as many rows are multiplied without tensor cores (linear_few.cu): a tile of 64 would be mostly

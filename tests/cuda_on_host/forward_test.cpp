@@ -40,10 +40,10 @@ class ForwardOnHost : public testing::TestWithParam<const char*> {};
 TEST_P(ForwardOnHost, LogitsEqualTheCpusAndDoNotDependOnTheChunk) {
   const std::vector<float> logits = logits_of(available_ops().front(), GetParam(), 64);
   const std::vector<float> truth = logits_of("reference", GetParam(), 64);
-  const double error = nmse(logits, truth), cpu_error = nmse(logits_of("scalar", GetParam(), 64), truth);
-  // A value that float rounding moves over a tie changes a code by one step, on the CPU as well.
-  EXPECT_LE(error, std::max(1e-10, 2 * cpu_error)) << "the CPU's is " << cpu_error;
-  EXPECT_LE(error, 0.1);
+  const double error = nmse(logits, truth), of_recipe = nmse(truth, logits_of("reference", "f32", 64));
+  // Some values of the reference lie on a tie exactly (code 127.5 of token 3 at w8a8), and float rounding
+  // decides which way they go. That is one step of one code, where the recipe costs all codes a part of one.
+  EXPECT_LE(error, std::max(1e-10, of_recipe / 8)) << "the recipe's is " << of_recipe;
   EXPECT_EQ(logits_of(available_ops().front(), GetParam(), 128), logits);
 }
 

@@ -356,12 +356,13 @@ TEST(AttentionPlan, SplitsFewQueriesWhereTilesWouldLeaveMultiprocessorsIdle) {
   const RowRun early{.row = 70, .count = 1, .position = 255, .pages = std::span(pages).first(4)};
   const RowRun late{.row = 71, .count = 1, .position = 600, .pages = std::span(pages).first(10)};
   cuda::AttentionPlan plan;
-  plan_attention(plan, std::vector{prefill, early, late}, 3, 8, a100);
-  ASSERT_EQ(plan.many.size(), 7u);  // 210 queries of 32
-  EXPECT_EQ(plan.many.back().first, 192);
-  EXPECT_EQ(plan.many.back().count, 18);
-  EXPECT_EQ(plan.many.front().last_page, 2);  // rows 0 .. 10: positions 64 .. 74
-  EXPECT_EQ(plan.many.back().last_page, 3);
+  plan_attention(plan, std::vector{prefill, early, late}, 3, 8, {}, a100);
+  ASSERT_EQ(plan.many.size(), 7u);          // 210 queries of 32
+  EXPECT_EQ(plan.many.front().first, 192);  // the longest first: rows from 64 on
+  EXPECT_EQ(plan.many.front().count, 18);
+  EXPECT_EQ(plan.many.front().last_page, 3);
+  EXPECT_EQ(plan.many.back().first, 160);
+  EXPECT_EQ(plan.many.back().last_page, 2);  // rows 53 .. 63: positions up to 127
   // Four pages are one split, which is final; ten are three, to be folded.
   ASSERT_EQ(plan.few.size(), 4u);
   EXPECT_EQ(plan.few[0].part, -1);
@@ -375,10 +376,9 @@ TEST(AttentionPlan, SplitsFewQueriesWhereTilesWouldLeaveMultiprocessorsIdle) {
   ASSERT_EQ(plan.split.size(), 1u);
   EXPECT_EQ(plan.split[0].last_page, 10);
   EXPECT_EQ(plan.parts, 3);
-  EXPECT_EQ(plan.most_splits, 3);
 
   std::vector<RowRun> many(40, late);  // 40 tiles of 8 heads fill the device as they are
-  plan_attention(plan, many, 3, 8, a100);
+  plan_attention(plan, many, 3, 8, {}, a100);
   EXPECT_EQ(plan.few.size(), 40u);
   EXPECT_EQ(plan.parts, 0);
 }

@@ -3,8 +3,9 @@
 
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstring>
-#include <type_traits>
+#include <limits>
 
 #include "tests/cuda_on_host/executor.h"
 
@@ -35,13 +36,12 @@ using Columns = Eight<float>;
 
 /// d [16, 8] = a [16, k] b [k, 8] + c: unpacks the lanes' fragments into matrices, multiplies, hands back.
 /// Floats hold every sum of such a product exactly: 64 * 255^2 < 2^24.
-template <int kBits, bool kSignedA>
+template <int kBits, class A, class B>
 const char* multiply(void* const (&payloads)[kWarp], uint32_t mask) {
   if (mask != ~0u) return "mma needs all 32 lanes";
   constexpr int kPer = 32 / kBits, kK = 8 * kPer;  // elements of a register, of the product
-  using A = std::conditional_t<kSignedA, int8_t, uint8_t>;
   A a[16][kK];
-  uint8_t b[kK][8];
+  B b[kK][8];
   for (int lane = 0; lane < kWarp; ++lane) {
     const auto& f = *static_cast<Fragments*>(payloads[lane]);
     const int group = lane / 4, four = lane % 4;
@@ -76,11 +76,11 @@ const char* multiply(void* const (&payloads)[kWarp], uint32_t mask) {
   return nullptr;
 }
 
-template <int kBits, bool kSignedA>
+template <int kBits, class A, class B>
 void mma(const char* name, int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
          const int32_t (&c)[4], const void* site) {
   Fragments fragments{d, a, b, c};
-  cuda_on_host::warp_collective(~0u, &fragments, multiply<kBits, kSignedA>, site);
+  cuda_on_host::warp_collective(~0u, &fragments, multiply<kBits, A, B>, site);
   cuda_on_host::count_instruction(name);
 }
 
@@ -99,15 +99,22 @@ int32_t dp4a_u8_s8(uint32_t a, uint32_t b, int32_t c) {
   return c;
 }
 
-void mma_s8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
-  mma<8, true>("mma.m16n8k32.s8.u8", d, a, b, c, SITE);
-}
 void mma_u8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
-  mma<8, false>("mma.m16n8k32.u8.u8", d, a, b, c, SITE);
+  mma<8, uint8_t, uint8_t>("mma.m16n8k32.u8.u8", d, a, b, c, SITE);
+}
+void mma_s8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
+  mma<8, int8_t, uint8_t>("mma.m16n8k32.s8.u8", d, a, b, c, SITE);
 }
 void mma_u4_u4(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
-  mma<4, false>("mma.m16n8k64.u4.u4", d, a, b, c, SITE);
+  mma<4, uint8_t, uint8_t>("mma.m16n8k64.u4.u4", d, a, b, c, SITE);
 }
+
+float exp2_approx(float x) {
+  const float y = std::exp2(x);
+  return y < std::numeric_limits<float>::min() ? 0.0f : y;
+}
+
+void prefetch_l2(const void*) { cuda_on_host::count_instruction("prefetch.global.L2"); }
 
 void copy_async_16(void* shared, const void* global, int source_bytes) {
   if (source_bytes < 0 || source_bytes > 16)

@@ -1,0 +1,403 @@
+#pragma once
+#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/seq_transform.cuh"
+
+/// One coded page of the cache for queries in tensor cores: codes to shared memory, scores, the weights of
+/// V~'s rows, values. Whichever kernel calls these, in whatever company, a query gets the same bits: products
+/// of integers are exact, and the floats between them are one thread's work.
+///
+/// Shared memory is laid out for reads of whole fragments without bank conflicts: what lies at 16-byte chunk
+/// i of a row is found at chunk i ^ turn(row).
+namespace stamp::cuda {
+
+/// A head's codes in shared memory: first the lower half of the channels, then the upper, each padded to
+/// whole words. Zeros follow up to whole tensor-core steps.
+struct HeadShape {
+  int d, half;
+  int places;  // for channels, zeros included: a multiple of 32
+  int pitch;   // bytes from row to row of queries and keys: an odd multiple of 32
+  STAMP_INLINE explicit HeadShape(int64_t head_dim)
+      : d(int(head_dim)),
+        half(int(round_up(head_dim / 2, 4))),
+        places(int(round_up(2 * half, 32))),
+        pitch(places / 32 % 2 == 1 ? places : places + 32) {}
+  STAMP_INLINE int place_of(int c) const { return c < d / 2 ? c : c - d / 2 + half; }
+  STAMP_INLINE int octets() const { return half / 4; }
+  STAMP_INLINE int keys_bytes() const { return kB * pitch; }
+  STAMP_INLINE int values_bytes() const { return places * kB; }
+};
+
+/// A page's parameters. Zero points of values once more as they are in memory, in value_row()'s order.
+struct PageTables {
+  alignas(16) float k_scale[kB];
+  float k_zero[kB], v_scale[kB], v_zero[kB];
+  uint32_t v_zeros[kB / 4];
+};
+
+/// Rows of V~ in the order of products along them, four bytes to word w: an order that lets the lanes that
+/// fetch four rows for a word each do so from different banks.
+STAMP_INLINE constexpr int value_row(int w, int i) { return 4 * w + (i + w) % 4; }
+/// Where the word w of a channel's values lies.
+__device__ __forceinline__ int value_word(int place, int w) {
+  return place * (kB / 4) + ((w / 4 ^ (place / 8 & 3)) * 4 + w % 4);
+}
+
+/// Codes of the channels 4 o .. 4 o + 3 and of those half a head further, in row r of a side.
+struct Octet {
+  uint32_t low, high;
+};
+__device__ __forceinline__ Octet load_octet(const std::byte* part, const KvSide& side, int r, int o) {
+  const int d = int(side.head_dim), high_rows = side.high_rows;
+  const bool wide = side.row_bits(r) > 4;
+  const int high_bytes = side.high_bits > 4 ? d : d / 2, low_bytes = side.low_bits > 4 ? d : d / 2;
+  const auto* const row = reinterpret_cast<const uint8_t*>(
+      part + KvSide::kRows + min(r, high_rows) * high_bytes + max(r - high_rows, 0) * low_bytes);
+  if (d % 8 == 0) {
+    const auto* const words = reinterpret_cast<const uint32_t*>(row);
+    const bool turned = wide && (r & 2) != 0;  // rows of 64 bytes two apart share their banks
+    const uint32_t first = words[turned ? d / 8 + o : o];
+    if (!wide) return {first & 0x0f0f0f0fu, first >> 4 & 0x0f0f0f0fu};
+    const uint32_t second = words[turned ? o : d / 8 + o];
+    return turned ? Octet{second, first} : Octet{first, second};
+  }
+  Octet octet{0, 0};  // rows do not begin at words
+  for (int i = 0; i < 4 && 4 * o + i < d / 2; ++i) {
+    octet.low |= uint32_t(kv_code(row, side.row_bits(r), 4 * o + i, d)) << 8 * i;
+    octet.high |= uint32_t(kv_code(row, side.row_bits(r), 4 * o + i + d / 2, d)) << 8 * i;
+  }
+  return octet;
+}
+
+/// Bytes (a0 b0 a1 b1) of the lower halves, or (a2 b2 a3 b3) of the upper.
+__device__ __forceinline__ uint32_t zip_low(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x5140); }
+__device__ __forceinline__ uint32_t zip_high(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x7362); }
+/// The lower halves of two words as one, or the upper.
+__device__ __forceinline__ uint32_t join_low(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x5410); }
+__device__ __forceinline__ uint32_t join_high(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x7632); }
+
+/// Four rows of four channels become four channels of four rows, from `place` on at word w. Lanes with odd
+/// octets write the channels in another order: neighbours' rows share their banks.
+__device__ __forceinline__ void store_channels(uint32_t* values, int place, int w, const uint32_t (&rows)[4],
+                                               bool odd) {
+  const uint32_t a = zip_low(rows[0], rows[1]), b = zip_low(rows[2], rows[3]), x = zip_high(rows[0], rows[1]),
+                 y = zip_high(rows[2], rows[3]);
+  const uint32_t channels[4] = {join_low(a, b), join_high(a, b), join_low(x, y), join_high(x, y)};
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    values[value_word(place + (odd ? i ^ 1 : i), w)] = odd ? channels[i ^ 1] : channels[i];
+}
+
+/// A page's keys [kB, pitch] and values [places, kB] as bytes, and its parameters, by threads `thread` of
+/// `threads`. Rows from `present` on hold nothing yet. kAhead: words of V~ that a thread puts together at a
+/// time, rows of K~ four times as many.
+template <int kAhead>
+__device__ __forceinline__ void unpack_page(uint8_t* keys, uint32_t* values, PageTables& tables,
+                                            const std::byte* part, const KvSide& side, int present,
+                                            const HeadShape& shape, int thread, int threads) {
+  const std::byte* const v_part = part + side.bytes();
+  const int octets = shape.octets(), groups = (octets + 7) / 8;
+  for (int r = thread; r < kB; r += threads) {
+    const bool here = r < present;
+    const KvParameters k = here ? kv_parameters(part, side, r) : KvParameters{0.0f, 0.0f},
+                       v = here ? kv_parameters(v_part, side, r) : KvParameters{0.0f, 0.0f};
+    tables.k_scale[r] = k.scale, tables.k_zero[r] = k.zero;
+    tables.v_scale[r] = v.scale, tables.v_zero[r] = v.zero;
+    const int row = value_row(r / 4, r % 4);
+    reinterpret_cast<uint8_t*>(tables.v_zeros)[r] =
+        row < present ? uint8_t(v_part[KvSide::kZeros + row]) : uint8_t(0);
+  }
+#pragma unroll 4 * kAhead
+  for (int i = thread; i < 8 * kB * groups; i += threads) {
+    const int r = i / 8 % kB, o = i / (8 * kB) * 8 + i % 8;
+    if (o >= octets) continue;
+    const Octet octet = r < present ? load_octet(part, side, r, o) : Octet{0, 0};
+    *reinterpret_cast<uint32_t*>(keys + r * shape.pitch + 4 * o) = octet.low;
+    *reinterpret_cast<uint32_t*>(keys + r * shape.pitch + shape.half + 4 * o) = octet.high;
+  }
+#pragma unroll kAhead
+  for (int i = thread; i < 8 * (kB / 4) * groups; i += threads) {
+    const int w = i / 8 % (kB / 4), o = i / (8 * (kB / 4)) * 8 + i % 8;
+    if (o >= octets) continue;
+    uint32_t low[4], high[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int r = value_row(w, j);
+      const Octet octet = r < present ? load_octet(v_part, side, r, o) : Octet{0, 0};
+      low[j] = octet.low, high[j] = octet.high;
+    }
+    store_channels(values, 4 * o, w, low, o % 2 == 1);
+    store_channels(values, shape.half + 4 * o, w, high, o % 2 == 1);
+  }
+}
+
+/// A query as Ops::attention rounds it: codes and their sum, and the step that makes them scores.
+struct Query {
+  float step = 1.0f, sum = 0.0f;
+};
+
+/// Codes a query, a warp together; `codes` is zero before. Every lane gets the result.
+__device__ __forceinline__ Query load_query(uint8_t* codes, const float* q, const HeadShape& shape,
+                                            float scale) {
+  const int lane = int(threadIdx.x) % kWarpSize;
+  float peak = 0.0f;
+  for (int c = lane; c < shape.d; c += kWarpSize) peak = fmaxf(peak, fabsf(q[c]));
+  peak = warp_reduce(peak, Max{});
+  if (!(peak > kLeastPeak)) return {};
+  const float factor = 127.0f / peak;
+  int sum = 0;
+  for (int c = lane; c < shape.d; c += kWarpSize) {
+    const int code = __float2int_rn(q[c] * factor);
+    codes[shape.place_of(c)] = uint8_t(code);
+    sum += code;
+  }
+  return {peak * (scale / 127.0f), float(warp_reduce(sum, Sum{}))};
+}
+
+// A row of 64 scores, int32, becomes one of weights: 64 bytes for V~'s narrow rows, then the high and the low
+// bytes of 16-bit weights for its wide ones. A query's thread reads and writes whole rows; fragments take
+// two neighbouring words of eight rows, or a chunk of four words.
+inline constexpr int kRowWords = kB;
+enum WeightByte { kNarrow = 0, kWideHigh = 1, kWideLow = 2 };
+STAMP_INLINE constexpr int score_turn(int row) { return (row & 3) << 1 | (row >> 2 & 1); }
+STAMP_INLINE constexpr int weight_turn(int row) { return (row & 1) << 2 | (row >> 1 & 3); }
+
+/// scores [kRows, kB] = queries [kRows, d] keys^T, a warp together. kRows is 8 or a multiple of 16.
+template <int kRows>
+__device__ __forceinline__ void page_scores(int32_t* scores, const uint8_t* queries, const uint8_t* keys,
+                                            const HeadShape& shape) {
+  constexpr int kTiles = (kRows + 15) / 16;
+  constexpr bool kUpper = kRows >= 16;
+  const int lane = int(threadIdx.x) % kWarpSize, group = lane / 4, four = lane % 4;
+  int32_t sums[kTiles][kB / 8][4] = {};
+  for (int at = four * 8; at < shape.places; at += 32) {
+    uint32_t a[kTiles][4];
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const uint8_t* const q = queries + (16 * tile + group) * shape.pitch + at;
+      const uint2 lower = *reinterpret_cast<const uint2*>(q);
+      const uint2 upper = kUpper ? *reinterpret_cast<const uint2*>(q + 8 * shape.pitch) : make_uint2(0u, 0u);
+      a[tile][0] = lower.x, a[tile][1] = upper.x, a[tile][2] = lower.y, a[tile][3] = upper.y;
+    }
+#pragma unroll
+    for (int n = 0; n < kB / 8; ++n) {
+      const uint2 k = *reinterpret_cast<const uint2*>(keys + (8 * n + group) * shape.pitch + at);
+      const uint32_t b[2] = {k.x, k.y};
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) mma_s8_u8(sums[tile][n], a[tile], b, sums[tile][n]);
+    }
+  }
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+    for (int n = 0; n < kB / 8; ++n)
+#pragma unroll
+      for (int upper = 0; upper < (kUpper ? 2 : 1); ++upper) {
+        const int row = 16 * tile + 8 * upper + group, chunk = (2 * n + four / 2) ^ score_turn(group);
+        *reinterpret_cast<uint2*>(scores + row * kRowWords + chunk * 4 + four % 2 * 2) =
+            make_uint2(uint32_t(sums[tile][n][2 * upper]), uint32_t(sums[tile][n][2 * upper + 1]));
+      }
+}
+
+/// A page's part of one query's result: the greatest score and the sum of its weights, relative to 2^top; and
+/// what makes integers of them, values = narrow_step * narrow sums + wide_step * wide sums - shift.
+struct PageWeights {
+  float top, total, narrow_step, wide_step, shift;
+};
+
+__device__ __forceinline__ float max_of(const float (&t)[kB], bool magnitudes) {
+  float four[4];
+#pragma unroll
+  for (int r = 0; r < kB; ++r) {
+    const float x = magnitudes ? fabsf(t[r]) : t[r];
+    four[r % 4] = r < 4 ? x : fmaxf(four[r % 4], x);
+  }
+  return fmaxf(fmaxf(four[0], four[1]), fmaxf(four[2], four[3]));
+}
+
+/// Rounds the weights t of a page's wide rows to 16 bits, stores them and leaves zeros in their place.
+__device__ __forceinline__ void store_wide_weights(PageWeights& result, uint4* words, int turn,
+                                                   float (&t)[kB], int wide, const PageTables& tables) {
+  float peak = 0.0f;
+#pragma unroll
+  for (int w = 0; w < kB / 4; ++w) {
+    if (4 * w >= wide) break;
+#pragma unroll
+    for (int r = 4 * w; r < 4 * w + 4; ++r) peak = fmaxf(peak, r < wide ? fabsf(t[r]) : 0.0f);
+  }
+  constexpr float kMost = 127.0f * 256.0f;
+  const float factor = peak > kLeastPeak ? kMost / peak : 0.0f;
+  float zeros = 0.0f;
+#pragma unroll
+  for (int chunk = 0; chunk < 4; ++chunk) {
+    uint32_t high[4] = {}, low[4] = {};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int w = 4 * chunk + i;
+      if (4 * w >= wide) continue;
+      uint32_t moved[4];  // by half of the low byte's range, which is signed
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int r = value_row(w, j);
+        const int weight = r < wide ? __float2int_rn(t[r] * factor) : 0;
+        zeros = fmaf(float(weight), tables.v_zero[r], zeros);
+        moved[j] = uint32_t(weight + 128);
+        t[r] = r < wide ? 0.0f : t[r];
+      }
+      const uint32_t a = zip_low(moved[0], moved[1]), b = zip_low(moved[2], moved[3]);
+      low[i] = join_low(a, b) ^ 0x80808080u;
+      high[i] = join_high(a, b);
+    }
+    words[(4 * kWideHigh + chunk) ^ turn] = make_uint4(high[0], high[1], high[2], high[3]);
+    words[(4 * kWideLow + chunk) ^ turn] = make_uint4(low[0], low[1], low[2], low[3]);
+  }
+  result.wide_step = peak * (1.0f / kMost);
+  result.shift = zeros * result.wide_step;
+}
+
+/// Rounds the weights t of a page's narrow rows to 8 bits and stores them.
+__device__ __forceinline__ void store_narrow_weights(PageWeights& result, uint4* words, int turn,
+                                                     const float (&t)[kB], const PageTables& tables) {
+  const float peak = max_of(t, true), factor = peak > kLeastPeak ? 127.0f / peak : 0.0f;
+  int32_t zeros = 0;  // in sixteenths
+#pragma unroll
+  for (int chunk = 0; chunk < 4; ++chunk) {
+    const uint4 points = reinterpret_cast<const uint4*>(tables.v_zeros)[chunk];
+    const uint32_t point[4] = {points.x, points.y, points.z, points.w};
+    uint32_t word[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int w = 4 * chunk + i;
+      uint32_t byte[4];
+      // A whole number next to 1.5 * 2^23 is the lowest bits of the sum.
+#pragma unroll
+      for (int j = 0; j < 4; ++j) byte[j] = __float_as_uint(fmaf(t[value_row(w, j)], factor, 12582912.0f));
+      word[i] = join_low(zip_low(byte[0], byte[1]), zip_low(byte[2], byte[3]));
+      zeros = dp4a_u8_s8(point[i], word[i], zeros);
+    }
+    words[(4 * kNarrow + chunk) ^ turn] = make_uint4(word[0], word[1], word[2], word[3]);
+  }
+  result.narrow_step = peak * (1.0f / 127.0f);
+  result.shift = fmaf(float(zeros), result.narrow_step * (1.0f / 16.0f), result.shift);
+}
+
+/// From a row of scores to its weights, in place, a thread alone. Of the page's keys the first `visible` are
+/// seen. Only rows whose bits `side` has are written: wide ones, narrow ones or both.
+__device__ __forceinline__ PageWeights page_weights(int32_t* scores, int row, const PageTables& tables,
+                                                    const Query& query, int64_t visible, bool sealed,
+                                                    int wide, const BitPlan& plan, const DctTable* dct) {
+  auto* const words = reinterpret_cast<uint4*>(scores + row * kRowWords);
+  float t[kB];
+#pragma unroll
+  for (int r = 0; r < kB; r += 4) {
+    const auto dot = *reinterpret_cast<const int4*>(&words[r / 4 ^ score_turn(row)]);
+    const auto scale = *reinterpret_cast<const float4*>(&tables.k_scale[r]),
+               zero = *reinterpret_cast<const float4*>(&tables.k_zero[r]);
+    t[r] = fmaf(-zero.x, query.sum, float(dot.x)) * scale.x;
+    t[r + 1] = fmaf(-zero.y, query.sum, float(dot.y)) * scale.y;
+    t[r + 2] = fmaf(-zero.z, query.sum, float(dot.z)) * scale.z;
+    t[r + 3] = fmaf(-zero.w, query.sum, float(dot.w)) * scale.w;
+  }
+  if (sealed) transform<true>(t, plan, dct);
+  if (visible < kB) {
+#pragma unroll
+    for (int r = 0; r < kB; ++r) t[r] = r < visible ? t[r] : -INFINITY;
+  }
+  const float top = max_of(t, false) * query.step, base = top > -INFINITY ? top : 0.0f;
+  float totals[4];
+#pragma unroll
+  for (int r = 0; r < kB; ++r) {
+    t[r] = exp2_approx(fmaf(t[r], query.step, -base));
+    totals[r % 4] = r < 4 ? t[r] : totals[r % 4] + t[r];
+  }
+  PageWeights result{top, (totals[0] + totals[1]) + (totals[2] + totals[3]), 0.0f, 0.0f, 0.0f};
+  if (sealed) transform<false>(t, plan, dct);
+#pragma unroll
+  for (int r = 0; r < kB; r += 4) {
+    const auto scale = *reinterpret_cast<const float4*>(&tables.v_scale[r]);
+    t[r] *= scale.x, t[r + 1] *= scale.y, t[r + 2] *= scale.z, t[r + 3] *= scale.w;
+  }
+  const int turn = weight_turn(row);
+  if (wide > 0) store_wide_weights(result, words, turn, t, wide, tables);
+  if (wide < kB) store_narrow_weights(result, words, turn, t, tables);
+  return result;
+}
+
+/// What a page does to a query's sums: sum * old + (narrow * its sum + (wide * its sum - shift)).
+struct PageFactors {
+  float old, narrow, wide, shift;
+};
+__device__ __forceinline__ PageFactors page_factors(const PageWeights& page, const Fold& f) {
+  return {f.old_weight, page.narrow_step * f.new_weight, page.wide_step * f.new_weight,
+          page.shift * f.new_weight};
+}
+
+/// The products of kRows weights and a page's values, a warp together: calls add(row, place, x, y), x and y
+/// for the places `place` and the next. factors(i): those of row 8 i + lane / 4.
+template <int kRows, class Factors, class Add>
+__device__ __forceinline__ void page_values(const int32_t* weights, const uint32_t* values,
+                                            const HeadShape& shape, int wide, const Factors& factors,
+                                            const Add& add) {
+  constexpr int kTiles = (kRows + 15) / 16, kUppers = kRows >= 16 ? 2 : 1;
+  const int lane = int(threadIdx.x) % kWarpSize, group = lane / 4, four = lane % 4;
+  PageFactors f[kTiles * kUppers];
+#pragma unroll
+  for (int i = 0; i < kTiles * kUppers; ++i) f[i] = factors(i);
+  uint4 weight[3][kTiles][2];
+  const auto load_weights = [&](int byte) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int upper = 0; upper < 2; ++upper)
+        weight[byte][tile][upper] =
+            upper < kUppers
+                ? *reinterpret_cast<const uint4*>(weights + (16 * tile + 8 * upper + group) * kRowWords +
+                                                  ((4 * byte + four) ^ weight_turn(group)) * 4)
+                : make_uint4(0u, 0u, 0u, 0u);
+  };
+  if (wide < kB) load_weights(kNarrow);
+  if (wide > 0) load_weights(kWideHigh), load_weights(kWideLow);
+  const auto multiply = [&](int32_t(&sums)[kTiles][4], int byte, const uint4& v, int steps) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const uint4 &lower = weight[byte][tile][0], &upper = weight[byte][tile][1];
+      const uint32_t first[4] = {lower.x, upper.x, lower.y, upper.y}, first_v[2] = {v.x, v.y};
+      mma_s8_u8(sums[tile], first, first_v, sums[tile]);
+      if (steps == 1) continue;
+      const uint32_t second[4] = {lower.z, upper.z, lower.w, upper.w}, second_v[2] = {v.z, v.w};
+      mma_s8_u8(sums[tile], second, second_v, sums[tile]);
+    }
+  };
+  // The first step has the words 0 and 1 of each chunk of four: rows 0 .. 7 are there.
+  const int wide_steps = wide > 8 ? 2 : 1;
+#pragma unroll 2
+  for (int n = 0; n < shape.places / 8; ++n) {
+    const int channel = 8 * n + group;
+    const auto v = *reinterpret_cast<const uint4*>(values + value_word(channel, 4 * four));
+    int32_t narrow[kTiles][4] = {}, high[kTiles][4] = {}, low[kTiles][4] = {};
+    if (wide < kB) multiply(narrow, kNarrow, v, 2);
+    if (wide > 0) {
+      multiply(high, kWideHigh, v, wide_steps);
+      multiply(low, kWideLow, v, wide_steps);
+    }
+#pragma unroll
+    for (int i = 0; i < kTiles * kUppers; ++i) {
+      const int tile = i / kUppers, upper = i % kUppers;
+      float x[2];
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const int at = 2 * upper + j;
+        const float wide_sum = float(high[tile][at] * 256 + low[tile][at]);
+        x[j] = fmaf(float(narrow[tile][at]), f[i].narrow, fmaf(wide_sum, f[i].wide, -f[i].shift));
+      }
+      add(16 * tile + 8 * upper + group, 8 * n + 2 * four, f[i].old, x[0], x[1]);
+    }
+  }
+}
+
+/// Sums of a query, float [rows, places]: where a place lies, so that fragments and whole rows are read and
+/// written without bank conflicts.
+__device__ __forceinline__ int sum_at(const HeadShape& shape, int row, int place) {
+  return row * shape.places + (place ^ 8 * (row & 3));
+}
+
+}  // namespace stamp::cuda
