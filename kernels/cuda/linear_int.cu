@@ -305,8 +305,17 @@ __device__ __forceinline__ void scale_sums(float (&total)[2][4], const Sums& sum
   }
 }
 
+/// Blocks whose registers a multiprocessor has room for. With 100 KiB of shared memory wide ones are but two.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+template <int kChannelWarps>
+inline constexpr int kLeastResident = kChannelWarps == 4 ? 2 : kResidentBlocks;
+#else
+template <int kChannelWarps>
+inline constexpr int kLeastResident = kResidentBlocks;
+#endif
+
 template <MmaPath kPath, int kGroup, int kChannelWarps>
-__global__ void __launch_bounds__(kThreads, kResidentBlocks)
+__global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
     linear_int_kernel(const __grid_constant__ LinearProducts products, Integers in, const float* row_sums,
                       const DctTable* dct) {
   using Shared = Storage<kGroup, kChannelWarps>;
