@@ -383,5 +383,25 @@ TEST(AttentionPlan, SplitsFewQueriesWhereTilesWouldLeaveMultiprocessorsIdle) {
   EXPECT_EQ(plan.parts, 0);
 }
 
+TEST(AttentionPlan, TilesOfManyFollowMemoryAndMultiprocessors) {
+  const cuda::Device a100{80, 108, 163 << 10}, h100{90, 132, 227 << 10}, rtx4090{89, 128, 99 << 10};
+  // Heads of 64 and of 128 channels.
+  const cuda::TileMemory small{22 << 10, 20 << 10}, large{38 << 10, 30 << 10};
+  const std::vector<int32_t> pages(32);
+  const auto tile_of = [&](int64_t rows, int64_t kv_heads, const cuda::TileMemory& memory,
+                           const cuda::Device& device) {
+    const RowRun run{.row = 0, .count = rows, .position = 0, .pages = pages};
+    cuda::AttentionPlan plan;
+    plan_attention(plan, {&run, 1}, 32 / kv_heads, kv_heads, memory, device);
+    return plan.many_queries;
+  };
+  EXPECT_EQ(tile_of(2048, 8, large, h100), 192);    // one block of six warps
+  EXPECT_EQ(tile_of(512, 8, large, h100), 128);     // 88 blocks of six would leave multiprocessors idle
+  EXPECT_EQ(tile_of(2048, 4, small, h100), 128);    // two blocks of four warps
+  EXPECT_EQ(tile_of(2048, 8, large, a100), 128);    // as many as its memory holds
+  EXPECT_EQ(tile_of(2048, 8, large, rtx4090), 64);  // likewise
+  EXPECT_EQ(tile_of(2048, 8, {}, h100), 32);
+}
+
 }  // namespace
 }  // namespace stamp
