@@ -84,7 +84,8 @@ class Ops {
   /// KV head h / (heads / kv_heads). Coded pages are never turned back into tokens: scores = L^-1 (K~ q),
   /// output = (L p)^T V~ (design section 3). There q is rounded to 8 bits, round(127 q / max |q|) of a head,
   /// so that K~ q is a product of integers; and so are, page by page, the weights of V~'s rows of 4 bits,
-  /// which are L p times the rows' scales.                  out, q [tokens, heads * head_dim]
+  /// which are L p times the rows' scales. Weights of its rows of 8 bits are floats, or integers within 2^-15
+  /// of the page's largest.                  out, q [tokens, heads * head_dim]
   virtual void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
                          float scale) = 0;
 

@@ -13,7 +13,7 @@
 namespace stamp::cuda {
 namespace {
 
-constexpr int kWarpQueries = kWarpSize;  // of a tile of many
+static_assert(kWarpQueries == kWarpSize);
 constexpr int kMostThreads = kMostQueries / kWarpQueries * kWarpSize;
 static_assert(kFewQueries * kSplitPages == kWarpSize);
 
@@ -94,7 +94,7 @@ __device__ __forceinline__ void fold_split(Mat<float> out, float* sums, const He
   }
 }
 
-__global__ void __launch_bounds__(kMostThreads, 2)
+__global__ void __launch_bounds__(kMostThreads)
     attention_many_kernel(Mat<float> out, Mat<const float> q, Cache cache, const QueryTile* tiles,
                           float scale, const DctTable* dct) {
   const int tid = int(threadIdx.x), lane = tid % kWarpSize, warp = tid / kWarpSize, threads = int(blockDim.x);
@@ -137,8 +137,8 @@ __global__ void __launch_bounds__(kMostThreads, 2)
     const int wide = int(side.wide_rows());
     wait_copies<0>();
     __syncthreads();  // the page is here, and nobody needs the one before
-    unpack_page(keys, values, tables, memory, side, int(min(int64_t(kB), tile.length - page * kBlock)), shape,
-                tid, threads);
+    unpack_page<1>(keys, values, tables, memory, side, int(min(int64_t(kB), tile.length - page * kBlock)),
+                   shape, tid, threads);
     __syncthreads();
     if (page + 1 < tile.last_page)
       fetch_page(memory, cache, tile.page + page + 1, head, is_sealed(cache, tile, page + 1));
@@ -175,6 +175,15 @@ __global__ void __launch_bounds__(kMostThreads, 2)
     fold_split(out, sums, shape, at, count, f, all.total, is_first, page + 1 == tile.last_page);
     __syncwarp();
   }
+}
+
+/// Brings a head's keys and values in one page near, by a warp.
+__device__ __forceinline__ void prefetch_page(const Cache& cache, int64_t page, int64_t head, bool sealed) {
+  constexpr int kLine = 128;
+  const std::byte* const source = coded_part(cache, page, head, 0, sealed);
+  for (int64_t at = int(threadIdx.x) % kWarpSize * kLine; at < 2 * side_of(cache, sealed).bytes();
+       at += kWarpSize * kLine)
+    prefetch_l2(source + at);
 }
 
 /// Shared memory for few queries: their codes, rows of scores [pages, queries], and each page.
@@ -217,6 +226,10 @@ __global__ void __launch_bounds__(kFewThreads, 2)
   auto* const keys = reinterpret_cast<uint8_t*>(of_page(warp) + layout.keys);
   auto* const values = reinterpret_cast<uint32_t*>(of_page(warp) + layout.values);
 
+  const auto prefetch = [&](int64_t page) {
+    if (page < tile.last_page) prefetch_page(cache, tile.page + page, head, is_sealed(cache, tile, page));
+  };
+  prefetch(tile.first_page + warp);
   zero(memory, kFewQueries * shape.pitch, tid, kFewThreads);
   if (shape.places > 2 * shape.half)
     zero(of_page(warp), shape.keys_bytes() + shape.values_bytes(), lane, kWarpSize);
@@ -241,8 +254,10 @@ __global__ void __launch_bounds__(kFewThreads, 2)
     const auto sealed = [&](int64_t i) { return is_sealed(cache, tile, i); };
     const KvSide side = side_of(cache, sealed(page));
     if (here) {
-      unpack_page(keys, values, tables_of(warp), coded_part(cache, tile.page + page, head, 0, sealed(page)),
-                  side, int(min(int64_t(kB), tile.length - page * kBlock)), shape, lane, kWarpSize);
+      unpack_page<4>(keys, values, tables_of(warp),
+                     coded_part(cache, tile.page + page, head, 0, sealed(page)), side,
+                     int(min(int64_t(kB), tile.length - page * kBlock)), shape, lane, kWarpSize);
+      prefetch(page + kSplitPages);
       __syncwarp();
       page_scores<kFewQueries>(scores + warp * kFewQueries * kRowWords, queries, keys, shape);
     }
@@ -269,7 +284,7 @@ __global__ void __launch_bounds__(kFewThreads, 2)
       factors[lane] = make_float4(own_factors.old, own_factors.narrow, own_factors.wide, own_factors.shift);
       if (lane < tile.count && i == 0) {
         if (tile.part >= 0) {
-          partials.softmax[partials.row(tile.part, head) + own] = make_float2(split.top, split.total);
+          partials.softmax[partials.softmax_at(tile.part, head, own)] = make_float2(split.top, split.total);
         } else {
           if (is_first) all = split;
           const Fold f = is_first ? Fold{} : fold(all.top, all.total, split.top, split.total);
@@ -309,50 +324,55 @@ __global__ void __launch_bounds__(kFewThreads, 2)
   }
 }
 
-constexpr int kFoldThreads = 256;
-
-/// A block folds the splits of a tile of few queries, one KV head.
-__global__ void __launch_bounds__(kFoldThreads)
-    fold_splits_kernel(Mat<float> out, const QueryTile* tiles, Partials partials, int sharing, int d,
-                       int most_splits) {
+/// A block folds the splits of one query, a thread one channel, kWarpSize splits at a time: a lane has the
+/// softmax of one. The greatest score up to a split is the same in whatever order it is found, so that only
+/// sums are a chain.
+__global__ void fold_splits_kernel(Mat<float> out, const QueryTile* tiles, Partials partials, int sharing,
+                                   int d) {
   const QueryTile tile = tiles[blockIdx.x];
-  const int tid = int(threadIdx.x), splits = int(divide_up(tile.last_page, kSplitPages));
-  auto* const softmax = shared_array<float2>(int64_t{most_splits} * kFewQueries);  // then weights of folds
-  auto& totals = *reinterpret_cast<float(*)[kFewQueries]>(softmax + most_splits * kFewQueries);
-  for (int i = tid; i < splits * kFewQueries; i += kFoldThreads)
-    if (i % kFewQueries < tile.count)
-      softmax[i] = partials.softmax[partials.row(tile.part + i / kFewQueries, blockIdx.y) + i % kFewQueries];
-  __syncthreads();
-  if (tid < tile.count) {
-    Softmax all{softmax[tid].x, softmax[tid].y};
-    for (int split = 1; split < splits; ++split) {
-      float2& next = softmax[split * kFewQueries + tid];
-      const Fold f = fold(all.top, all.total, next.x, next.y);
-      next = make_float2(f.old_weight, f.new_weight);
+  const int64_t head = blockIdx.y;
+  const int query = int(blockIdx.z), c = int(threadIdx.x), lane = c % kWarpSize,
+            splits = int(divide_up(tile.last_page, kSplitPages));
+  if (query >= tile.count) return;
+  const int64_t row = partials.row(tile.part, head) + query, next = partials.row(1, 0);
+  float top = -INFINITY, total = 0.0f, y = 0.0f;
+  for (int first = 0; first < splits; first += kWarpSize) {
+    const int count = min(kWarpSize, splits - first);
+    const float2 softmax = lane < count
+                               ? partials.softmax[partials.softmax_at(tile.part + first + lane, head, query)]
+                               : make_float2(-INFINITY, 0.0f);
+    float sums[kWarpSize];
+#pragma unroll
+    for (int i = 0; i < kWarpSize; ++i)
+      sums[i] = i < count && c < d ? partials.sums[(row + (first + i) * next) * d + c] : 0.0f;
+    float highest = fmaxf(top, softmax.x);
+#pragma unroll
+    for (int lanes = 1; lanes < kWarpSize; lanes *= 2) {
+      const float before = __shfl_up_sync(kFullWarp, highest, lanes);
+      if (lane >= lanes) highest = fmaxf(highest, before);
     }
-    totals[tid] = all.total;
-  }
-  __syncthreads();
-  const int64_t next = partials.row(1, 0) * d;
-  for (int i = tid; i < tile.count * d; i += kFoldThreads) {
-    const int query = i / d, c = i % d;
-    const float* const sums = partials.sums + (partials.row(tile.part, blockIdx.y) + query) * d + c;
-    float y = sums[0];
-#pragma unroll 8
-    for (int split = 1; split < splits; ++split) {
-      const float2 f = softmax[split * kFewQueries + query];
-      y = folded(y, sums[split * next], {f.x, f.y});
+    float before = __shfl_up_sync(kFullWarp, highest, 1);
+    if (lane == 0) before = top;
+    const Fold f = fold_weights(before, softmax.x);
+    top = __shfl_sync(kFullWarp, highest, kWarpSize - 1);
+#pragma unroll
+    for (int i = 0; i < kWarpSize; ++i) {
+      const Fold of_split{__shfl_sync(kFullWarp, f.old_weight, i), __shfl_sync(kFullWarp, f.new_weight, i)};
+      const float its_total = __shfl_sync(kFullWarp, softmax.y, i);
+      if (i >= count) continue;
+      const bool is_first = first + i == 0;
+      total = is_first ? its_total : folded(total, its_total, of_split);
+      y = is_first ? sums[i] : folded(y, sums[i], of_split);
     }
-    out.row(row_of(tile, sharing, query))[channel_of(tile, sharing, blockIdx.y, d, query) + c] =
-        y / totals[query];
   }
+  if (c < d) out.row(row_of(tile, sharing, query))[channel_of(tile, sharing, head, d, query) + c] = y / total;
 }
 
 void attention_coded(Mat<float> out, Mat<const float> q, const Cache& cache, const AttentionTiles& tiles,
                      const Partials& partials, float scale, const DctTable* dct, cudaStream_t stream) {
   const auto blocks = [&](int64_t count) { return dim3(uint32_t(count * cache.kv_heads)); };
   if (tiles.many_count > 0) {
-    const int warps = int(queries_of_tile(true, cache.head_dim)) / kWarpQueries;
+    const int warps = int(tiles.many_queries) / kWarpQueries;
     const ManyLayout layout(cache);
     launch("attention", attention_many_kernel,
            {blocks(tiles.many_count), dim3(uint32_t(warps * kWarpSize)),
@@ -367,16 +387,22 @@ void attention_coded(Mat<float> out, Mat<const float> q, const Cache& cache, con
 
 }  // namespace
 
+TileMemory memory_of_tile(const Cache& cache) {
+  if (!cache.format.coded) return {};
+  const ManyLayout layout(cache);
+  return {layout.warps, layout.of_warp};
+}
+
 void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const AttentionTiles& tiles,
                const Partials& partials, float scale, const DctTable* dct, cudaStream_t stream) {
   if (cache.format.coded) attention_coded(out, q, cache, tiles, partials, scale * kLog2E, dct, stream);
   else attention_float(out, q, cache, tiles, partials, scale * kLog2E, stream);
   if (tiles.split_count == 0) return;
-  const size_t bytes = size_t(tiles.most_splits) * kFewQueries * sizeof(float2) + kFewQueries * sizeof(float);
   launch("fold_splits", fold_splits_kernel,
-         {dim3(uint32_t(tiles.split_count), uint32_t(cache.kv_heads)), kFoldThreads, bytes}, stream, out,
-         tiles.split, partials, int(q.cols / cache.head_dim / cache.kv_heads), int(cache.head_dim),
-         int(tiles.most_splits));
+         {dim3(uint32_t(tiles.split_count), uint32_t(cache.kv_heads), uint32_t(kFewQueries)),
+          dim3(uint32_t(round_up(cache.head_dim, kWarpSize)))},
+         stream, out, tiles.split, partials, int(q.cols / cache.head_dim / cache.kv_heads),
+         int(cache.head_dim));
 }
 
 }  // namespace stamp::cuda

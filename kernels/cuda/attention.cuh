@@ -22,15 +22,18 @@ __device__ __forceinline__ int64_t channel_of(const QueryTile& tile, int sharing
 struct Fold {
   float old_weight, new_weight;
 };
-__device__ __forceinline__ Fold fold(float& top, float& total, float next_top, float next_total) {
-  const float high = fmaxf(fmaxf(top, next_top), -1e30f);
-  const Fold f{exp2_approx(top - high), exp2_approx(next_top - high)};
-  total = total * f.old_weight + next_total * f.new_weight;
-  top = fmaxf(top, next_top);
-  return f;
-}
 __device__ __forceinline__ float folded(float sum, float next_sum, const Fold& f) {
   return sum * f.old_weight + next_sum * f.new_weight;
+}
+__device__ __forceinline__ Fold fold_weights(float top, float next_top) {
+  const float high = fmaxf(fmaxf(top, next_top), -1e30f);
+  return {exp2_approx(top - high), exp2_approx(next_top - high)};
+}
+__device__ __forceinline__ Fold fold(float& top, float& total, float next_top, float next_total) {
+  const Fold f = fold_weights(top, next_top);
+  total = folded(total, next_total, f);
+  top = fmaxf(top, next_top);
+  return f;
 }
 
 template <class T, class Op>

@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kThreads, kTile == kFewQueries ? 3 : 2)
       if (query >= tile.count) break;
       if (tile.part >= 0) {
         if (lane == 0)
-          partials.softmax[partials.row(tile.part, head) + query] = make_float2(top[i], total[i]);
+          partials.softmax[partials.softmax_at(tile.part, head, query)] = make_float2(top[i], total[i]);
         continue;
       }
       Fold f{};

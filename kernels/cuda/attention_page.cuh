@@ -88,7 +88,9 @@ __device__ __forceinline__ void store_channels(uint32_t* values, int place, int 
 }
 
 /// A page's keys [kB, pitch] and values [places, kB] as bytes, and its parameters, by threads `thread` of
-/// `threads`. Rows from `present` on hold nothing yet.
+/// `threads`. Rows from `present` on hold nothing yet. kAhead: words of V~ that a thread puts together at a
+/// time, rows of K~ four times as many.
+template <int kAhead>
 __device__ __forceinline__ void unpack_page(uint8_t* keys, uint32_t* values, PageTables& tables,
                                             const std::byte* part, const KvSide& side, int present,
                                             const HeadShape& shape, int thread, int threads) {
@@ -104,7 +106,7 @@ __device__ __forceinline__ void unpack_page(uint8_t* keys, uint32_t* values, Pag
     reinterpret_cast<uint8_t*>(tables.v_zeros)[r] =
         row < present ? uint8_t(v_part[KvSide::kZeros + row]) : uint8_t(0);
   }
-#pragma unroll 4
+#pragma unroll 4 * kAhead
   for (int i = thread; i < 8 * kB * groups; i += threads) {
     const int r = i / 8 % kB, o = i / (8 * kB) * 8 + i % 8;
     if (o >= octets) continue;
@@ -112,7 +114,7 @@ __device__ __forceinline__ void unpack_page(uint8_t* keys, uint32_t* values, Pag
     *reinterpret_cast<uint32_t*>(keys + r * shape.pitch + 4 * o) = octet.low;
     *reinterpret_cast<uint32_t*>(keys + r * shape.pitch + shape.half + 4 * o) = octet.high;
   }
-#pragma unroll 2
+#pragma unroll kAhead
   for (int i = thread; i < 8 * (kB / 4) * groups; i += threads) {
     const int w = i / 8 % (kB / 4), o = i / (8 * (kB / 4)) * 8 + i % 8;
     if (o >= octets) continue;

@@ -9,7 +9,7 @@
 /// How attention is cut into blocks: chosen on the host by the batch. No choice changes a bit of the result.
 namespace stamp::cuda {
 
-inline constexpr int kMostQueries = 128, kFewQueries = 8;  // of a tile
+inline constexpr int kMostQueries = 192, kWarpQueries = 32, kFewQueries = 8;  // of a tile, of a warp
 /// A run of at most as many is of few queries.
 inline constexpr int kFewRun = 32;
 /// Pages of a split: where the softmax begins anew, whoever computes it.
@@ -30,18 +30,20 @@ struct AttentionPlan {
   std::vector<QueryTile> many;   // the longest first, for the last to start are the last to end
   std::vector<QueryTile> few;    // of kFewQueries, for runs of few queries; or splits of them
   std::vector<QueryTile> split;  // those whose splits are in `few`, from `part` on, and have to be folded
-  int64_t parts = 0, most_splits = 0;
+  int64_t many_queries = 0;      // of a tile of many, at most
+  int64_t parts = 0;
 };
 
-/// Queries of a tile of many: as many as leave a multiprocessor's memory to two blocks, in warps of 32.
-STAMP_INLINE int64_t queries_of_tile(bool coded, int64_t head_dim) {
-  return !coded || head_dim > 128 ? 32 : head_dim > 64 ? 64 : kMostQueries;
-}
+/// Shared memory of a tile of many queries: of the block, and of each warp. Tiles have one warp's queries
+/// where both are 0.
+struct TileMemory {
+  int64_t block = 0, warp = 0;
+};
 
-/// For `sharing` query heads a KV head and tiles of `most` where queries are many. Splits are dealt to blocks
+/// For `sharing` query heads a KV head. Splits are dealt to blocks
 /// of their own where whole tiles would leave multiprocessors idle: a single sequence has only one block for
 /// each KV head.
 void plan_attention(AttentionPlan& plan, std::span<const RowRun> runs, int64_t sharing, int64_t kv_heads,
-                    int64_t most, const Device& device);
+                    const TileMemory& memory, const Device& device);
 
 }  // namespace stamp::cuda

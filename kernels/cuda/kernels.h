@@ -23,18 +23,6 @@ struct Integers {
   bool any_coded = false;  // of the tiles
 };
 
-/// Products of one input, with weights of one type and group.
-struct LinearProduct {
-  Mat<float> out;
-  WeightView weight;
-  const float* bias = nullptr;  // or null
-};
-struct LinearProducts {
-  static constexpr int kMost = 4;
-  LinearProduct one[kMost];
-  int count = 0;
-};
-
 /// A physical page: where its two forms begin, all layers.
 struct PageBases {
   std::byte *open = nullptr, *sealed = nullptr;
@@ -59,16 +47,20 @@ struct Cache {
 /// An AttentionPlan on the device.
 struct AttentionTiles {
   const QueryTile *many = nullptr, *few = nullptr, *split = nullptr;
-  int64_t many_count = 0, few_count = 0, split_count = 0, most_splits = 0;
+  int64_t many_count = 0, few_count = 0, split_count = 0;
+  int64_t many_queries = 0;  // of a tile of many, at most
 };
 
 /// Scratch for the splits of AttentionPlan::few.
 struct Partials {
   float* sums = nullptr;      // [parts, kv_heads, kFewQueries, head_dim]
-  float2* softmax = nullptr;  // [parts, kv_heads, kFewQueries]: largest score, sum of weights
-  int64_t kv_heads = 0;
+  float2* softmax = nullptr;  // [kv_heads, kFewQueries, parts]: largest score, sum of weights
+  int64_t kv_heads = 0, parts = 0;
   STAMP_INLINE int64_t row(int64_t part, int64_t head) const {
     return (part * kv_heads + head) * kFewQueries;
+  }
+  STAMP_INLINE int64_t softmax_at(int64_t part, int64_t head, int64_t query) const {
+    return (head * kFewQueries + query) * parts + part;
   }
 };
 
@@ -109,15 +101,18 @@ void finish_tiles(Mat<float> out, const Integers& in, const DctTable* dct, const
 /// groups), in linear_int's order.
 int64_t group_sums_size(const Integers& in, int64_t groups);
 void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, cudaStream_t stream);
-/// out = L^-1 (in weight^T) + bias by integer products; `sums` is for kQ4. Groups are multiples of 32.
-void linear_int(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums,
-                const float* bias, const DctTable* dct, const Device& device, cudaStream_t stream);
+/// out = L^-1 (in weight^T) + bias by integer products, in one launch; `sums` is for kQ4. Groups are
+/// multiples of 32.
+void linear_int(const LinearProducts& products, const Integers& in, const float* sums, const DctTable* dct,
+                const Device& device, cudaStream_t stream);
 
 /// The same bits for at most kFewRows rows (tile_plan.h), none of them coded, in one launch.
 void linear_few(const LinearProducts& products, const Integers& in, cudaStream_t stream);
 
 void append_kv(const Cache& cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes,
                int64_t count, const DctTable* dct, cudaStream_t stream);
+/// For plan_attention().
+TileMemory memory_of_tile(const Cache& cache);
 void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const AttentionTiles& tiles,
                const Partials& partials, float scale, const DctTable* dct, cudaStream_t stream);
 

@@ -110,10 +110,8 @@ struct Place {
   int64_t panel;
 };
 __device__ __forceinline__ Place place_of(const LinearProducts& products) {
-  int64_t panel = blockIdx.x;
-  int i = 0;
-  while (panel >= products.one[i].weight.panels()) panel -= products.one[i++].weight.panels();
-  return {products.one[i], panel};
+  const auto [product, panel] = products.place(blockIdx.x, kPanel);
+  return {products.one[product], panel};
 }
 
 /// The row's scale and offset, and the bias.
@@ -249,16 +247,15 @@ __global__ void __launch_bounds__(kThreads)
 
 template <int kRows>
 void start(const LinearProducts& products, const Integers& in, cudaStream_t stream) {
-  int64_t blocks = 0;
-  for (int i = 0; i < products.count; ++i) blocks += products.one[i].weight.panels();
+  const auto blocks = uint32_t(products.blocks(kPanel));
   const auto four = [&]<int kUnit>() {
     launch("linear_few_four", linear_few_four_kernel<kRows, kUnit>,
-           {uint32_t(blocks), kThreads, sizeof(Storage<kRows, kDepth / kUnit>)}, stream, products, in);
+           {blocks, kThreads, sizeof(Storage<kRows, kDepth / kUnit>)}, stream, products, in);
   };
   const WeightView& first = products.one[0].weight;
   if (first.dtype == DType::kQ8)
     launch("linear_few_eight", linear_few_eight_kernel<kRows>,
-           {uint32_t(blocks), kThreads, sizeof(StorageOfEight<kRows>)}, stream, products, in);
+           {blocks, kThreads, sizeof(StorageOfEight<kRows>)}, stream, products, in);
   else if (first.group < kLaneDepth) four.template operator()<32>();
   else four.template operator()<kLaneDepth>();
 }

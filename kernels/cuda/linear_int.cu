@@ -1,8 +1,8 @@
 // Products of integers on tensor cores. A warp multiplies 32 output channels, two panels of weights, by up to
-// 64 rows; a block is a grid of such warps (tile_plan.h). Rows, weights and the parameters of groups arrive
-// through a pipeline of asynchronous copies. The sums of a group of input channels are exact; they are scaled
-// group after group in the order of kernels/cpu/linear_int.inl. The epilogue scales rows, turns coefficients
-// back into tokens and adds the bias.
+// 64 rows; a block of four is one tile of rows times channels of any of the products (tile_plan.h). Rows,
+// weights and the parameters of groups arrive through a pipeline of asynchronous copies. The sums of a group
+// of input channels are exact; they are scaled group after group in the order of kernels/cpu/linear_int.inl.
+// The epilogue scales rows, turns coefficients back into tokens and adds the bias.
 //
 // What bounds the loop is the issue of instructions, and of these the scaling: three operations for each sum,
 // where a group is but one or two products. So sums need no conversion (kMagic) and begin anew without being
@@ -23,6 +23,7 @@ namespace stamp::cuda {
 namespace {
 
 constexpr int kTileRows = int(kBlock), kWarpPanels = kWarpChannels / int(kPanel);
+constexpr int kWarps = 4, kThreads = kWarps * kWarpSize;
 constexpr int kChunk = 16;                               // bytes of one copy
 constexpr int kLine = 64, kLineChunks = kLine / kChunk;  // a row's 64 input channels, or a panel's step
 
@@ -42,104 +43,102 @@ __device__ __forceinline__ int row_of_sum(int i) {
   return i / 16 * 16 + i % 4 / 2 * 8 + i / 4 % 4 * 2 + i % 2;
 }
 
-/// kGroup: input channels that share a scale, or 0 for 8-bit weights.
-template <int kGroup, BlockSize kSize>
+/// kGroup: input channels that share a scale, or 0 for 8-bit weights. kChannelWarps: TilePlan::channel_warps.
+template <int kGroup, int kChannelWarps>
 struct Storage {
-  static constexpr BlockShape kShape = shape_of(kSize);
   static constexpr bool kFourBits = kGroup > 0;
   static constexpr int kDepth = kGroup > kLine ? kGroup : kLine;  // input channels of a stage
   static constexpr int kParts = kDepth / kLine, kGroups = kFourBits ? kDepth / kGroup : 1;
   static constexpr int kStages = kParts > 1 ? 3 : 4;
-  static constexpr int kPanels = kShape.channels() / int(kPanel), kTiles = kShape.rows() / kTileRows;
+  static constexpr int kChannels = kChannelWarps * kWarpChannels, kPanels = kChannels / int(kPanel);
   static constexpr int kSteps = kFourBits ? 8 : 16;  // of a panel in a part
   // Lanes store eight channels of four rows at once, every second one: a quarter of the banks apart.
-  static constexpr int kProductPitch = kShape.channels() + 4;
+  static constexpr int kProductPitch = kChannels + 4;
   struct Stage {
-    alignas(16) uint8_t rows[kParts][kShape.rows() * kLine];
+    alignas(16) uint8_t rows[kParts][kTileRows * kLine];
     alignas(16) uint8_t panels[kParts][kPanels][kSteps * kLine];
     alignas(16) uint16_t scale[kPanels][kGroups][kPanel];
     alignas(16) uint8_t zero[kPanels][kGroups][kPanel];
-    alignas(16) float sums[kGroups][kTiles][kTileRows];
+    alignas(16) float sums[kGroups][kTileRows];
   };
   /// weight.padded_cols() without a division.
   static __device__ __forceinline__ int64_t depth(const WeightView& weight) {
     return round_up(weight.cols, kDepth);
   }
-  RowTile tiles[kTiles];  // none of the rows beyond the last
   union {
     Stage stages[kStages];
-    alignas(16) float product[kTiles][kTileRows][kProductPitch];
+    alignas(16) float product[kTileRows][kProductPitch];
   };
+};
+
+/// Sources that advance together: the first, and how far from it the others are.
+template <int kCount>
+struct Sources {
+  const uint8_t* first;
+  int from_first[kCount];
+  template <class At>  // At(i): the i-th source
+  __device__ __forceinline__ explicit Sources(const At& at) : first(at(0)) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) from_first[i] = int(at(i) - first);
+  }
+  __device__ __forceinline__ const uint8_t* operator[](int i) const {
+    return i == 0 ? first : first + from_first[i];
+  }
 };
 
 /// What one thread copies of every stage: the sources go from stage to stage, the places stay. Rows and
 /// panels beyond the last are others: their products are not used.
-template <int kGroup, BlockSize kSize>
+template <int kGroup, int kChannelWarps>
 class Copies {
-  static constexpr BlockShape kShape = shape_of(kSize);
-  using Shared = Storage<kGroup, kSize>;
+  using Shared = Storage<kGroup, kChannelWarps>;
   using Stage = typename Shared::Stage;
-  static constexpr int kThreads = kShape.threads(), kParts = Shared::kParts, kGroups = Shared::kGroups;
-  static constexpr int kRowChunks = kShape.rows() * kLineChunks, kRowCopies = kRowChunks / kThreads;
+  static constexpr int kParts = Shared::kParts, kGroups = Shared::kGroups;
+  static constexpr int kRowCopies = kTileRows * kLineChunks / kThreads;
   static constexpr int kPanelBytes = Shared::kSteps * kLine, kPanelChunks = kPanelBytes / kChunk,
                        kAllChunks = Shared::kPanels * kPanelChunks,
                        kPanelCopies = (kAllChunks + kThreads - 1) / kThreads;
-  // One more chunk: what is left of the rows, or of the groups' parameters.
-  static constexpr int kRestChunks = kRowChunks % kThreads * kParts, kZeroChunks = Shared::kPanels * kGroups,
-                       kScaleChunks = 2 * kZeroChunks, kTileChunks = kTileRows * int(sizeof(float)) / kChunk,
-                       kSumChunks = kGroups * Shared::kTiles * kTileChunks;
-  static_assert(kThreads % kPanelChunks == 0 &&
-                kRestChunks + kScaleChunks + kZeroChunks + kSumChunks <= kThreads);
+  // One more chunk, of the groups' parameters.
+  static constexpr int kZeroChunks = Shared::kPanels * kGroups, kScaleChunks = 2 * kZeroChunks,
+                       kTileChunks = kTileRows * int(sizeof(float)) / kChunk,
+                       kSumChunks = kGroups * kTileChunks;
+  static_assert(kTileRows * kLineChunks % kThreads == 0 && kThreads % kPanelChunks == 0 &&
+                kScaleChunks + kZeroChunks + kSumChunks <= kThreads);
 
  public:
-  __device__ __forceinline__ Copies(const RowTile (&tiles)[Shared::kTiles], const Integers& in,
-                                    const WeightView& weight, const float* row_sums) {
+  __device__ __forceinline__ Copies(const RowTile& tile, const Integers& in, const WeightView& weight,
+                                    int first_panel, const float* row_sums)
+      : rows_([&](int i) {
+          const int chunk = int(threadIdx.x) + i * kThreads;
+          return in.q + (tile.row + min(int64_t{chunk / kLineChunks}, tile.count - 1)) * in.stride +
+                 chunk % kLineChunks * kChunk;
+        }),
+        panels_([&](int i) {
+          const int chunk = int(threadIdx.x) + i * kThreads, line = chunk % kPanelChunks / kLineChunks;
+          return static_cast<const uint8_t*>(weight.data) +
+                 panel_at(weight, first_panel + chunk / kPanelChunks) *
+                     (Shared::depth(weight) * kPanel / (kGroup > 0 ? 2 : 1)) +
+                 step_of<kGroup>(line) * kLine + chunk % kLineChunks * kChunk;
+        }) {
     const int thread = int(threadIdx.x);
-    const int64_t depth = Shared::depth(weight), groups = kGroup > 0 ? depth / kGroup : 0;
-    const auto row_at = [&](int chunk) {
-      const RowTile& tile = tiles[chunk / kLineChunks / kTileRows];
-      const int64_t last = max(tile.count - 1, int64_t{0});
-      return in.q + (tile.row + min(int64_t{chunk / kLineChunks % kTileRows}, last)) * in.stride +
-             chunk % kLineChunks * kChunk;
-    };
-    const auto panel_at = [&](int panel) {
-      return min(int64_t{blockIdx.y} * Shared::kPanels + panel, weight.panels() - 1);
-    };
-#pragma unroll
-    for (int i = 0; i < kRowCopies; ++i) rows_[i] = row_at(thread + i * kThreads);
+    const int64_t groups = kGroup > 0 ? Shared::depth(weight) / kGroup : 0;
     row_to_ = chunk_offset(thread / kLineChunks, thread % kLineChunks);
-#pragma unroll
-    for (int i = 0; i < kPanelCopies; ++i) {
-      const int chunk = thread + i * kThreads, line = chunk % kPanelChunks / kLineChunks;
-      panels_[i] = static_cast<const uint8_t*>(weight.data) +
-                   panel_at(chunk / kPanelChunks) * (depth * kPanel / (kGroup > 0 ? 2 : 1)) +
-                   step_of<kGroup>(line) * kLine + chunk % kLineChunks * kChunk;
-    }
     panel_to_ = thread / kPanelChunks * kPanelBytes +
                 chunk_offset(thread % kPanelChunks / kLineChunks, thread % kLineChunks);
     int chunk = thread;
-    if (chunk < kRestChunks) {
-      constexpr int kRest = kRestChunks > 0 ? kRestChunks / kParts : 1;
-      const int part = chunk / kRest, of_rows = kRowCopies * kThreads + chunk % kRest;
-      other_ = row_at(of_rows) + part * kLine;
-      other_step_ = Shared::kDepth;
-      other_to_ = int(offsetof(Stage, rows)) + part * kShape.rows() * kLine +
-                  chunk_offset(of_rows / kLineChunks, of_rows % kLineChunks);
-    } else if (chunk -= kRestChunks; kGroup > 0 && chunk < kScaleChunks) {
-      other_ =
-          reinterpret_cast<const uint8_t*>(weight.scale + panel_at(chunk / (2 * kGroups)) * groups * kPanel) +
-          chunk % (2 * kGroups) * kChunk;
+    if (kGroup > 0 && chunk < kScaleChunks) {
+      other_ = reinterpret_cast<const uint8_t*>(
+                   weight.scale + panel_at(weight, first_panel + chunk / (2 * kGroups)) * groups * kPanel) +
+               chunk % (2 * kGroups) * kChunk;
       other_step_ = kGroups * 2 * kChunk;
       other_to_ = int(offsetof(Stage, scale)) + chunk * kChunk;
     } else if (chunk -= kScaleChunks; kGroup > 0 && chunk < kZeroChunks) {
-      other_ = weight.zero + (panel_at(chunk / kGroups) * groups + chunk % kGroups) * kPanel;
+      other_ =
+          weight.zero + (panel_at(weight, first_panel + chunk / kGroups) * groups + chunk % kGroups) * kPanel;
       other_step_ = kGroups * kChunk;
       other_to_ = int(offsetof(Stage, zero)) + chunk * kChunk;
     } else if (chunk -= kZeroChunks; kGroup > 0 && chunk < kSumChunks) {
-      const int tile = chunk / kTileChunks % Shared::kTiles, group = chunk / kTileChunks / Shared::kTiles;
-      const int64_t index = min(int64_t{blockIdx.x} * Shared::kTiles + tile, in.tile_count - 1);
-      other_ = reinterpret_cast<const uint8_t*>(row_sums + (group * in.tile_count + index) * kTileRows) +
-               chunk % kTileChunks * kChunk;
+      const int64_t tiles = chunk / kTileChunks * in.tile_count + blockIdx.x;
+      other_ = reinterpret_cast<const uint8_t*>(row_sums + tiles * kTileRows) + chunk % kTileChunks * kChunk;
       other_step_ = kGroups * int(in.tile_count) * kTileRows * int(sizeof(float));
       other_to_ = int(offsetof(Stage, sums)) + chunk * kChunk;
     }
@@ -152,8 +151,8 @@ class Copies {
 #pragma unroll
       for (int part = 0; part < kParts; ++part)
         copy_async_16(&stage.rows[part][0] + row_to_ + i * kThreads * kChunk, rows_[i] + part * kLine);
-      rows_[i] += Shared::kDepth;
     }
+    rows_.first += Shared::kDepth;
 #pragma unroll
     for (int i = 0; i < kPanelCopies; ++i) {
       if ((i + 1) * kThreads <= kAllChunks || int(threadIdx.x) + i * kThreads < kAllChunks) {
@@ -162,14 +161,19 @@ class Copies {
           copy_async_16(&stage.panels[part][0][0] + panel_to_ + i * kThreads * kChunk,
                         panels_[i] + part * kPanelBytes);
       }
-      panels_[i] += kParts * kPanelBytes;
     }
+    panels_.first += kParts * kPanelBytes;
     if (other_to_ >= 0) copy_async_16(reinterpret_cast<uint8_t*>(&stage) + other_to_, other_);
     other_ += other_step_;
   }
 
  private:
-  const uint8_t *rows_[kRowCopies], *panels_[kPanelCopies], *other_ = nullptr;
+  static __device__ __forceinline__ int64_t panel_at(const WeightView& weight, int panel) {
+    return min(int64_t{panel}, weight.panels() - 1);
+  }
+  Sources<kRowCopies> rows_;
+  Sources<kPanelCopies> panels_;
+  const uint8_t* other_ = nullptr;
   int other_step_ = 0, row_to_, panel_to_, other_to_ = -1;
 };
 
@@ -301,31 +305,38 @@ __device__ __forceinline__ void scale_sums(float (&total)[2][4], const Sums& sum
   }
 }
 
-template <MmaPath kPath, int kGroup, BlockSize kSize>
-__global__ void __launch_bounds__(shape_of(kSize).threads(), kSize == BlockSize::kLarge ? 1 : 3)
-    linear_int_kernel(Mat<float> out, Integers in, WeightView weight, const float* row_sums,
-                      const float* bias, const DctTable* dct) {
-  using Shared = Storage<kGroup, kSize>;
-  constexpr BlockShape kShape = shape_of(kSize);
+/// Blocks whose registers a multiprocessor has room for. With 100 KiB of shared memory wide ones are but two.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+template <int kChannelWarps>
+inline constexpr int kLeastResident = kChannelWarps == 4 ? 2 : kResidentBlocks;
+#else
+template <int kChannelWarps>
+inline constexpr int kLeastResident = kResidentBlocks;
+#endif
+
+template <MmaPath kPath, int kGroup, int kChannelWarps>
+__global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
+    linear_int_kernel(const __grid_constant__ LinearProducts products, Integers in, const float* row_sums,
+                      const DctTable* dct) {
+  using Shared = Storage<kGroup, kChannelWarps>;
   constexpr bool kFourBits = kGroup > 0;
-  constexpr int kTiles = Shared::kTiles, kStages = Shared::kStages, kColumns = kShape.column_tiles;
+  constexpr int kStages = Shared::kStages, kColumns = kTileRows / 8 * kChannelWarps / kWarps;
   auto& s = shared_storage<Shared>();
+  const auto [which, channel_block] = products.place(blockIdx.y, Shared::kChannels);
+  const auto& [out, weight, bias] = products.one[which];
+  const int first_panel = int(channel_block) * Shared::kPanels;
   const int warp = int(threadIdx.x) / kWarpSize;
-  const int warp_panel = warp % kShape.channel_warps * kWarpPanels,
-            warp_row = warp / kShape.channel_warps * kColumns * 8, warp_tile = warp_row / kTileRows;
+  const int warp_panel = warp % kChannelWarps * kWarpPanels, warp_row = warp / kChannelWarps * kColumns * 8;
   const Lane at;
-  if (const int t = int(threadIdx.x), tile = int(blockIdx.x) * kTiles + t; t < kTiles)
-    s.tiles[t] = tile < int(in.tile_count) ? in.tiles[tile] : RowTile{};
-  __syncthreads();
-  const RowTile& own_tile = s.tiles[warp_tile];
-  const bool busy = warp_row % kTileRows < own_tile.count;
+  const RowTile& tile = in.tiles[blockIdx.x];  // read again after the loop: registers are scarce
+  const bool busy = warp_row < tile.count;
   int wide = 0;  // so many rows of the tile have more than four bits
   if constexpr (kPath == MmaPath::kFour) {
-    const bool low = own_tile.coded && in.plan.low_bits <= 4;
+    const bool low = tile.coded && in.plan.low_bits <= 4;
     wide = !low ? kTileRows : in.plan.high_bits > 4 ? in.plan.high_rows : 0;
   }
 
-  Copies<kGroup, kSize> copies(s.tiles, in, weight, row_sums);
+  Copies<kGroup, kChannelWarps> copies(tile, in, weight, first_panel, row_sums);
   const int steps = int(Shared::depth(weight)) / Shared::kDepth;
   for (int step = 0; step < kStages - 1; ++step) {
     if (step < steps) copies.start(s.stages[step]);
@@ -359,7 +370,7 @@ __global__ void __launch_bounds__(shape_of(kSize).threads(), kSize == BlockSize:
 #pragma unroll
       for (int g = 0; g < kGroups; ++g) {
         const GroupScales scales(&now.scale[warp_panel], &now.zero[warp_panel], g, at);
-        const float* const group_sums = now.sums[g][warp_tile] + warp_row % kTileRows + at.four * 4;
+        const float* const group_sums = now.sums[g] + warp_row + at.four * 4;
 #pragma unroll
         for (int n = 0; n < kColumns; ++n) {
           Sums group = {{kMagic, kMagic, kMagic, kMagic}, {kMagic, kMagic, kMagic, kMagic}};
@@ -367,7 +378,7 @@ __global__ void __launch_bounds__(shape_of(kSize).threads(), kSize == BlockSize:
           for (int part = 0; part < kParts; ++part) {
             const uint4 x = load_row<kGroup>(rows_of(part) + n * 8 * kLine, at);
             if constexpr (kPath == MmaPath::kFour) {
-              multiply_four(group, a[part], x, warp_row % kTileRows + n * 8 < wide);
+              multiply_four(group, a[part], x, warp_row + n * 8 < wide);
             } else {
 #pragma unroll
               for (int product = kGroup == 32 ? g : 0; product < (kGroup == 32 ? g + 1 : 2); ++product)
@@ -383,8 +394,7 @@ __global__ void __launch_bounds__(shape_of(kSize).threads(), kSize == BlockSize:
   wait_copies<0>();
   __syncthreads();  // the stages become the product
 
-  const int64_t first_panel = int64_t{blockIdx.y} * Shared::kPanels, first_channel = first_panel * kPanel;
-  const int64_t own_row = own_tile.row, own_rows = own_tile.count;
+  const int64_t first_channel = int64_t{first_panel} * kPanel, first_of_tile = tile.row, rows = tile.count;
 #pragma unroll
   for (int p = 0; p < kWarpPanels; ++p) {
     const int channel = (warp_panel + p) * int(kPanel) + at.group * 2;
@@ -395,36 +405,29 @@ __global__ void __launch_bounds__(shape_of(kSize).threads(), kSize == BlockSize:
     }
 #pragma unroll
     for (int i = 0; i < kColumns * 2; ++i) {
-      const int n = i / 2, r = warp_row % kTileRows + n * 8 + at.four * 2 + i % 2;
-      const float scale = r < own_rows ? in.scale[own_row + r] : 0.0f,
-                  offset = r < own_rows ? in.offset[own_row + r] : 0.0f;
+      const int n = i / 2, r = warp_row + n * 8 + at.four * 2 + i % 2;
+      const float scale = r < rows ? in.scale[first_of_tile + r] : 0.0f,
+                  offset = r < rows ? in.offset[first_of_tile + r] : 0.0f;
       float2 value = make_float2(total[n][p][i % 2], total[n][p][2 + i % 2]);
       if constexpr (!kFourBits)
         value = make_float2(fmaf(float(sums[n][p][i % 2]), weight_scale.x, 0.0f),
                             fmaf(float(sums[n][p][2 + i % 2]), weight_scale.y, 0.0f));
-      *reinterpret_cast<float2*>(&s.product[warp_tile][r][channel]) = make_float2(
+      *reinterpret_cast<float2*>(&s.product[r][channel]) = make_float2(
           fmaf(scale, value.x, offset * weight_sum.x), fmaf(scale, value.y, offset * weight_sum.y));
     }
   }
   __syncthreads();
-  constexpr int kChannels = kShape.channels(), kThreads = kShape.threads();
-  for (int i = int(threadIdx.x); i < kTiles * kChannels; i += kThreads)
-    if (s.tiles[i / kChannels].coded)
-      transform_column<true>(&s.product[i / kChannels][0][i % kChannels], Shared::kProductPitch, in.plan,
-                             dct);
-  __syncthreads();
-  static_assert(kThreads % kChannels == 0);
+  constexpr int kChannels = Shared::kChannels, kStep = kThreads / kChannels;
   const int column = int(threadIdx.x) % kChannels, first_row = int(threadIdx.x) / kChannels;
+  if (tile.coded) {
+    if (first_row == 0) transform_column<true>(&s.product[0][column], Shared::kProductPitch, in.plan, dct);
+    __syncthreads();
+  }
   const int64_t channel = first_channel + column;
   if (channel >= out.cols) return;
   const float shift = bias != nullptr ? bias[channel] : 0.0f;
-  for (int t = 0; t < kTiles; ++t) {
-    const RowTile& tile = s.tiles[t];
-    constexpr int kStep = kThreads / kChannels;
-    float* to = out.row(tile.row + first_row) + channel;
-    for (int r = first_row; r < tile.count; r += kStep, to += kStep * out.stride)
-      *to = s.product[t][r][column] + shift;
-  }
+  float* to = out.row(first_of_tile + first_row) + channel;
+  for (int r = first_row; r < rows; r += kStep, to += kStep * out.stride) *to = s.product[r][column] + shift;
 }
 
 constexpr int kSumRows = 32, kSumDepth = 512, kSumWarps = 8;  // rows and input channels of a block
@@ -463,19 +466,17 @@ __global__ void __launch_bounds__(kSumWarps* kWarpSize)
 }
 
 template <MmaPath kPath, int kGroup>
-void start(const TilePlan& plan, Mat<float> out, const Integers& in, const WeightView& weight,
-           const float* sums, const float* bias, const DctTable* dct, cudaStream_t stream) {
-  const auto run = [&]<BlockSize kSize>() {
-    constexpr BlockShape kShape = shape_of(kSize);
-    const dim3 grid(uint32_t(divide_up(in.tile_count, kShape.rows() / kTileRows)),
-                    uint32_t(divide_up(weight.rows, kShape.channels())));
-    launch("linear_int", linear_int_kernel<kPath, kGroup, kSize>,
-           {grid, kShape.threads(), sizeof(Storage<kGroup, kSize>)}, stream, out, in, weight, sums, bias,
-           dct);
+void start(const TilePlan& plan, const LinearProducts& products, const Integers& in, const float* sums,
+           const DctTable* dct, cudaStream_t stream) {
+  const auto run = [&]<int kChannelWarps>() {
+    using Shared = Storage<kGroup, kChannelWarps>;
+    const dim3 grid(uint32_t(in.tile_count), uint32_t(products.blocks(Shared::kChannels)));
+    launch("linear_int", linear_int_kernel<kPath, kGroup, kChannelWarps>, {grid, kThreads, sizeof(Shared)},
+           stream, products, in, sums, dct);
   };
-  if (plan.size == BlockSize::kLarge) run.template operator()<BlockSize::kLarge>();
-  else if (plan.size == BlockSize::kMedium) run.template operator()<BlockSize::kMedium>();
-  else run.template operator()<BlockSize::kSmall>();
+  if (plan.channel_warps == 4) run.template operator()<4>();
+  else if (plan.channel_warps == 2) run.template operator()<2>();
+  else run.template operator()<1>();
 }
 
 }  // namespace
@@ -489,15 +490,16 @@ void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, 
          int(groups), int(group));
 }
 
-void linear_int(Mat<float> out, const Integers& in, const WeightView& weight, const float* sums,
-                const float* bias, const DctTable* dct, const Device& device, cudaStream_t stream) {
-  const TilePlan plan = plan_linear(in.tile_count, weight, device);
+void linear_int(const LinearProducts& products, const Integers& in, const float* sums, const DctTable* dct,
+                const Device& device, cudaStream_t stream) {
+  const TilePlan plan = plan_linear(in.tile_count, products, device);
   const auto run = [&]<MmaPath kPath, int kGroup>() {
-    start<kPath, kGroup>(plan, out, in, weight, sums, bias, dct, stream);
+    start<kPath, kGroup>(plan, products, in, sums, dct, stream);
   };
-  if (weight.dtype == DType::kQ8) run.template operator()<MmaPath::kEight, 0>();
-  else if (weight.group == 32) run.template operator()<MmaPath::kEight, 32>();
-  else if (weight.group == 128) run.template operator()<MmaPath::kEight, 128>();
+  const WeightView& first = products.one[0].weight;
+  if (first.dtype == DType::kQ8) run.template operator()<MmaPath::kEight, 0>();
+  else if (first.group == 32) run.template operator()<MmaPath::kEight, 32>();
+  else if (first.group == 128) run.template operator()<MmaPath::kEight, 128>();
   else if (plan.path == MmaPath::kFour) run.template operator()<MmaPath::kFour, 64>();
   else run.template operator()<MmaPath::kEight, 64>();
 }

@@ -39,7 +39,8 @@ cuda::Device current_device() {
   };
   return {.compute_capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
                                 attribute(cudaDevAttrComputeCapabilityMinor),
-          .multiprocessors = attribute(cudaDevAttrMultiProcessorCount)};
+          .multiprocessors = attribute(cudaDevAttrMultiProcessorCount),
+          .shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
 }
 
 /// The operands of one operation, brought to the device where they are not there yet.
@@ -202,22 +203,21 @@ class CudaOps final : public Ops {
         cuda::linear_float(y, values, o.in(weight), nullptr, stream());
         cuda::finish_tiles(y, x, dct_.data(), o.in(bias), stream());
       }
-    } else if (in.rows <= cuda::kFewRows) {
+    } else {
+      const bool few = in.rows <= cuda::kFewRows;
+      float* sums = nullptr;
+      if (first.dtype == DType::kQ4 && !few) {
+        sums = scratch_.take<float>(cuda::group_sums_size(x, first.groups()));
+        cuda::group_sums(sums, x, first.groups(), first.group, stream());
+      }
       for (size_t first_of = 0; first_of < products.size(); first_of += cuda::LinearProducts::kMost) {
         cuda::LinearProducts together;
         for (const auto& [out, weight, bias] : products.subspan(
                  first_of, std::min(products.size() - first_of, size_t{cuda::LinearProducts::kMost})))
           together.one[together.count++] = {o.out(out), o.in(weight), o.in(bias)};
-        cuda::linear_few(together, x, stream());
+        if (few) cuda::linear_few(together, x, stream());
+        else cuda::linear_int(together, x, sums, dct_.data(), device_, stream());
       }
-    } else {
-      float* sums = nullptr;
-      if (first.dtype == DType::kQ4) {
-        sums = scratch_.take<float>(cuda::group_sums_size(x, first.groups()));
-        cuda::group_sums(sums, x, first.groups(), first.group, stream());
-      }
-      for (const auto& [out, weight, bias] : products)
-        cuda::linear_int(o.out(out), x, o.in(weight), sums, o.in(bias), dct_.data(), device_, stream());
     }
     o.finish();
   }
@@ -288,8 +288,8 @@ class CudaOps final : public Ops {
     const cuda::Cache cache = cache_of(kv, runs, o);
     const int64_t d = kv.head_dim;
     cuda::plan_attention(attention_plan_, runs, q.cols / d / kv.kv_heads, kv.kv_heads,
-                         cuda::queries_of_tile(kv.format.coded, d), device_);
-    const auto& [many, few, split, parts, most_splits] = attention_plan_;
+                         cuda::memory_of_tile(cache), device_);
+    const auto& [many, few, split, many_queries, parts] = attention_plan_;
     const auto list = [&](const std::vector<cuda::QueryTile>& tiles) {
       return o.in(std::span<const cuda::QueryTile>(tiles));
     };
@@ -299,11 +299,12 @@ class CudaOps final : public Ops {
                                      .many_count = int64_t(many.size()),
                                      .few_count = int64_t(few.size()),
                                      .split_count = int64_t(split.size()),
-                                     .most_splits = most_splits};
+                                     .many_queries = many_queries};
     const int64_t rows = parts * kv.kv_heads * cuda::kFewQueries;
     const cuda::Partials partials{.sums = scratch_.take<float>(rows * d),
                                   .softmax = scratch_.take<float2>(rows),
-                                  .kv_heads = kv.kv_heads};
+                                  .kv_heads = kv.kv_heads,
+                                  .parts = parts};
     cuda::attention(o.out(out), o.in(q), cache, tiles, partials, scale, dct_.data(), stream());
     o.finish();
   }

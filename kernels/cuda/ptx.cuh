@@ -34,6 +34,9 @@ __device__ void mma_u4_u4(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_
 /// 2^x within 2^-22 of it; subnormal results are zero (section 9.7.3.20, ex2.approx.ftz.f32).
 __device__ float exp2_approx(float x);
 
+/// Starts bringing the line of an address to the second-level cache (section 9.7.9.15, prefetch.global.L2).
+__device__ void prefetch_l2(const void* global);
+
 /// Copies 16 bytes from global to shared memory without waiting, both on 16 bytes; the first `source_bytes`
 /// (0 .. 16) are read, the rest is zero (section 9.7.9.25.3.1, cp.async.cg).
 __device__ void copy_async_16(void* shared, const void* global, int source_bytes = 16);

@@ -3,13 +3,14 @@
 
 #include "kernels/views.h"
 
-/// How an integer product is cut into blocks: chosen on the host by its shape.
+/// Integer products, and how they are cut into blocks: chosen on the host by their shapes.
 namespace stamp::cuda {
 
 /// What plans depend on.
 struct Device {
   int compute_capability = 80;  // 10 * major + minor
   int64_t multiprocessors = 108;
+  int64_t shared_bytes = 163 << 10;  // that a block may have
 };
 
 /// Up to as many rows are multiplied without tensor cores (linear_few.cu): a tile of 64 would be mostly
@@ -22,55 +23,65 @@ enum class MmaPath : uint8_t {
   kFour    // 4-bit operands; rows of 8-bit coefficients as two rows of nibbles
 };
 
-inline constexpr int kWarpChannels = 32;
-
-/// A block of an integer product is a grid of warps, each of kWarpChannels output channels times column_tiles
-/// tiles of eight rows.
-struct BlockShape {
-  int row_warps, channel_warps, column_tiles;
-  STAMP_INLINE constexpr int rows() const { return row_warps * column_tiles * 8; }  // whole tiles of kBlock
-  STAMP_INLINE constexpr int channels() const { return channel_warps * kWarpChannels; }
-  STAMP_INLINE constexpr int threads() const { return row_warps * channel_warps * 32; }
+/// Products of one input, with weights of one type and group.
+struct LinearProduct {
+  Mat<float> out;
+  WeightView weight;
+  const float* bias = nullptr;  // or null
 };
-enum class BlockSize : uint8_t {
-  kLarge,   // 128 rows, 192 channels: reads least
-  kMedium,  // 64 rows, 64 channels
-  kSmall    // 64 rows, 32 channels
-};
-STAMP_INLINE constexpr BlockShape shape_of(BlockSize size) {
-  return size == BlockSize::kLarge    ? BlockShape{2, 6, 8}
-         : size == BlockSize::kMedium ? BlockShape{2, 2, 4}
-                                      : BlockShape{4, 1, 2};
-}
+struct LinearProducts {
+  static constexpr int kMost = 4;
+  LinearProduct one[kMost];
+  int count = 0;
 
+  /// Their blocks of `channels` output channels, product after product.
+  STAMP_INLINE int64_t blocks(int64_t channels) const {
+    int64_t sum = 0;
+    for (int i = 0; i < count; ++i) sum += divide_up(one[i].weight.rows, channels);
+    return sum;
+  }
+  struct Place {
+    int product;
+    int64_t block;  // of the product
+  };
+  STAMP_INLINE Place place(int64_t block, int64_t channels) const {
+    int i = 0;
+    for (int64_t own; block >= (own = divide_up(one[i].weight.rows, channels)); ++i) block -= own;
+    return {i, block};
+  }
+};
+
+/// A block is one tile of rows times channel_warps * kWarpChannels output channels; its four warps share the
+/// rows where they do not share the channels.
 struct TilePlan {
   MmaPath path = MmaPath::kEight;
-  BlockSize size = BlockSize::kLarge;
+  int channel_warps = 4;  // or 2, or 1
   bool operator==(const TilePlan&) const = default;
 };
+inline constexpr int kWarpChannels = 32;
+inline constexpr int kResidentBlocks = 3;  // of a multiprocessor
 
-/// For `tiles` row tiles times `weight`. 4-bit products where the hardware has them (sm_80 to sm_89) and a
-/// group of input channels is one of their 64. Few blocks are made smaller, so that more multiprocessors
-/// work. Neither choice changes a bit of the result.
-inline TilePlan plan_linear(int64_t tiles, const WeightView& weight, const Device& device) {
+/// For `tiles` row tiles. 4-bit products where the hardware has them (sm_80 to sm_89) and a group of input
+/// channels is one of their 64. Wide blocks do least work for an output, narrow ones occupy more
+/// multiprocessors. Neither choice changes a bit of the result.
+inline TilePlan plan_linear(int64_t tiles, const LinearProducts& products, const Device& device) {
   TilePlan plan;
+  const WeightView& weight = products.one[0].weight;
   if (weight.dtype == DType::kQ4 && weight.group == 64 && device.compute_capability < 90)
     plan.path = MmaPath::kFour;
-  // Time is the outputs of a multiprocessor's blocks, for as often as it gets new ones, and what smaller
-  // blocks lose.
+  // Times of one, two and three blocks that share a multiprocessor, in us on an H100 for 4096 input channels
+  // (tests/bench/cuda_products.cpp); for others they are in proportion.
   struct Choice {
-    BlockSize size;
-    int64_t resident, cost;  // of an output, in tenths
+    int channel_warps, times[kResidentBlocks];
   };
   int64_t least = 0;
-  for (const auto& [size, resident, cost] :
-       {Choice{BlockSize::kLarge, 1, 10}, Choice{BlockSize::kMedium, 3, 14},
-        Choice{BlockSize::kSmall, 3, 20}}) {
-    const BlockShape shape = shape_of(size);
-    const int64_t blocks = divide_up(tiles, shape.rows() / kBlock) * divide_up(weight.rows, shape.channels());
-    const int64_t time = divide_up(blocks, resident * device.multiprocessors) * resident * cost *
-                         shape.rows() * shape.channels();
-    if (least == 0 || time < least) least = time, plan.size = size;
+  for (const auto& [channel_warps, times] :
+       {Choice{4, {34, 50, 72}}, Choice{2, {22, 33, 46}}, Choice{1, {17, 22, 33}}}) {
+    const int64_t blocks = tiles * products.blocks(channel_warps * kWarpChannels),
+                  wave = kResidentBlocks * device.multiprocessors,
+                  rest = divide_up(blocks % wave, device.multiprocessors);
+    const int64_t time = blocks / wave * times[kResidentBlocks - 1] + (rest > 0 ? times[rest - 1] : 0);
+    if (least == 0 || time < least) least = time, plan.channel_warps = channel_warps;
   }
   return plan;
 }

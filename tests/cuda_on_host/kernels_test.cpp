@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <map>
 #include <random>
 #include <set>
 
@@ -32,11 +33,11 @@ Buffer<float> random_floats(int64_t n, uint32_t seed) {
 
 /// quantize() and linear() of one batch that begins a sequence: block 0, coded blocks, a rest. Fewer rows are
 /// the first of more.
-Buffer<float> product(Ops& ops, int64_t rows, const WeightView& weight) {
-  const int64_t k = weight.cols, n = weight.rows, stride = round_up(k, QuantMat::kQuantAlign);
-  const auto x = random_floats(rows * k, 1), bias = random_floats(n, 2);
+std::vector<Buffer<float>> products(Ops& ops, int64_t rows, std::span<const WeightView> weights) {
+  const int64_t k = weights.front().cols, stride = round_up(k, QuantMat::kQuantAlign);
+  const auto x = random_floats(rows * k, 1);
   Buffer<uint8_t> q(rows * stride);
-  Buffer<float> scale(rows), offset(rows), out(rows * n);
+  Buffer<float> scale(rows), offset(rows);
   const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
   std::vector<RowTile> tiles;
   split_tiles(std::span(&run, 1), kHaar, tiles);
@@ -49,8 +50,18 @@ Buffer<float> product(Ops& ops, int64_t rows, const WeightView& weight) {
               .plan = kHaar,
               .tiles = tiles};
   ops.quantize(in, {x.data(), rows, k, k});
-  ops.linear(out.mat(rows, n), in, weight, bias.span());
+  std::vector<Buffer<float>> out, biases;
+  std::vector<Product> together;
+  for (const WeightView& weight : weights) {
+    out.emplace_back(rows * weight.rows);
+    biases.push_back(random_floats(weight.rows, 2));
+    together.push_back({out.back().mat(rows, weight.rows), weight, biases.back().span()});
+  }
+  ops.linear(together, in);
   return out;
+}
+Buffer<float> product(Ops& ops, int64_t rows, const WeightView& weight) {
+  return std::move(products(ops, rows, {&weight, 1}).front());
 }
 
 struct Heads {
@@ -178,6 +189,30 @@ TEST_F(KernelsOnHost, FewRowsHaveTheBitsOfManyForEveryGroup) {
   }
 }
 
+TEST_F(KernelsOnHost, ProductsOfOneInputShareALaunchAndHaveTheBitsOfEach) {
+  Profile::instance().enable(true);
+  for (const auto& [dtype, group] :
+       std::vector<std::pair<DType, int64_t>>{{DType::kQ8, 0}, {DType::kQ4, 64}}) {
+    std::vector<PackedWeight> weights;
+    for (int64_t n : {70, 33, 16, 128, 40})
+      weights.push_back(random_weight(dtype, n, 200, group, uint32_t(n)));
+    std::vector<WeightView> views;
+    for (const PackedWeight& weight : weights) views.push_back(weight.view);
+    const auto ops = make_ops("cuda_host");
+    for (int64_t rows : {3, 100}) {
+      Profile::instance().reset();
+      const auto out = products(*ops, rows, views);
+      const bool eight = dtype == DType::kQ8;
+      const char* const kernel = rows > 8 ? "linear_int" : eight ? "linear_few_eight" : "linear_few_four";
+      EXPECT_EQ(Profile::instance().of(kernel).launches, 2u) << kernel;  // four and one
+      for (size_t i = 0; i < views.size(); ++i) {
+        const Buffer<float> alone = product(*ops, rows, views[i]);
+        EXPECT_EQ(0, std::memcmp(out[i].data(), alone.data(), size_t(alone.size()) * 4)) << rows << " " << i;
+      }
+    }
+  }
+}
+
 TEST_F(KernelsOnHost, SplitAttentionHasTheBitsOfWholeTilesAndEqualsReference) {
   const auto ops = make_ops("cuda_host"), reference = make_ops("reference");
   std::vector<int64_t> singles{384};  // then single tokens: two splits of four pages and a bit
@@ -202,6 +237,15 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
                      eight = random_weight(DType::kQ8, 64, 512, 0, 7);
   const Buffer<float> floats = random_floats(64 * 512, 8);
   const WeightView dense{.data = floats.data(), .dtype = DType::kF32, .rows = 64, .cols = 512};
+  // Of the bytes in the sectors that a warp touches, those it asks for, where single words are part of its
+  // work.
+  const std::map<std::string, double> least{
+      {"dequantize", (32 + 128 + 4 + 4) / (32 + 128 + 64.0)},  // the row's scale and offset
+      {"embed", (64 + 128 + 4) / (64 + 128 + 32.0)},           // its id
+      {"gather", (128 + 128 + 4) / (128 + 128 + 32.0)},        // its id
+      // A row twice; its first logit for each of eight warps, the target, its logit and the result.
+      {"token_logprobs", (2 * 576 * 4 + 11 * 4) / (2 * 576 * 4 + 11 * 32.0)},
+      {"attention_float", 0.93}};  // lanes of a tile are a row apart
   Profile::instance().enable(true);
   std::set<std::string> kernels;
   for (auto architecture : {kArchitectures[0], kArchitectures[3]}) {
@@ -220,15 +264,13 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
       }
       for (const auto& [kernel, counters] : Profile::instance().all()) {
         kernels.insert(kernel);
-        // Not there yet: a tile of floats is read by lanes a row apart, ids and targets are single words.
-        const bool loose = kernel == "attention_float" || kernel == "dequantize" || kernel == "embed" ||
-                           kernel == "gather" || kernel == "token_logprobs";
         // A page's rows of 8 bits meet those of 4 bits in a read or two where one kind ends.
         const bool mixed = kernel == "attention" || kernel == "attention_few";
         const uint64_t conflicts = mixed ? counters.shared_wavefronts / 200 : 0;
         EXPECT_TRUE(counters.bank_conflicts() <= conflicts || kernel == "attention_float")
             << kernel << ": " << counters.bank_conflicts() << " of " << counters.shared_wavefronts;
-        EXPECT_GE(counters.coalescing(), loose ? 0.7 : 0.95) << kernel;
+        const auto limit = least.find(kernel);
+        EXPECT_GE(counters.coalescing(), limit != least.end() ? limit->second : 0.95) << kernel;
       }
     }
   }
@@ -272,19 +314,39 @@ TEST(TilePlan, FollowsTheHardwareTheGroupAndTheShape) {
   wide.group = 128;
   q8.dtype = DType::kQ8;
   const Device a100{80, 108}, rtx4090{89, 128}, h100{90, 132};
-  using cuda::BlockSize;
+  const auto plan = [](int64_t tiles, const WeightView& weight, const Device& device, int count = 1) {
+    cuda::LinearProducts products;
+    for (int i = 0; i < count; ++i) products.one[products.count++].weight = weight;
+    return plan_linear(tiles, products, device);
+  };
   using cuda::TilePlan;
-  EXPECT_EQ(plan_linear(32, q4, a100), (TilePlan{MmaPath::kFour, BlockSize::kLarge}));
-  EXPECT_EQ(plan_linear(32, q4, rtx4090), (TilePlan{MmaPath::kFour, BlockSize::kLarge}));
-  EXPECT_EQ(plan_linear(32, q4, h100), (TilePlan{MmaPath::kEight, BlockSize::kLarge}));  // no 4-bit products
-  EXPECT_EQ(plan_linear(32, narrow, a100),
-            (TilePlan{MmaPath::kEight, BlockSize::kLarge}));  // a group is half of their k
-  EXPECT_EQ(plan_linear(32, wide, a100), (TilePlan{MmaPath::kEight, BlockSize::kLarge}));  // twice
-  EXPECT_EQ(plan_linear(32, q8, a100), (TilePlan{MmaPath::kEight, BlockSize::kLarge}));
-  // 88 large blocks do as many multiprocessors; 44 are too few, and 64 medium ones, too.
-  EXPECT_EQ(plan_linear(8, q4, h100), (TilePlan{MmaPath::kEight, BlockSize::kLarge}));
-  EXPECT_EQ(plan_linear(4, q4, h100), (TilePlan{MmaPath::kEight, BlockSize::kMedium}));
-  EXPECT_EQ(plan_linear(1, q4, h100), (TilePlan{MmaPath::kEight, BlockSize::kSmall}));
+  EXPECT_EQ(plan(32, q4, a100), (TilePlan{MmaPath::kFour, 4}));
+  EXPECT_EQ(plan(32, q4, rtx4090), (TilePlan{MmaPath::kFour, 4}));
+  EXPECT_EQ(plan(32, q4, h100), (TilePlan{MmaPath::kEight, 4}));      // no 4-bit products there
+  EXPECT_EQ(plan(32, narrow, a100), (TilePlan{MmaPath::kEight, 4}));  // a group is half of their k
+  EXPECT_EQ(plan(32, wide, a100), (TilePlan{MmaPath::kEight, 4}));    // twice
+  EXPECT_EQ(plan(32, q8, a100), (TilePlan{MmaPath::kEight, 4}));
+  // Wide blocks are two a multiprocessor for eight tiles; for four, twice as many narrower ones are as many,
+  // and for one, four times as many are one each.
+  EXPECT_EQ(plan(8, q4, h100), (TilePlan{MmaPath::kEight, 4}));
+  EXPECT_EQ(plan(4, q4, h100), (TilePlan{MmaPath::kEight, 2}));
+  EXPECT_EQ(plan(1, q4, h100), (TilePlan{MmaPath::kEight, 1}));
+  // Four products at once are as one of four times the channels.
+  WeightView tall = q4;
+  tall.rows = 4 * q4.rows;
+  for (int64_t tiles : {1, 2, 4, 8}) EXPECT_EQ(plan(tiles, q4, h100, 4), plan(tiles, tall, h100)) << tiles;
+  EXPECT_EQ(plan(2, tall, h100), (TilePlan{MmaPath::kEight, 4}));
+}
+
+TEST(TilePlan, BlocksOfProductsFollowEachOther) {
+  cuda::LinearProducts products;
+  for (int64_t rows : {100, 64, 1}) products.one[products.count++].weight.rows = rows;
+  ASSERT_EQ(products.blocks(64), 4);  // two, one and one
+  const std::vector<std::pair<int, int64_t>> places{{0, 0}, {0, 1}, {1, 0}, {2, 0}};
+  for (size_t i = 0; i < places.size(); ++i) {
+    const auto [product, block] = products.place(int64_t(i), 64);
+    EXPECT_EQ(std::pair(product, block), places[i]);
+  }
 }
 
 TEST(AttentionPlan, SplitsFewQueriesWhereTilesWouldLeaveMultiprocessorsIdle) {
@@ -294,7 +356,7 @@ TEST(AttentionPlan, SplitsFewQueriesWhereTilesWouldLeaveMultiprocessorsIdle) {
   const RowRun early{.row = 70, .count = 1, .position = 255, .pages = std::span(pages).first(4)};
   const RowRun late{.row = 71, .count = 1, .position = 600, .pages = std::span(pages).first(10)};
   cuda::AttentionPlan plan;
-  plan_attention(plan, std::vector{prefill, early, late}, 3, 8, 32, a100);
+  plan_attention(plan, std::vector{prefill, early, late}, 3, 8, {}, a100);
   ASSERT_EQ(plan.many.size(), 7u);          // 210 queries of 32
   EXPECT_EQ(plan.many.front().first, 192);  // the longest first: rows from 64 on
   EXPECT_EQ(plan.many.front().count, 18);
@@ -314,12 +376,31 @@ TEST(AttentionPlan, SplitsFewQueriesWhereTilesWouldLeaveMultiprocessorsIdle) {
   ASSERT_EQ(plan.split.size(), 1u);
   EXPECT_EQ(plan.split[0].last_page, 10);
   EXPECT_EQ(plan.parts, 3);
-  EXPECT_EQ(plan.most_splits, 3);
 
   std::vector<RowRun> many(40, late);  // 40 tiles of 8 heads fill the device as they are
-  plan_attention(plan, many, 3, 8, 32, a100);
+  plan_attention(plan, many, 3, 8, {}, a100);
   EXPECT_EQ(plan.few.size(), 40u);
   EXPECT_EQ(plan.parts, 0);
+}
+
+TEST(AttentionPlan, TilesOfManyFollowMemoryAndMultiprocessors) {
+  const cuda::Device a100{80, 108, 163 << 10}, h100{90, 132, 227 << 10}, rtx4090{89, 128, 99 << 10};
+  // Heads of 64 and of 128 channels.
+  const cuda::TileMemory small{22 << 10, 20 << 10}, large{38 << 10, 30 << 10};
+  const std::vector<int32_t> pages(32);
+  const auto tile_of = [&](int64_t rows, int64_t kv_heads, const cuda::TileMemory& memory,
+                           const cuda::Device& device) {
+    const RowRun run{.row = 0, .count = rows, .position = 0, .pages = pages};
+    cuda::AttentionPlan plan;
+    plan_attention(plan, {&run, 1}, 32 / kv_heads, kv_heads, memory, device);
+    return plan.many_queries;
+  };
+  EXPECT_EQ(tile_of(2048, 8, large, h100), 192);    // one block of six warps
+  EXPECT_EQ(tile_of(512, 8, large, h100), 128);     // 88 blocks of six would leave multiprocessors idle
+  EXPECT_EQ(tile_of(2048, 4, small, h100), 128);    // two blocks of four warps
+  EXPECT_EQ(tile_of(2048, 8, large, a100), 128);    // as many as its memory holds
+  EXPECT_EQ(tile_of(2048, 8, large, rtx4090), 64);  // likewise
+  EXPECT_EQ(tile_of(2048, 8, {}, h100), 32);
 }
 
 }  // namespace

@@ -44,9 +44,9 @@ std::vector<std::vector<float>> logits_of_cpu(Engine& engine, std::span<const in
 }
 
 /// Generates greedily through the command line on the executor. Every token must be the CPU's likeliest after
-/// the ones before it, but for ties, of which there may be few: where the two logits are closer than those of
-/// the CPU's own instruction sets come to each other, because a value that float rounding moves over a tie
-/// changes an integer.
+/// the ones before it, but for ties, of which there may be some (random models' logits lie close together):
+/// where the two logits are closer than those of the CPU's own instruction sets come to each other, because a
+/// value that float rounding moves over a tie changes an integer.
 void expect_text_of_cpu(const std::filesystem::path& model, const std::string& recipe,
                         const std::string& text, int64_t count) {
   const TempDir dir;
@@ -78,7 +78,7 @@ void expect_text_of_cpu(const std::filesystem::path& model, const std::string& r
     EXPECT_LE(gap, 2 * noise) << "token " << i << " is " << tokens[i] << ", the CPU's " << likeliest[i];
     ties += tokens[i] != likeliest[i];
   }
-  EXPECT_LE(ties, count / 8) << "the CPU's logits differ among themselves by " << noise;
+  EXPECT_LE(ties, count / 4) << "the CPU's logits differ among themselves by " << noise;
   EXPECT_EQ(read_file(dir / "text.txt", 1 << 16), engine.tokenizer().decode(tokens, true) + "\n");
 }
 

@@ -114,6 +114,8 @@ float exp2_approx(float x) {
   return y < std::numeric_limits<float>::min() ? 0.0f : y;
 }
 
+void prefetch_l2(const void*) { cuda_on_host::count_instruction("prefetch.global.L2"); }
+
 void copy_async_16(void* shared, const void* global, int source_bytes) {
   if (source_bytes < 0 || source_bytes > 16)
     cuda_on_host::fault(cuda_on_host::Fault::kOutOfRange, "cp.async of fewer than 0 or more than 16 bytes");

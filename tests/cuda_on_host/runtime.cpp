@@ -167,9 +167,10 @@ cudaError_t cudaGetDevice(int* device) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   const Architecture& a = settings().architecture;
-  *value = attribute == cudaDevAttrMultiProcessorCount      ? a.multiprocessors
-           : attribute == cudaDevAttrComputeCapabilityMajor ? a.compute_capability / 10
-                                                            : a.compute_capability % 10;
+  *value = attribute == cudaDevAttrMultiProcessorCount            ? a.multiprocessors
+           : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? int(a.shared_per_block)
+           : attribute == cudaDevAttrComputeCapabilityMajor       ? a.compute_capability / 10
+                                                                  : a.compute_capability % 10;
   return cudaSuccess;
 }
 
