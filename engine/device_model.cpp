@@ -21,6 +21,7 @@ constexpr Machine kMachines[] = {
      .int4 = 1248e12,
      .fp32 = 19.5e12,
      .multiprocessors = 108,
+     .shared_bytes = 163 << 10,
      .clock = 1410e6},
     {.name = "h100",
      .description = "H100 80 GB SXM5",
@@ -34,6 +35,7 @@ constexpr Machine kMachines[] = {
      .int8 = 1979e12,
      .fp32 = 67e12,
      .multiprocessors = 132,
+     .shared_bytes = 227 << 10,
      .clock = 1830e6,
      .mma_share = 0.63},
     {.name = "rtx4090",
@@ -47,6 +49,7 @@ constexpr Machine kMachines[] = {
      .int4 = 1321.2e12,
      .fp32 = 82.6e12,
      .multiprocessors = 128,
+     .shared_bytes = 99 << 10,
      .clock = 2520e6},
     {.name = "b200",
      .description = "B200 180 GB of an HGX B200",
@@ -60,6 +63,7 @@ constexpr Machine kMachines[] = {
      .int8 = 4500e12,
      .fp32 = 75e12,
      .multiprocessors = 148,
+     .shared_bytes = 227 << 10,
      .clock = 1965e6,
      .mma_share = 0.31},
 };
@@ -174,7 +178,7 @@ WeightView shape_of(int64_t rows, int64_t cols, int bits, int64_t group) {
 void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step& step, const Recipe& recipe,
                bool ends) {
   const int64_t rows = step.rows, width = m.heads * m.head_dim, kv_width = m.kv_heads * m.head_dim;
-  const PlannedDevice device{machine.compute_capability, machine.multiprocessors};
+  const PlannedDevice device{machine.compute_capability, machine.multiprocessors, machine.shared_bytes};
   const RowRun run{.row = 0, .count = rows, .position = step.position, .pages = {}};
   const BitPlan& plan = recipe.activations.plan;
   std::vector<RowTile> tiles;
@@ -196,8 +200,7 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
     if (rows <= few_rows()) return sum.add(kLinears, m.layers, linear_few_cost(rows, weights, false));
     if (weights.front().dtype == DType::kQ4)
       sum.add(kQuantise, m.layers, group_sums_cost(tiles, weights.front()));
-    for (const WeightView& w : weights)
-      sum.add(kLinears, m.layers, linear_int_cost(tiles, plan, w, false, device));
+    sum.add(kLinears, m.layers, linear_int_cost(tiles, plan, weights, false, device));
   };
   const KvPages kv{.open = {},
                    .sealed = {},

@@ -21,7 +21,8 @@ struct Machine {
          int4 = 0;  // tensor-core operations a second, FP16 with FP32 sums; 0: no instruction
   double fp32 = 0;  // operations a second; a fused one counts twice
   int64_t multiprocessors = 0;
-  double clock = 0;      // a second
+  int64_t shared_bytes = 0;  // of a block at most (CUDA C++ Programming Guide, compute capabilities)
+  double clock = 0;          // a second
   double mma_share = 1;  // of int8 and fp16 that mma.sync reaches, where other instructions are the fast ones
 };
 std::span<const Machine> machines();

@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include "kernels/cuda/attention_layout.h"
 #include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/main_loops.h"
 #include "kernels/cuda/tile_plan.h"
@@ -22,6 +23,9 @@ KernelCost with_instructions(KernelCost c) {
   c.instructions =
       c.mma_u8 + c.mma_u4 + c.copies + c.dp4a + c.float_ops / kLanes + c.requested / (kWide * kLanes);
   return c;
+}
+cuda::Device planned(const PlannedDevice& device) {
+  return {device.compute_capability, device.multiprocessors, device.shared_bytes};
 }
 double coded_tiles(std::span<const RowTile> tiles) {
   return double(std::ranges::count_if(tiles, &RowTile::coded));
@@ -120,103 +124,102 @@ namespace {
 struct StageCopies {
   double copies = 0, bytes = 0;
 };
-/// `tiles` and `live_panels`: the block's that there are; in the place of others come the last of them again.
-StageCopies stage_copies(const cuda::BlockShape& shape, int64_t group, std::span<const RowTile> tiles,
-                         int64_t live_panels) {
-  constexpr int64_t kLanesOf = 32, kLine = 64, kLineChunks = 4;
-  const int64_t threads = shape.threads(), depth = std::max<int64_t>(group, kLine), parts = depth / kLine;
-  const int64_t panels = shape.channels() / kPanel, block_tiles = shape.rows() / kBlock;
-  const int64_t live_tiles = std::min(block_tiles, int64_t(tiles.size()));
+/// `rows`: of the block's tile; in the place of others, and of panels beyond the last, comes the last again.
+StageCopies stage_copies(int channel_warps, int64_t group, int64_t rows, int64_t live_panels) {
+  constexpr int64_t kLanesOf = 32, kLine = 64, kLineChunks = 4, kSumChunks = 16;
+  const int64_t depth = std::max<int64_t>(group, kLine), parts = depth / kLine;
+  const int64_t panels = channel_warps * cuda::kWarpChannels / kPanel;
   StageCopies c;
-  // Rows: a warp copies eight; those beyond a tile's last are the last again.
-  for (int64_t t = 0; t < block_tiles; ++t) {
-    const int64_t count = t < live_tiles ? std::max<int64_t>(tiles[size_t(t)].count, 1) : 1;
-    for (int64_t row = 0; row < kBlock; row += kLanesOf / kLineChunks)
-      c.bytes += double(std::clamp<int64_t>(count - row, 1, kLanesOf / kLineChunks) * kLine * parts);
-  }
-  const int64_t row_chunks = shape.rows() * kLineChunks;
-  c.copies += double(row_chunks / kLanesOf * parts);
+  constexpr int64_t kRowsOf = kLanesOf / kLineChunks;  // that a warp copies
+  for (int64_t row = 0; row < kBlock; row += kRowsOf)
+    c.bytes += double(std::clamp<int64_t>(rows - row, 1, kRowsOf) * kLine * parts);
+  c.copies += double(kBlock / kRowsOf * parts);
   const int64_t panel_chunks = panels * kLine * kPanel / (group > 0 ? 2 : 1) / int64_t(kWide);
   c.copies += double(panel_chunks / kLanesOf * parts);
   c.bytes += double(panel_chunks * parts) * kWide;
   if (group == 0) return c;
-  // Parameters, one chunk a thread behind the rest of the rows: scales, zeros, sums of the rows.
-  const int64_t groups = depth / group, zeros = panels * groups, sums = groups * block_tiles * 16;
-  const int64_t first = row_chunks % threads * parts, count = 3 * zeros + sums;
-  c.copies += double(divide_up(first + count, kLanesOf) - first / kLanesOf);
+  // Parameters, one chunk a thread: scales, zeros, sums of the rows.
+  const int64_t groups = depth / group, zeros = panels * groups, count = 3 * zeros + groups * kSumChunks;
+  c.copies += double(divide_up(count, kLanesOf));
   std::set<std::tuple<int64_t, int, int64_t, int64_t>> asked;  // warp, what, where
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t warp = (first + i) / kLanesOf, scale = i, zero = i - 2 * zeros, sum = i - 3 * zeros;
+    const int64_t warp = i / kLanesOf, scale = i, zero = i - 2 * zeros, sum = i - 3 * zeros;
     if (zero < 0)
       asked.insert({warp, 0, std::min(scale / (2 * groups), live_panels - 1), scale % (2 * groups)});
     else if (sum < 0) asked.insert({warp, 1, std::min(zero / groups, live_panels - 1), zero % groups});
-    else
-      asked.insert({warp, 2, std::min(sum / 16 % block_tiles, live_tiles - 1),
-                    sum / 16 / block_tiles * 16 + sum % 16});
+    else asked.insert({warp, 2, 0, sum});
   }
   c.bytes += double(asked.size()) * kWide;
   return c;
 }
 
-}  // namespace
-
-KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
-                           bool bias, const PlannedDevice& device) {
-  const cuda::TilePlan cut =
-      cuda::plan_linear(int64_t(tiles.size()), weight, {device.compute_capability, device.multiprocessors});
-  const cuda::BlockShape shape = cuda::shape_of(cut.size);
+/// What one weight adds to `c`, which `cut` cuts into blocks.
+void add_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
+                 bool bias, const cuda::TilePlan& cut, const cuda::MainLoop& loop) {
   const bool four = weight.dtype == DType::kQ4, nibbles = cut.path == cuda::MmaPath::kFour;
   const int64_t group = four ? weight.group : 0, depth = std::max<int64_t>(group, 64),
-                steps = weight.padded_cols() / depth;
-  const cuda::MainLoop& loop = cuda::main_loop(device.compute_capability, cut.path, group, cut.size);
-  const int64_t block_tiles = shape.rows() / kBlock, block_panels = shape.channels() / kPanel,
-                panels = weight.panels();
-  const int64_t channel_blocks = divide_up(weight.rows, shape.channels()), warp_rows = shape.column_tiles * 8;
-  KernelCost c{.kernel = "linear_int", .warps = double(shape.threads()) / kLanes};
-  for (int64_t first = 0; first < int64_t(tiles.size()); first += block_tiles) {
-    const auto own =
-        tiles.subspan(size_t(first), size_t(std::min(block_tiles, int64_t(tiles.size()) - first)));
-    c.blocks += double(channel_blocks);
+                steps = weight.padded_cols() / depth, panels = weight.panels();
+  const int64_t channels = cut.channel_warps * cuda::kWarpChannels, block_panels = channels / kPanel,
+                channel_blocks = divide_up(weight.rows, channels);
+  const int64_t row_warps = cuda::kLinearWarps / cut.channel_warps, warp_rows = kBlock / row_warps,
+                column_tiles = warp_rows / 8;
+  const auto channel_warps = double(channel_blocks * cut.channel_warps);
+  c.blocks += double(int64_t(tiles.size()) * channel_blocks);
+  for (const RowTile& tile : tiles) {
     for (const bool last : {false, true}) {
       const double blocks = last ? 1 : double(channel_blocks - 1);
       const StageCopies copies =
-          stage_copies(shape, group, own, last ? panels - (channel_blocks - 1) * block_panels : block_panels);
+          stage_copies(cut.channel_warps, group, tile.count,
+                       last ? panels - (channel_blocks - 1) * block_panels : block_panels);
       c.copies += blocks * double(steps) * copies.copies;
       c.requested += blocks * double(steps) * copies.bytes;
     }
-    c.requested += double(channel_blocks * int64_t(own.size())) * kRowTile;
-    const double channel_warps = double(channel_blocks * shape.channel_warps);
-    for (const RowTile& tile : own) {
-      const int64_t high = plan.high_bits > 4 ? plan.high_rows : 0;
-      const int64_t wide_rows = !tile.coded || plan.low_bits > 4 ? kBlock : high;
-      for (int64_t row = 0; row < std::min(kBlock, tile.count); row += warp_rows) {
-        // Two row tiles of 16 channels for each column tile of eight rows.
-        int64_t narrow = 0;
-        for (int64_t column = row; column < row + warp_rows; column += 8)
-          narrow += column >= wide_rows ? 1 : 0;
-        const double products = channel_warps * double(steps * 2 * shape.column_tiles);
-        if (nibbles) c.mma_u4 += channel_warps * double(steps * 2 * (2 * shape.column_tiles - narrow));
-        else c.mma_u8 += products * double(depth / 32);
-        // What a column tile without high nibbles skips: products, their addition, the nibbles themselves.
-        const double skipped = nibbles ? double(narrow) * (2 + 8 + 8) : 0;
-        c.instructions += channel_warps * double(steps) * (loop.instructions - skipped);
-        c.float_ops += products * 16 * 8 * ((four ? 3.0 * double(depth / group) : 0) + 3.0 / double(steps));
-      }
-      c.requested +=
-          channel_warps * 2 * double(tile.count) * 2 * kFloat;  // scales and offsets, for each panel
-      if (tile.coded) c.transform_ops += double(weight.rows) * transform_ops(plan);
+    const int64_t high = plan.high_bits > 4 ? plan.high_rows : 0;
+    const int64_t wide_rows = !tile.coded || plan.low_bits > 4 ? kBlock : high;
+    for (int64_t row = 0; row < tile.count; row += warp_rows) {
+      // Two row tiles of 16 channels for each column tile of eight rows.
+      int64_t narrow = 0;
+      for (int64_t column = row; column < row + warp_rows; column += 8) narrow += column >= wide_rows ? 1 : 0;
+      const double products = channel_warps * double(steps * 2 * column_tiles);
+      if (nibbles) c.mma_u4 += channel_warps * double(steps * 2 * (2 * column_tiles - narrow));
+      else c.mma_u8 += products * double(depth / 32);
+      // Of the loop's two branches for eight rows each skips the other: products and what makes nibbles of
+      // bytes, and for rows with high nibbles the addition of both products.
+      const double skipped =
+          nibbles ? double(narrow) * (4 + 8 + 8) + double(column_tiles - narrow) * (2 + 2) : 0;
+      c.instructions += channel_warps * double(steps) * (loop.instructions - skipped);
+      c.float_ops += products * 16 * 8 * ((four ? 3.0 * double(depth / group) : 0) + 3.0 / double(steps));
     }
-    // Every warp reads its panels' sums, threads the bias for the rows they write.
-    c.requested += double(shape.row_warps * panels) * kPanel * (kFloat + (four ? 0 : kHalf));
-    if (bias) c.requested += double(weight.rows * (shape.threads() / shape.channels())) * kFloat;
+    // Scales and offsets, for each of a warp's two panels; every warp reads its panels' sums, threads the
+    // bias for the rows they write.
+    c.requested += channel_warps * 2 * double(tile.count) * 2 * kFloat;
+    c.requested += double(row_warps * panels) * kPanel * (kFloat + (four ? 0 : kHalf));
+    if (bias) c.requested += double(weight.rows * row_warps) * kFloat;
+    if (tile.coded) c.transform_ops += double(weight.rows) * transform_ops(plan);
   }
-  const auto rows = double(rows_of(tiles)), groups = four ? double(weight.groups()) : 0;
-  c.requested += rows * double(weight.rows) * kFloat;
+  const auto out = double(rows_of(tiles) * weight.rows) * kFloat;
+  c.requested += out;
+  c.bytes += double(weight.bytes()) + out + (bias ? double(weight.rows) * kFloat : 0);
+}
+
+}  // namespace
+
+KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan,
+                           std::span<const WeightView> weights, bool bias, const PlannedDevice& device) {
+  cuda::LinearProducts products;
+  for (const WeightView& w : weights) products.one[products.count++].weight = w;
+  const WeightView& first = weights.front();
+  const bool four = first.dtype == DType::kQ4;
+  const cuda::TilePlan cut = cuda::plan_linear(int64_t(tiles.size()), products, planned(device));
+  const cuda::MainLoop& loop = cuda::main_loop(device.compute_capability, cut, four ? first.group : 0);
+  KernelCost c{.kernel = "linear_int", .warps = cuda::kLinearWarps};
+  for (const WeightView& w : weights) add_product(c, tiles, plan, w, bias, cut, loop);
+  const auto rows = double(rows_of(tiles));
+  c.requested += c.blocks * cuda::kLinearWarps * kRowTile;
   c.float_ops += c.transform_ops;
   c.instructions += c.transform_ops / kLanes;
-  c.bytes = double(weight.bytes()) + rows * double(weight.padded_cols()) + rows * 2 * kFloat +
-            rows * double(weight.rows) * kFloat + double(tiles.size() * kBlock) * groups * kFloat +
-            (bias ? double(weight.rows) * kFloat : 0);
+  c.bytes += rows * double(first.padded_cols()) + rows * 2 * kFloat +
+             (four ? double(int64_t(tiles.size()) * kBlock * first.groups()) * kFloat : 0);
   return c;
 }
 
@@ -299,11 +302,11 @@ void add_page(KernelCost& c, const KvPages& kv, const PageOfHead& page, int64_t 
   if (page.sealed) c.transform_ops += double(queries) * 2 * transform_ops(kv.format.plan);
 }
 
-/// Tiles of many queries, 32 a warp.
+/// Tiles of many queries, some for each warp.
 KernelCost attention_many_cost(const cuda::AttentionPlan& plan, int64_t sharing, const KvPages& kv,
                                int64_t length) {
-  constexpr int64_t kQueries = 32;
-  const int64_t warps = cuda::queries_of_tile(true, kv.head_dim) / kQueries;
+  constexpr int64_t kQueries = cuda::kWarpQueries;
+  const int64_t warps = plan.many_queries / kQueries;
   KernelCost c{.kernel = "attention", .blocks = double(plan.many.size()), .warps = double(warps)};
   for (const cuda::QueryTile& tile : plan.many) {
     const auto values = double(tile.count) * double(kv.head_dim) * kFloat;
@@ -338,7 +341,8 @@ KernelCost attention_few_cost(const cuda::AttentionPlan& plan, const KvPages& kv
     for (int64_t page = tile.first_page; page < tile.last_page; ++page) {
       const PageOfHead at = page_of_head(kv, page, length);
       const int64_t present = std::min(kBlock, length - page * kBlock);
-      c.requested += bytes_of_tokens(at.side, present) + double(present) + kPointer;  // zero points twice
+      // Zero points come twice, and the page's base to fetch it ahead, too.
+      c.requested += bytes_of_tokens(at.side, present) + double(present) + 2 * kPointer;
       add_page(c, kv, at, cuda::kFewQueries);
       // A warp weighs all queries of the split's pages; the first page is its first lane's.
       if (page % cuda::kSplitPages == 0 && at.side.wide_rows() < kBlock) c.dp4a += kNarrowSums;
@@ -355,8 +359,8 @@ std::vector<KernelCost> attention_costs(int64_t rows, int64_t position, int64_t 
   const int64_t length = position + rows, sharing = heads / kv.kv_heads;
   cuda::AttentionPlan plan;
   cuda::plan_attention(plan, std::span(&run, 1), sharing, kv.kv_heads,
-                       cuda::queries_of_tile(true, kv.head_dim),
-                       {device.compute_capability, device.multiprocessors});
+                       cuda::ManyLayout(kv.head_dim, kv.open_side(), kv.sealed_side()).memory(),
+                       planned(device));
   std::vector<KernelCost> launches;
   if (!plan.many.empty()) launches.push_back(attention_many_cost(plan, sharing, kv, length));
   if (!plan.few.empty()) launches.push_back(attention_few_cost(plan, kv, length));
@@ -370,13 +374,16 @@ std::vector<KernelCost> attention_costs(int64_t rows, int64_t position, int64_t 
     first.bytes += double(kv.kv_heads) * bytes_of_tokens(page_of_head(kv, page, length).side,
                                                          std::min(kBlock, length - page * kBlock));
   if (!plan.split.empty()) {
-    constexpr double kWarps = 8;
+    const auto heads_of = double(kv.kv_heads), warps = double(divide_up(kv.head_dim, int64_t(kLanes)));
     KernelCost fold{.kernel = "fold_splits"};
     for (const cuda::QueryTile& tile : plan.split) {
       const auto splits = double(divide_up(tile.last_page, cuda::kSplitPages)), count = double(tile.count);
-      const double values = double(kv.kv_heads) * count * double(kv.head_dim);
-      fold.bytes += values * (splits + 1) * kFloat + double(kv.kv_heads) * count * splits * 2 * kFloat;
-      fold.requested += double(kv.kv_heads) * kWarps * sizeof(cuda::QueryTile);
+      const double values = heads_of * count * double(kv.head_dim),
+                   softmax = heads_of * count * splits * 2 * kFloat;
+      fold.bytes += values * (splits + 1) * kFloat + softmax;
+      // Every warp of a block reads the query's softmax; also queries that are not there have a block.
+      fold.requested +=
+          softmax * (warps - 1) + heads_of * cuda::kFewQueries * warps * sizeof(cuda::QueryTile);
       fold.float_ops += values * splits * 2;
     }
     fold.requested += fold.bytes;

@@ -52,14 +52,15 @@ KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, in
 /// For zero points of 4-bit weights, once for all products of an input of many rows.
 KernelCost group_sums_cost(std::span<const RowTile> tiles, const WeightView& weight);
 
-/// What a product's plan follows (kernels/cuda/tile_plan.h).
+/// What plans follow (kernels/cuda/tile_plan.h).
 struct PlannedDevice {
   int compute_capability = 80;  // 10 * major + minor
   int64_t multiprocessors = 108;
+  int64_t shared_bytes = 163 << 10;  // that a block may have
 };
-/// linear_int.cu: rows of `tiles` times a quantised weight.
-KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
-                           bool bias, const PlannedDevice& device);
+/// linear_int.cu: rows of `tiles` times one to four quantised weights of one type and group.
+KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan,
+                           std::span<const WeightView> weights, bool bias, const PlannedDevice& device);
 /// linear_few.cu: at most few_rows() rows times weights of one type and group.
 int64_t few_rows();
 KernelCost linear_few_cost(int64_t rows, std::span<const WeightView> weights, bool bias);

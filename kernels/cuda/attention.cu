@@ -28,23 +28,6 @@ __device__ __forceinline__ void zero(std::byte* to, int bytes, int thread, int t
     *reinterpret_cast<uint4*>(to + at) = make_uint4(0u, 0u, 0u, 0u);
 }
 
-/// Shared memory for many queries: a page as it comes, the same unpacked; and what each warp has for itself.
-struct ManyLayout {
-  int64_t page, keys, values, tables, warps, queries, scores, of_warp;
-  STAMP_INLINE explicit ManyLayout(const Cache& cache) {
-    const HeadShape shape(cache.head_dim);
-    const int64_t open = cache.open_side.bytes(), sealed = cache.sealed_side.bytes();
-    page = 0;
-    keys = 2 * (open > sealed ? open : sealed);
-    values = keys + shape.keys_bytes();
-    tables = values + shape.values_bytes();
-    warps = tables + int64_t{sizeof(PageTables)};
-    queries = 0;
-    scores = kWarpQueries * shape.pitch;
-    of_warp = scores + kWarpQueries * (kRowWords + shape.places) * 4;
-  }
-};
-
 /// Starts the copy of a head's keys and values in one page.
 __device__ __forceinline__ void fetch_page(std::byte* to, const Cache& cache, int64_t page, int64_t head,
                                            bool sealed) {
@@ -101,7 +84,7 @@ __global__ void __launch_bounds__(kMostThreads)
   const int64_t head = blockIdx.x % cache.kv_heads;
   const QueryTile tile = tiles[blockIdx.x / cache.kv_heads];
   const HeadShape shape(cache.head_dim);
-  const ManyLayout layout(cache);
+  const ManyLayout layout(cache.head_dim, cache.open_side, cache.sealed_side);
   const int sharing = int(q.cols / cache.head_dim / cache.kv_heads);
   std::byte* const memory = shared_array<std::byte>(layout.warps + threads / kWarpSize * layout.of_warp);
   std::byte* const mine = memory + layout.warps + warp * layout.of_warp;
@@ -373,7 +356,7 @@ void attention_coded(Mat<float> out, Mat<const float> q, const Cache& cache, con
   const auto blocks = [&](int64_t count) { return dim3(uint32_t(count * cache.kv_heads)); };
   if (tiles.many_count > 0) {
     const int warps = int(tiles.many_queries) / kWarpQueries;
-    const ManyLayout layout(cache);
+    const ManyLayout layout(cache.head_dim, cache.open_side, cache.sealed_side);
     launch("attention", attention_many_kernel,
            {blocks(tiles.many_count), dim3(uint32_t(warps * kWarpSize)),
             size_t(layout.warps + warps * layout.of_warp)},
@@ -388,9 +371,8 @@ void attention_coded(Mat<float> out, Mat<const float> q, const Cache& cache, con
 }  // namespace
 
 TileMemory memory_of_tile(const Cache& cache) {
-  if (!cache.format.coded) return {};
-  const ManyLayout layout(cache);
-  return {layout.warps, layout.of_warp};
+  return cache.format.coded ? ManyLayout(cache.head_dim, cache.open_side, cache.sealed_side).memory()
+                            : TileMemory{};
 }
 
 void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const AttentionTiles& tiles,

@@ -1,5 +1,6 @@
 #pragma once
 #include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_layout.h"
 #include "kernels/cuda/seq_transform.cuh"
 
 /// One coded page of the cache for queries in tensor cores: codes to shared memory, scores, the weights of
@@ -9,30 +10,6 @@
 /// Shared memory is laid out for reads of whole fragments without bank conflicts: what lies at 16-byte chunk
 /// i of a row is found at chunk i ^ turn(row).
 namespace stamp::cuda {
-
-/// A head's codes in shared memory: first the lower half of the channels, then the upper, each padded to
-/// whole words. Zeros follow up to whole tensor-core steps.
-struct HeadShape {
-  int d, half;
-  int places;  // for channels, zeros included: a multiple of 32
-  int pitch;   // bytes from row to row of queries and keys: an odd multiple of 32
-  STAMP_INLINE explicit HeadShape(int64_t head_dim)
-      : d(int(head_dim)),
-        half(int(round_up(head_dim / 2, 4))),
-        places(int(round_up(2 * half, 32))),
-        pitch(places / 32 % 2 == 1 ? places : places + 32) {}
-  STAMP_INLINE int place_of(int c) const { return c < d / 2 ? c : c - d / 2 + half; }
-  STAMP_INLINE int octets() const { return half / 4; }
-  STAMP_INLINE int keys_bytes() const { return kB * pitch; }
-  STAMP_INLINE int values_bytes() const { return places * kB; }
-};
-
-/// A page's parameters. Zero points of values once more as they are in memory, in value_row()'s order.
-struct PageTables {
-  alignas(16) float k_scale[kB];
-  float k_zero[kB], v_scale[kB], v_zero[kB];
-  uint32_t v_zeros[kB / 4];
-};
 
 /// Rows of V~ in the order of products along them, four bytes to word w: an order that lets the lanes that
 /// fetch four rows for a word each do so from different banks.
@@ -153,10 +130,6 @@ __device__ __forceinline__ Query load_query(uint8_t* codes, const float* q, cons
   return {peak * (scale / 127.0f), float(warp_reduce(sum, Sum{}))};
 }
 
-// A row of 64 scores, int32, becomes one of weights: 64 bytes for V~'s narrow rows, then the high and the low
-// bytes of 16-bit weights for its wide ones. A query's thread reads and writes whole rows; fragments take
-// two neighbouring words of eight rows, or a chunk of four words.
-inline constexpr int kRowWords = kB;
 enum WeightByte { kNarrow = 0, kWideHigh = 1, kWideLow = 2 };
 STAMP_INLINE constexpr int score_turn(int row) { return (row & 3) << 1 | (row >> 2 & 1); }
 STAMP_INLINE constexpr int weight_turn(int row) { return (row & 1) << 2 | (row >> 1 & 3); }

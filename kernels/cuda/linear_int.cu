@@ -23,7 +23,7 @@ namespace stamp::cuda {
 namespace {
 
 constexpr int kTileRows = int(kBlock), kWarpPanels = kWarpChannels / int(kPanel);
-constexpr int kWarps = 4, kThreads = kWarps * kWarpSize;
+constexpr int kWarps = kLinearWarps, kThreads = kWarps * kWarpSize;
 constexpr int kChunk = 16;                               // bytes of one copy
 constexpr int kLine = 64, kLineChunks = kLine / kChunk;  // a row's 64 input channels, or a panel's step
 

@@ -58,8 +58,8 @@ struct TilePlan {
   int channel_warps = 4;  // or 2, or 1
   bool operator==(const TilePlan&) const = default;
 };
-inline constexpr int kWarpChannels = 32;
-inline constexpr int kResidentBlocks = 3;  // of a multiprocessor
+inline constexpr int kWarpChannels = 32, kLinearWarps = 4;  // of a warp, of a block
+inline constexpr int kResidentBlocks = 3;                   // of a multiprocessor
 
 /// For `tiles` row tiles. 4-bit products where the hardware has them (sm_80 to sm_89) and a group of input
 /// channels is one of their 64. Wide blocks do least work for an output, narrow ones occupy more

@@ -32,7 +32,7 @@ SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
 KERNEL = re.compile(r"\d([a-z][a-z_]*_kernel)")
 FOUR_BIT_PATH = "MmaPathE1"
-INSTANCE = re.compile(r"linear_int_kernelI\w*?MmaPathE(\d)ELi(\d+)E\w*?BlockSizeE(\d)E")
+INSTANCE = re.compile(r"linear_int_kernelI\w*?MmaPathE(\d)ELi(\d+)ELi(\d+)E")
 RECORDED = re.compile(r"(// recorded by .*\n)(?:.*\n)*?(// end of what is recorded)")
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)([^;]*);")
 LABEL = re.compile(r"^(\.L_x_\d+):")
@@ -101,9 +101,8 @@ def main_loops(listing, emulates_four_bits):
 
 def table_line(architecture, instance, instructions):
     """A line of main_loops.h."""
-    path, group, size = instance
-    path, size = ("kEight", "kFour")[path], ("kLarge", "kMedium", "kSmall")[size]
-    return f"    {{{architecture}, MmaPath::{path}, {group}, BlockSize::{size}, {instructions}}},"
+    path, group, channel_warps = instance
+    return f"    {{{architecture}, MmaPath::{('kEight', 'kFour')[path]}, {group}, {channel_warps}, {instructions}}},"
 
 
 def check_table(counts):

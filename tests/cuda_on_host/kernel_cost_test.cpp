@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 
 #include "kernels/ops.h"
 #include "tests/cuda_on_host/executor.h"
@@ -35,8 +36,8 @@ class KernelCostTest : public testing::Test {
     Profile::instance().reset();
   }
 
-  /// Tensor-core and other PTX operations to the last one; bytes to `tolerance` of all.
-  static void expect_counts(const KernelCost& cost, double tolerance = 0) {
+  /// Tensor-core and other PTX operations and bytes to the last one; but `again` bytes may be read once more.
+  static void expect_counts(const KernelCost& cost, double again = 0) {
     SCOPED_TRACE(std::string(cost.kernel));
     const auto& all = Profile::instance().all();
     const auto found = all.find(std::string(cost.kernel));
@@ -50,7 +51,8 @@ class KernelCostTest : public testing::Test {
     EXPECT_EQ(cost.mma_u4, instructions("mma.m16n8k64.u4.u4"));
     EXPECT_EQ(cost.copies, instructions("cp.async.16"));
     EXPECT_EQ(cost.dp4a, instructions("dp4a"));
-    EXPECT_NEAR(cost.requested, double(counted.global_bytes), tolerance * double(counted.global_bytes));
+    EXPECT_GE(double(counted.global_bytes), cost.requested);
+    EXPECT_LE(double(counted.global_bytes), cost.requested + again);
     EXPECT_LE(cost.bytes, cost.requested);
   }
 
@@ -58,12 +60,13 @@ class KernelCostTest : public testing::Test {
 };
 
 TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
-  constexpr int64_t kCols = 256, kOut = 140;
+  constexpr int64_t kCols = 256, kOut = 220, kOther = 112;
+  std::set<double> blocks;
   for (const int64_t rows : {1, 3, 8, 150}) {
     for (const auto& [dtype, group] : std::vector<std::pair<DType, int64_t>>{
              {DType::kQ8, 0}, {DType::kQ4, 32}, {DType::kQ4, 64}, {DType::kQ4, 128}}) {
       for (const Architecture& architecture : {kArchitectures[0], kArchitectures[3]}) {
-        for (const int64_t multiprocessors : {1, 3, 1000}) {  // large blocks to small ones
+        for (const int64_t multiprocessors : {1, 9, 1000}) {  // wide blocks to narrow ones
           if (rows <= few_rows() && (multiprocessors > 1 || architecture.compute_capability != 80)) continue;
           if (group != 64 && architecture.compute_capability != 80) continue;
           SCOPED_TRACE(std::to_string(rows) + " rows, " + dtype_name(dtype) + " " + std::to_string(group) +
@@ -72,12 +75,14 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
           settings().architecture.multiprocessors = int(multiprocessors);
           const auto ops = make_ops("cuda_host");  // plans follow the device it finds
           Profile::instance().reset();
-          const PackedWeight weight = random_weight(dtype, kOut, kCols, group, 7);
+          const PackedWeight weight = random_weight(dtype, kOut, kCols, group, 7),
+                             other = random_weight(dtype, kOther, kCols, group, 8);
+          const WeightView weights[] = {weight.view, other.view};
           const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
           std::vector<RowTile> tiles;
           split_tiles(std::span(&run, 1), kHaar, tiles);
-          Buffer<float> x = floats(rows * kCols), bias = floats(kOut), out(rows * kOut), scale(rows),
-                        offset(rows);
+          Buffer<float> x = floats(rows * kCols), bias = floats(kOut), out(rows * kOut),
+                        out_of_other(rows * kOther), scale(rows), offset(rows);
           Buffer<uint8_t> q(rows * kCols);
           QuantMat in{.q = q.data(),
                       .rows = rows,
@@ -88,15 +93,23 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
                       .plan = kHaar,
                       .tiles = tiles};
           ops->quantize(in, x.mat(rows, kCols));
-          ops->linear(out.mat(rows, kOut), in, weight.view, bias.span());
+          const std::span<const float> shift = bias.span();
+          const Product products[] = {{out.mat(rows, kOut), weight.view, shift},
+                                      {out_of_other.mat(rows, kOther), other.view, shift.first(kOther)}};
+          ops->linear(products, in);
           const bool coded = std::ranges::any_of(tiles, &RowTile::coded);
           if (rows <= few_rows()) {
-            expect_counts(linear_few_cost(rows, {&weight.view, 1}, true));
+            expect_counts(linear_few_cost(rows, weights, true));
             expect_counts(row_chain_cost(rows, kCols, {.integers = true, .floats = false}));
             continue;
           }
-          const PlannedDevice device{architecture.compute_capability, multiprocessors};
-          expect_counts(linear_int_cost(tiles, kHaar, weight.view, true, device));
+          const PlannedDevice device{architecture.compute_capability, multiprocessors,
+                                     int64_t(architecture.shared_per_block)};
+          const KernelCost cost = linear_int_cost(tiles, kHaar, weights, true, device);
+          blocks.insert(cost.blocks);
+          // The compiler may have a warp read its tile wherever the source names it: for the sources of rows,
+          // after the loop.
+          expect_counts(cost, cost.blocks * cost.warps * 3 * sizeof(RowTile));
           if (dtype == DType::kQ4) expect_counts(group_sums_cost(tiles, weight.view));
           if (coded) {
             expect_counts(row_extremes_cost(tiles, kHaar, kCols));
@@ -108,6 +121,7 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
       }
     }
   }
+  EXPECT_EQ(blocks.size(), 3u);  // every width of a block
 }
 
 /// On the device's own memory, where operations join.
@@ -160,13 +174,19 @@ TEST_F(KernelCostTest, OperationsOnRows) {
       heads_cost(kRows, kCols + kKeys, kHeadDim, true));
 }
 
-TEST_F(KernelCostTest, Attention) {
+class AttentionCostTest : public KernelCostTest, public testing::WithParamInterface<int> {};
+
+/// One multiprocessor gets tiles of many warps and no splits, many get the opposite.
+TEST_P(AttentionCostTest, OfRunsAfterOthers) {
+  settings().architecture.multiprocessors = GetParam();
+  const auto ops = make_ops("cuda_host");  // plans follow the device it finds
+  const PlannedDevice device{80, GetParam(), int64_t(settings().architecture.shared_per_block)};
   constexpr int64_t kHeads = 4, kPages = 6;
   KvPages kv{
       .open = {}, .sealed = {}, .kv_heads = 2, .head_dim = 64, .format = {.coded = true, .plan = kHaar}};
   const int64_t width = kHeads * kv.head_dim, kv_width = kv.kv_heads * kv.head_dim;
-  Buffer<std::byte> open_pages(kPages * kv.open_layer_bytes(), ops_->memory()),
-      sealed_pages(kPages * kv.sealed_layer_bytes(), ops_->memory());
+  Buffer<std::byte> open_pages(kPages * kv.open_layer_bytes(), ops->memory()),
+      sealed_pages(kPages * kv.sealed_layer_bytes(), ops->memory());
   std::vector<std::byte*> open, sealed;
   std::vector<int32_t> table;
   for (int64_t i = 0; i < kPages; ++i) {
@@ -183,15 +203,19 @@ TEST_F(KernelCostTest, Attention) {
     Buffer<float> q = floats(rows * width), k = floats(rows * kv_width), v = floats(rows * kv_width),
                   out(rows * width);
     const RowRun run{.row = 0, .count = rows, .position = position, .pages = table};
-    ops_->append_kv(kv, k.mat(rows, kv_width), v.mat(rows, kv_width), {&run, 1});
-    ops_->attention(out.mat(rows, width), q.mat(rows, width), kv, {&run, 1}, 0.125f);
-    for (const KernelCost& cost :
-         attention_costs(rows, position, kHeads, kv, {80, settings().architecture.multiprocessors}))
+    ops->append_kv(kv, k.mat(rows, kv_width), v.mat(rows, kv_width), {&run, 1});
+    ops->attention(out.mat(rows, width), q.mat(rows, width), kv, {&run, 1}, 0.125f);
+    for (const KernelCost& cost : attention_costs(rows, position, kHeads, kv, device)) {
       expect_counts(cost);
+      if (cost.kernel == "attention") {
+        EXPECT_EQ(cost.warps > 2, GetParam() == 1);
+      }
+    }
     expect_counts(append_kv_cost(rows, position, kv));
     position += rows;
   }
 }
+INSTANTIATE_TEST_SUITE_P(Multiprocessors, AttentionCostTest, testing::Values(1, 108));
 
 }  // namespace
 }  // namespace stamp
