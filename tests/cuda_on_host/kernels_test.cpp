@@ -217,7 +217,7 @@ TEST_F(KernelsOnHost, SplitAttentionHasTheBitsOfWholeTilesAndEqualsReference) {
   const auto ops = make_ops("cuda_host"), reference = make_ops("reference");
   std::vector<int64_t> singles{384};  // then single tokens: two splits of four pages and a bit
   for (int i = 0; i < 5; ++i) singles.push_back(1);
-  for (const Heads& heads : {Heads{3, 1, 16}, Heads{4, 2, 8}, Heads{9, 1, 4}})
+  for (const Heads& heads : {Heads{5, 1, 14}, Heads{3, 1, 16}, Heads{4, 2, 8}, Heads{9, 1, 4}})
     for (const KvFormat& format : {KvFormat{}, KvFormat{.coded = true, .plan = kHaar}}) {
       const Buffer<float> whole = attended(*ops, {389}, heads, format),
                           truth = attended(*reference, {389}, heads, format),

@@ -18,7 +18,7 @@ PERPLEXITY_FIELDS = {
 BENCH_FIELDS = {"tests", "load_s", "peak_rss_bytes", "weight_bytes", "kv_bytes_per_token", "recipe", "isa", "threads"}
 GENERATE_FIELDS = {
     "text", "tokens", "finish_reason", "prompt_tokens", "load_s", "first_token_s", "prefill_tokens_per_second",
-    "decode_tokens_per_second", "peak_rss_bytes", "recipe", "isa", "threads"}
+    "decode_tokens_per_second", "drafted_tokens", "accepted_tokens", "peak_rss_bytes", "recipe", "isa", "threads"}
 
 
 class Help(ProgramTest):
