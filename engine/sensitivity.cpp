@@ -139,7 +139,7 @@ Sensitivities measure_sensitivities(const ModelConfig& config, const ModelWeight
       step();
     }
     eight.site_plans.clear();
-    probe.advance(llama);
+    if (layer + 1 < config.layers) probe.advance(llama);
   }
   return result;
 }

@@ -30,7 +30,7 @@ void DeviceMemory::release(void* pointer) {
 
 void DeviceMemory::write(void* to, const void* from, int64_t bytes) {
   start_pending_();
-  check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyHostToDevice, stream_), "copying to the device");
+  enqueue_write(to, from, bytes);
   check(cudaStreamSynchronize(stream_), "copying to the device");
 }
 

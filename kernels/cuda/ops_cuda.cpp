@@ -119,8 +119,7 @@ class Operands {
   template <class T>
   T* upload(const T* data, int64_t count) {
     T* const copy = scratch_.take<T>(count);
-    check(cudaMemcpyAsync(copy, data, size_t(count) * sizeof(T), cudaMemcpyHostToDevice, stream_),
-          "copying an operand");
+    memory_.enqueue_write(copy, data, count * int64_t{sizeof(T)});
     return copy;
   }
   cuda::Integers integers(const QuantMat& m) {
