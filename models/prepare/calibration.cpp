@@ -18,11 +18,31 @@ double uniform(uint64_t x) {
   return (double((x ^ (x >> 31)) >> 12) + 0.5) * 0x1p-52;
 }
 
+/// A draw from the softmax: the largest logit plus Gumbel noise -ln(-ln(u)).
+int32_t draw(std::span<const float> logits, uint64_t sequence, uint64_t position) {
+  double best = -INFINITY;
+  int32_t drawn = 0;
+  for (size_t id = 0; id < logits.size(); ++id) {
+    const double logit = double(logits[id]);
+    const double u = uniform((sequence << 40) ^ (position << 20) ^ uint64_t(id));
+    // 1 - u <= -ln(u) and (1 + x / 8)^8 <= e^x: most tokens are out without a logarithm.
+    double far = 1 + std::max(0.0, best - logit) / 8;
+    far *= far, far *= far, far *= far;
+    if ((1 - u) * far >= 1 + 1e-9) continue;
+    const double noisy = logit - std::log(-std::log(u));
+    if (noisy > best) best = noisy, drawn = int32_t(id);
+  }
+  return drawn;
+}
+
 }  // namespace
 
 Calibration::Calibration(const ModelConfig& config, const ModelWeights& weights, const Recipe& recipe,
-                         Ops& ops, std::span<const int32_t> tokens)
-    : config_(config), llama_(config, weights, recipe, ops, kLength), tokens_(tokens.begin(), tokens.end()) {
+                         Ops& ops, ThreadPool& pool, std::span<const int32_t> tokens)
+    : config_(config),
+      pool_(pool),
+      llama_(config, weights, recipe, ops, kLength),
+      tokens_(tokens.begin(), tokens.end()) {
   if (int64_t(tokens_.size()) < kLength)
     throw InputError("the calibration text has " + std::to_string(tokens_.size()) +
                      " tokens, GPTQ needs at least " + std::to_string(kLength));
@@ -65,7 +85,7 @@ std::array<Hessian, kSites> Calibration::collect(const LayerWeights& layer, int6
                           for (int64_t c = 0; c < q.cols; ++c)
                             row[c] = q.scale[r] * float(q.q[r * q.stride + c]) + q.offset[r];
                         }
-                        hessians[size_t(site)].add(rows.data(), in.values.rows);
+                        hessians[size_t(site)].add(rows.data(), in.values.rows, pool_);
                       },
                   .cache = {}});
   run(layer, index, false);
@@ -131,17 +151,9 @@ std::vector<int32_t> self_written_text(const ModelConfig& config, const ModelWei
     if (position + 1 == Calibration::kLength) break;
     llama.forward({.tokens = step, .runs = runs, .logit_rows = rows}, kv,
                   logits.mat(sequences, config.vocab_size));
-    for (int64_t s = 0; s < sequences; ++s) {
-      // The largest logit plus Gumbel noise is a draw from the softmax.
-      const float* row = logits.data() + s * config.vocab_size;
-      double best = -INFINITY;
-      for (int64_t id = 0; id < config.vocab_size; ++id) {
-        const double draw =
-            double(row[id]) -
-            std::log(-std::log(uniform((uint64_t(s) << 40) ^ (uint64_t(position) << 20) ^ uint64_t(id))));
-        if (draw > best) best = draw, step[size_t(s)] = int32_t(id);
-      }
-    }
+    for (int64_t s = 0; s < sequences; ++s)
+      step[size_t(s)] = draw({logits.data() + s * config.vocab_size, size_t(config.vocab_size)}, uint64_t(s),
+                             uint64_t(position));
   }
   return text;
 }

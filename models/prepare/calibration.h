@@ -19,7 +19,7 @@ class Calibration {
 
   /// `weights` have embedding and rotations; `tokens` are cut into sequences of kLength, a rest is dropped.
   Calibration(const ModelConfig& config, const ModelWeights& weights, const Recipe& recipe, Ops& ops,
-              std::span<const int32_t> tokens);
+              ThreadPool& pool, std::span<const int32_t> tokens);
 
   /// Second moments of the layer's four inputs, quantised as the recipe says, when it runs with these
   /// weights.
@@ -31,6 +31,7 @@ class Calibration {
   void run(const LayerWeights& layer, int64_t index, bool keep);
 
   const ModelConfig& config_;
+  ThreadPool& pool_;
   Llama llama_;
   std::vector<int32_t> tokens_;
   std::vector<std::vector<float>> states_;  // [sequences][kLength, hidden]

@@ -3,6 +3,7 @@
 #include <cblas.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -20,6 +21,7 @@ namespace stamp {
 namespace {
 
 constexpr double kDamping = 0.01;  // of the mean energy, as in the paper
+constexpr int64_t kStrip = 64;     // rows of a Hessian that a task adds to
 
 /// One thread: the same bits whatever the machine. Set once, since setting it is not thread-safe.
 void use_one_blas_thread() { [[maybe_unused]] static const bool set = (openblas_set_num_threads(1), true); }
@@ -31,12 +33,19 @@ void mirror_upper(std::vector<double>& m, int64_t n) {
 
 }  // namespace
 
-void Hessian::add(const float* rows, int64_t count) {
+void Hessian::add(const float* rows, int64_t count, ThreadPool& pool) {
   use_one_blas_thread();
-  std::vector<float> sums(size_t(size * size), 0.0f);  // of one chunk; doubles carry the rest
-  cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, int(size), int(count), 1.0f, rows, int(size), 0.0f,
-              sums.data(), int(size));
-  for (size_t i = 0; i < values.size(); ++i) values[i] += double(sums[i]);
+  // A strip of rows of the triangle at a time, the long ones first.
+  pool.parallel_for(divide_up(size, kStrip), [&](int64_t strip, int) {
+    const int64_t begin = strip * kStrip, height = std::min(kStrip, size - begin), width = size - begin;
+    std::vector<float> sums(size_t(height * width));  // of one chunk; doubles carry the rest
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int(height), int(width), int(count), 1.0f,
+                rows + begin, int(size), rows + begin, int(size), 0.0f, sums.data(), int(width));
+    for (int64_t r = 0; r < height; ++r) {
+      double* row = values.data() + (begin + r) * size + begin;
+      for (int64_t c = r; c < width; ++c) row[c] += double(sums[size_t(r * width + c)]);
+    }
+  });
 }
 
 GptqPlan GptqPlan::from(const Hessian& hessian) {
@@ -76,41 +85,52 @@ PackedWeight quantize_gptq(DenseMatrix& weight, const GptqPlan& plan, int bits, 
                            ThreadPool& pool) {
   const int64_t n = weight.cols;
   PackedWeight packed = make_packed(bits == 4 ? DType::kQ4 : DType::kQ8, weight.rows, n, group);
+  const int64_t groups = packed.view.groups();
   pool.parallel_for(packed.view.panels(), [&](int64_t panel, int) {
-    std::vector<int8_t> codes(static_cast<size_t>(n));
-    std::vector<uint16_t> scale(size_t(packed.view.groups()), 0);
+    // A panel's rows go through the factor together, which is read once for them all.
+    const int64_t first = panel * kPanel, rows = std::min(kPanel, weight.rows - first);
+    std::vector<int8_t> codes(size_t(kPanel * n));
+    std::vector<uint16_t> scale(size_t(kPanel * groups), 0);
     std::vector<uint8_t> zero(scale.size(), 0);
     std::vector<GroupGrid> grids(scale.size());
-    std::vector<double> w(static_cast<size_t>(n));  // in the plan's order
-    for (int64_t r = panel * kPanel; r < std::min(weight.rows, (panel + 1) * kPanel); ++r) {
-      const std::span<const double> row(weight.row(r), size_t(n));
-      if (bits == 8) scale[0] = row_scale(row);
+    std::vector<double> w(size_t(n * kPanel), 0.0);  // [channels in the plan's order, rows]
+    for (int64_t r = 0; r < rows; ++r) {
+      const std::span<const double> row(weight.row(first + r), size_t(n));
+      if (bits == 8) scale[size_t(r * groups)] = row_scale(row);
       for (int64_t g = 0; bits == 4 && g * group < n; ++g) {
-        const auto count = size_t(std::min(group, n - g * group));
-        grids[size_t(g)] =
-            GroupGrid::fit(row.subspan(size_t(g * group), count),
-                           std::span(plan.energy).subspan(size_t(g * group), count), symmetric);
-        scale[size_t(g)] = grids[size_t(g)].scale, zero[size_t(g)] = grids[size_t(g)].zero;
+        const auto count = size_t(std::min(group, n - g * group)), at = size_t(r * groups + g);
+        grids[at] = GroupGrid::fit(row.subspan(size_t(g * group), count),
+                                   std::span(plan.energy).subspan(size_t(g * group), count), symmetric);
+        scale[at] = grids[at].scale, zero[at] = grids[at].zero;
       }
-      const double row_step = f16_to_f32(scale[0]);
-      for (int64_t i = 0; i < n; ++i) w[size_t(i)] = row[size_t(plan.order[size_t(i)])];
-      for (int64_t i = 0; i < n; ++i) {
-        const int64_t channel = plan.order[size_t(i)];
+      for (int64_t i = 0; i < n; ++i) w[size_t(i * kPanel + r)] = row[size_t(plan.order[size_t(i)])];
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t channel = plan.order[size_t(i)];
+      const double* factor = plan.factor.data() + i * n;
+      std::array<double, kPanel> error{};
+      for (int64_t r = 0; r < rows; ++r) {
+        const double exact = w[size_t(i * kPanel + r)];
+        int8_t& code = codes[size_t(r * n + channel)];
         double value = 0;
         if (bits == 4) {
-          const GroupGrid& grid = grids[size_t(channel / group)];
-          codes[size_t(channel)] = int8_t(grid.code(w[size_t(i)]));
-          value = grid.value(codes[size_t(channel)]);
+          const GroupGrid& grid = grids[size_t(r * groups + channel / group)];
+          code = int8_t(grid.code(exact));
+          value = grid.value(code);
         } else {
-          codes[size_t(channel)] = int8_t(row_code(w[size_t(i)], float(row_step)));
-          value = row_step * codes[size_t(channel)];
+          const float step = f16_to_f32(scale[size_t(r * groups)]);
+          code = int8_t(row_code(exact, step));
+          value = double(step) * code;
         }
-        const double* factor = plan.factor.data() + i * n;
-        const double error = (w[size_t(i)] - value) / factor[i];
-        for (int64_t j = i + 1; j < n; ++j) w[size_t(j)] -= error * factor[j];
+        error[size_t(r)] = (exact - value) / factor[i];
       }
-      pack_row(packed, r, codes, scale, zero);
+      for (int64_t j = i + 1; j < n; ++j)
+        for (int64_t r = 0; r < kPanel; ++r) w[size_t(j * kPanel + r)] -= error[size_t(r)] * factor[j];
     }
+    for (int64_t r = 0; r < rows; ++r)
+      pack_row(packed, first + r, std::span(codes).subspan(size_t(r * n), size_t(n)),
+               std::span(scale).subspan(size_t(r * groups), size_t(groups)),
+               std::span(zero).subspan(size_t(r * groups), size_t(groups)));
   });
   return packed;
 }

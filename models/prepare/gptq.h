@@ -13,8 +13,8 @@ struct Hessian {
   std::vector<double> values;  // [size, size], upper triangle
 
   explicit Hessian(int64_t size) : size(size), values(size_t(size * size), 0.0) {}
-  /// Adds rows [count, size].
-  void add(const float* rows, int64_t count);
+  /// Adds rows [count, size]. The same bits for any number of threads.
+  void add(const float* rows, int64_t count, ThreadPool& pool);
 };
 
 /// What GPTQ needs of a Hessian: the order in which channels are quantised, most energy first, and the upper

@@ -51,7 +51,7 @@ class Preparation {
       std::vector<int32_t> tokens(options_.calibration.begin(), options_.calibration.end());
       if (tokens.empty())
         tokens = self_written_text(config_, source_, *options_.ops, self_written_tokens(config_));
-      calibration_ = std::make_unique<Calibration>(config_, result_, recipe_, *options_.ops, tokens);
+      calibration_ = std::make_unique<Calibration>(config_, result_, recipe_, *options_.ops, pool_, tokens);
     }
     const int64_t layers = int64_t(source_.layers.size());
     for (int64_t i = 0; i < layers; ++i) {

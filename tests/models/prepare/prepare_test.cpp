@@ -166,9 +166,15 @@ TEST(Gptq, BeatsRoundingOnCorrelatedInputs) {
   }
   DenseMatrix w{kOut, kIn, {}};
   for (int64_t i = 0; i < kOut * kIn; ++i) w.values.push_back(double(next()));
-  Hessian hessian(kIn);
-  hessian.add(x.data(), kTokens);
   ThreadPool pool(2), one(1);
+  Hessian hessian(kIn), serial(kIn);
+  hessian.add(x.data(), kTokens, pool);
+  serial.add(x.data(), kTokens, one);
+  EXPECT_EQ(hessian.values, serial.values);
+  double moment = 0;
+  for (int64_t t = 0; t < kTokens; ++t)
+    moment += double(x[size_t(t * kIn + 70)]) * double(x[size_t(t * kIn + 90)]);
+  EXPECT_NEAR(hessian.values[70 * kIn + 90], moment, 1e-4 * std::fabs(moment));
   const auto error_of = [&](const PackedWeight& q) {
     std::vector<float> row(static_cast<size_t>(kIn));
     double error = 0;
