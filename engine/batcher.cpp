@@ -10,6 +10,12 @@ namespace {
 
 constexpr int64_t kScoreRows = 256;  // rows of prompts' logits in one step: bounds their memory
 
+int64_t rows_of_step(Engine& engine, const SchedulerOptions& options) {
+  const int64_t most = engine.llama().max_rows();
+  if (options.step_tokens > 0) return std::min(options.step_tokens, most);
+  return engine.on_host() ? std::min(std::max(kHostStep, options.parallel + kBlock), most) : most;
+}
+
 }  // namespace
 
 Batcher::Sequence::Sequence(Engine& engine, ScheduledRequest request, Scheduler::Sink sink)
@@ -26,7 +32,7 @@ Batcher::Sequence::Sequence(Engine& engine, ScheduledRequest request, Scheduler:
 Batcher::Batcher(Engine& engine, const SchedulerOptions& options)
     : engine_(engine),
       options_(options),
-      step_rows_(std::min(options.step_tokens, engine.llama().max_rows())),
+      step_rows_(rows_of_step(engine, options)),
       prefixes_(engine.cache()) {
   if (options_.parallel < 1 || options_.queue < 0)
     throw InputError("a scheduler needs at least one sequence at a time, and no negative queue");

@@ -51,7 +51,7 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
   const auto start = std::chrono::steady_clock::now();
   check(options_);
   ops_ = is_on_cpu(options_.device) ? make_ops(options_.ops, options_.threads) : open_device(options_.device);
-  const bool on_host = &ops_->memory() == &host_memory();
+  const bool on_host = this->on_host();
   config_ = ModelConfig::load(options_.model);
   recipe_ = choose_recipe(options_, config_);
   generation_config_ = GenerationConfig::load(options_.model, config_);
@@ -89,6 +89,8 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
     mover_ = std::jthread([this](const std::stop_token& stop) { weights_.move_to_huge_pages(stop); });
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
+
+bool Engine::on_host() const { return &ops_->memory() == &host_memory(); }
 
 /// Of all sequences together, as the options say. The context is known.
 int64_t Engine::cache_tokens(const KvFormat& format) const {

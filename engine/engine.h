@@ -59,6 +59,8 @@ class Engine {
   /// Null if the model has none.
   const ChatTemplate* chat_template() const { return chat_template_ ? &*chat_template_ : nullptr; }
   Ops& ops() { return *ops_; }
+  /// The operations work in the host's memory.
+  bool on_host() const;
   Llama& llama() { return *llama_; }
   KvCache& cache() { return *cache_; }
   int64_t context() const { return context_; }

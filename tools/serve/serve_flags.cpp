@@ -47,8 +47,9 @@ void ServeFlags::add(CLI::App& command) {
        "Sequences that may wait for a place; further requests are answered with 429")
       ->check(range(0, 1 << 20))
       ->capture_default_str();
-  flag("--step-tokens", scheduler.step_tokens, "Most tokens that one forward pass computes")
-      ->check(range(64, 1 << 16))
+  flag("--step-tokens", scheduler.step_tokens,
+       "Most tokens that one forward pass computes; 0 is 256 on the host and 2048 on a device")
+      ->check(range(0, 1 << 16))
       ->capture_default_str();
   add_switch_with_mirror(command, "--no-prefix-cache", no_prefix_cache,
                          "Compute every prompt from its first token");
