@@ -88,7 +88,8 @@ OpWork append_kv_work(const KvPages& kv, std::span<const RowRun> runs) {
     work.bytes += 2 * kFloat * double(run.count * width);
     const int64_t end = run.position + run.count;
     int64_t open = run.count;
-    for (int64_t page = run.position / kBlock; kv.format.seals(page) && (page + 1) * kBlock <= end; ++page) {
+    for (int64_t page = run.position / kBlock; (page + 1) * kBlock <= end; ++page) {
+      if (!kv.format.seals(page)) continue;
       // A page that the run holds as a whole has no open form; any other's is read.
       if (page * kBlock >= run.position) open -= kBlock;
       else work.bytes += double(kv.open_layer_bytes());

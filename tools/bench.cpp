@@ -173,7 +173,17 @@ int64_t tokens_of_all(const BenchFlags& flags) {
   return total + streams;
 }
 
-nlohmann::ordered_json to_json(Engine& engine, const std::vector<std::unique_ptr<Test>>& tests) {
+/// Where the cache's bytes a token are told: the longest test, but 2048 tokens at least, since block 0 takes
+/// more.
+int64_t told_length(const BenchFlags& flags) {
+  int64_t length = 2048;
+  for (int64_t n : flags.decode)
+    for (int64_t depth : flags.depth) length = std::max(length, depth + n);
+  return length;
+}
+
+nlohmann::ordered_json to_json(Engine& engine, const std::vector<std::unique_ptr<Test>>& tests,
+                               int64_t length) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const auto& test : tests)
     rows.push_back({{"name", test->name()}, {"samples", test->samples()}, {"median", test->median()}});
@@ -181,7 +191,7 @@ nlohmann::ordered_json to_json(Engine& engine, const std::vector<std::unique_ptr
           {"load_s", engine.load_seconds()},
           {"peak_rss_bytes", peak_rss_bytes()},
           {"weight_bytes", engine.weight_bytes()},
-          {"kv_bytes_per_token", engine.cache().bytes_per_token(2048)},
+          {"kv_bytes_per_token", engine.cache().bytes_per_token(length)},
           {"recipe", engine.recipe().name},
           {"isa", engine.ops().name()},
           {"threads", engine.ops().threads()}};
@@ -245,10 +255,11 @@ int run(BenchFlags flags) {
   }
   fmt::print(
       stderr,
-      "load {:.2f} s | weights {:.1f} MiB | cache {} bytes a token | peak memory {:.0f} MiB | {} x{}\n",
-      engine.load_seconds(), double(engine.weight_bytes()) / 1048576.0, engine.cache().bytes_per_token(2048),
-      double(peak_rss_bytes()) / 1048576.0, engine.ops().name(), engine.ops().threads());
-  nlohmann::ordered_json result = to_json(engine, tests);
+      "load {:.2f} s | weights {:.1f} MiB | cache {:.0f} bytes a token | peak memory {:.0f} MiB | {} x{}\n",
+      engine.load_seconds(), double(engine.weight_bytes()) / 1048576.0,
+      engine.cache().bytes_per_token(told_length(flags)), double(peak_rss_bytes()) / 1048576.0,
+      engine.ops().name(), engine.ops().threads());
+  nlohmann::ordered_json result = to_json(engine, tests, told_length(flags));
   if (timed != nullptr) {
     const Roofline roofline = measure_operations(engine, *timed, tests, flags.repeat);
     print(roofline.text());
