@@ -108,8 +108,11 @@ def nearest_recipe(name, out):
 
 
 def quantised_directory(stamp, model, out, name):
-    """`model` quantised with nearest_recipe(name), made anew by this build of stamp; -> (directory, recipe file)"""
+    """`model` quantised with nearest_recipe(name), by this build of stamp or a later one; -> (directory, recipe file)"""
     recipe, target = nearest_recipe(name, out), out / f"{model.name}-{name}-nearest"
+    manifest = target / "manifest.json"
+    if manifest.exists() and manifest.stat().st_mtime > stamp.stat().st_mtime:
+        return target, recipe
     shutil.rmtree(target, ignore_errors=True)
     done = subprocess.run([stamp, "quantize", "--model", model, "--out", target, "--recipe", recipe], stderr=subprocess.PIPE,
                           text=True)

@@ -48,8 +48,8 @@ def screening_table(screened, tests):
 
 
 SVG_STYLE = """text{font:12px system-ui,sans-serif;fill:#1c2430}.t{font-weight:600;font-size:14px}.s{fill:#5b6675}
-.one{stroke:#7a8391;stroke-dasharray:3 3}.c0{fill:#1d5fbf}.c1{fill:#0f7b5f}.c2{fill:#c2570c}.c3{fill:#8a3ab9}
-@media(prefers-color-scheme:dark){text{fill:#e6e9ee}.s{fill:#a0abb9}.c0{fill:#6ba6ff}.c1{fill:#4fcfa5}.c2{fill:#f5a35c}
+.w{stroke:#1c2430;stroke-opacity:.55}.one{stroke:#7a8391;stroke-dasharray:3 3}.c0{fill:#1d5fbf}.c1{fill:#0f7b5f}.c2{fill:#c2570c}.c3{fill:#8a3ab9}
+@media(prefers-color-scheme:dark){text{fill:#e6e9ee}.w{stroke:#e6e9ee}.s{fill:#a0abb9}.c0{fill:#6ba6ff}.c1{fill:#4fcfa5}.c2{fill:#f5a35c}
 .c3{fill:#cf95f0}}"""
 
 
@@ -71,7 +71,7 @@ def ratio_svg(title, rows):
             tooltip = f"{row['recipe']} {row['stamp']:.1f} tokens/s, llama.cpp ({row['peer']}) {row['llama']:.1f}"
             body.append(f'<rect class="c{recipes.index(row["recipe"]) % 4}" x="{left}" y="{y}" width="{length:.1f}" '
                         f'height="{bar - 3}"><title>{html.escape(tooltip)}</title></rect>'
-                        f'<path d="M{left + low:.1f} {y + bar / 2 - 1.5}H{left + high:.1f}" stroke="currentColor"/>'
+                        f'<path d="M{left + low:.1f} {y + bar / 2 - 1.5}H{left + high:.1f}" class="w"/>'
                         f'<text x="{left + high + 6:.1f}" y="{y + 13}">{row["ratio"]:.2f} '
                         f'<tspan class="s">{row["stamp"]:.0f} : {row["llama"]:.0f}</tspan></text>')
             y += bar
