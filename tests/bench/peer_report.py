@@ -48,9 +48,10 @@ def screening_table(screened, tests):
 
 
 SVG_STYLE = """text{font:12px system-ui,sans-serif;fill:#1c2430}.t{font-weight:600;font-size:14px}.s{fill:#5b6675}
-.w{stroke:#1c2430;stroke-opacity:.55}.one{stroke:#7a8391;stroke-dasharray:3 3}.c0{fill:#1d5fbf}.c1{fill:#0f7b5f}.c2{fill:#c2570c}.c3{fill:#8a3ab9}
-@media(prefers-color-scheme:dark){text{fill:#e6e9ee}.w{stroke:#e6e9ee}.s{fill:#a0abb9}.c0{fill:#6ba6ff}.c1{fill:#4fcfa5}.c2{fill:#f5a35c}
-.c3{fill:#cf95f0}}"""
+.w{stroke:#1c2430;stroke-opacity:.55}.one{stroke:#7a8391;stroke-dasharray:3 3}
+.c0{fill:#1d5fbf}.c1{fill:#0f7b5f}.c2{fill:#c2570c}.c3{fill:#8a3ab9}
+@media(prefers-color-scheme:dark){text{fill:#e6e9ee}.w{stroke:#e6e9ee}.s{fill:#a0abb9}
+.c0{fill:#6ba6ff}.c1{fill:#4fcfa5}.c2{fill:#f5a35c}.c3{fill:#cf95f0}}"""
 
 
 def ratio_svg(title, rows):

@@ -454,6 +454,14 @@ class Bench(ProgramTest):
         self.assertIn("\n| operation | calls | ms | share | GB/s | GOP/s | of the bound | which is |\n", result.stdout)
         self.assertEqual(result.stdout.count("\n| kv append, seal |"), 2)
 
+    def test_a_run_that_seals_the_page_it_began_in_can_be_run_again(self):
+        recipe = self.dir / "coded.json"
+        recipe.write_text('{"name": "coded", "kv": {"low_bits": 4, "high_bits": 8, "high_rows": 2, "transform": "haar", "levels": 5}}')
+        result = stamp("bench", "--model", self.random, "--recipe", recipe, "--prefill", "1", "--decode", "16", "--depth", "120",
+                       "--repeat", "2")
+        self.assertEqual(result.returncode, 0, result)
+        self.assertIn("| tg16@120 |", result.stdout)
+
     def test_parts_can_be_left_out(self):
         for arguments, names in [(("--prefill", "8", "--decode", "2"), ["pp8", "tg2"]),
                                  (("--prefill", "8", "--decode", "70", "--streams", "1,3"), ["pp8", "tg70", "tg70x1", "tg70x3"])]:
