@@ -112,12 +112,12 @@ class Report(unittest.TestCase):
         self.assertEqual(lines[6], "| b | 1 | 1.0 | 1.00 | 1.000 | 0.25 | 0.50 |")
 
     def test_growth_is_the_time_that_a_token_takes_more(self):
-        def side(shallow, deep, kv, peak):
-            return {"rates": {"tg16": shallow, "tg16@100": deep}, "kv_bytes_per_token": kv, "peak_bytes": peak << 20}
-        lines = long_table({"decode": 16, "depth": 100, "layers": 2, "setting": A, "stamp": side(100, 50, 28, 10),
-                            "llama": side(50, 12.5, 100, 20)}).splitlines()[2:]
-        self.assertEqual(lines, ["| stamp | 10.00 | 20.00 | 10.00 | 14 | 10 |", "| llama.cpp, F16 | 20.00 | 80.00 | 60.00 | 50 | 20 |",
-                                 "| stamp : llama.cpp |  |  | 0.167 | 0.280 | 0.50 |"])
+        def side(shallow, deep, kv):
+            return {"rates": {"tg16": shallow, "tg16@100": deep}, "kv_bytes_per_token": kv}
+        lines = long_table({"decode": 16, "depth": 100, "layers": 2, "setting": A, "stamp": side(100, 50, 28),
+                            "llama": side(50, 12.5, 100)}).splitlines()[2:]
+        self.assertEqual(lines, ["| stamp | 10.00 | 20.00 | 10.00 | 14 |", "| llama.cpp, F16 | 20.00 | 80.00 | 60.00 | 50 |",
+                                 "| stamp : llama.cpp |  |  | 0.167 | 0.280 |"])
 
     def test_memory_is_compared_with_the_peers_least(self):
         lines = memory_table({"stamp": 90 << 20, "read": 200 << 20, "mapped": 100 << 20}).splitlines()
