@@ -51,6 +51,7 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
   const auto start = std::chrono::steady_clock::now();
   check(options_);
   ops_ = is_on_cpu(options_.device) ? make_ops(options_.ops, options_.threads) : open_device(options_.device);
+  if (options_.wrap_ops) ops_ = options_.wrap_ops(std::move(ops_));
   const bool on_host = this->on_host();
   config_ = ModelConfig::load(options_.model);
   recipe_ = choose_recipe(options_, config_);

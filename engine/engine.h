@@ -37,6 +37,8 @@ struct EngineOptions {
   std::string ops{};              // operations by name; empty: STAMP_FORCE_OPS or the best
   std::function<void(int64_t done, int64_t total)> prepare_progress{};  // while weights are quantised at load
   uint64_t page_shuffle = 0;                                            // see KvCache
+  /// Puts others, TimedOps say, around the operations.
+  std::function<std::unique_ptr<Ops>(std::unique_ptr<Ops> ops)> wrap_ops{};
 };
 
 /// How the model is represented: a quantised directory says so itself, anything else is f32 unless asked

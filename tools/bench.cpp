@@ -4,12 +4,14 @@
 #include <chrono>
 #include <memory>
 #include <numeric>
+#include <optional>
 
 #include "engine/batcher.h"
 #include "engine/session.h"
 #include "kernels/error.h"
 #include "tools/cli.h"
 #include "tools/device_model.h"
+#include "tools/roofline.h"
 #include "tools/terminal.h"
 
 namespace stamp {
@@ -27,6 +29,11 @@ Examples:
   stamp bench -m DIR
   stamp bench -m DIR --prefill 512,2048 --decode 128 --depth 0,2048 --repeat 9 --json bench.json
   stamp bench -m DIR --streams 1,4,8
+  stamp bench -m DIR --verbose
+
+--verbose runs every test again with a clock around each operation and prints, operation by operation, time, GB/s,
+GOP/s and the share of the bound: of what the machine, measured just before, takes at least for the same bytes and
+operations. The speeds above it are measured without the clock.
 
 With --device-model, which needs no model directory: what a GPU takes at least, predicted from what the CUDA kernels
 do and from published limits, beside FP16, W4A16 and W8A8. --prefill (2048) and --depth (8192) are its steps.
@@ -36,6 +43,7 @@ struct BenchFlags {
   EngineOptions engine;
   std::vector<int64_t> prefill{512, 2048}, decode{128}, depth{0, 2048}, streams;
   int64_t repeat = 5;
+  bool verbose = false;
   std::string json;
   DeviceModelFlags predicted;
 };
@@ -49,13 +57,26 @@ std::vector<int32_t> some_tokens(int64_t count, int64_t vocab) {
   return tokens;
 }
 
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 /// One row of the result.
 class Test {
  public:
   virtual ~Test() = default;
   virtual std::string name() const = 0;
+  /// What comes before each run of work(), which returns the number of its tokens.
+  virtual void prepare() = 0;
+  virtual int64_t work() = 0;
+
   /// Tokens per second of one run.
-  virtual double run() = 0;
+  double run() {
+    prepare();
+    const auto start = std::chrono::steady_clock::now();
+    const int64_t tokens = work();
+    return double(tokens) / seconds_since(start);
+  }
 
   const std::vector<double>& samples() const { return samples_; }
   double median() const {
@@ -70,10 +91,6 @@ class Test {
   std::vector<double> samples_;
 };
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 /// How fast `count` tokens pass after `depth` others.
 class OneSequence : public Test {
  public:
@@ -87,18 +104,20 @@ class OneSequence : public Test {
     return fmt::format("{}{}{}", decodes_ ? "tg" : "pp", int64_t(tokens_.size()) - depth_,
                        depth_ > 0 ? fmt::format("@{}", depth_) : "");
   }
-  double run() override {
+  void prepare() override {
     session_.truncate(depth_);
-    const std::span<const int32_t> tokens(tokens_);
-    if (session_.tokens().size() < size_t(depth_)) session_.advance(tokens.first(size_t(depth_)));
-    const auto rest = tokens.subspan(size_t(depth_));
-    const auto start = std::chrono::steady_clock::now();
+    const size_t held = session_.tokens().size();  // fewer, where the last run has sealed the page
+    if (held < size_t(depth_))
+      session_.advance(std::span<const int32_t>(tokens_).first(size_t(depth_)).subspan(held));
+  }
+  int64_t work() override {
+    const auto rest = std::span<const int32_t>(tokens_).subspan(size_t(depth_));
     if (decodes_) {
       for (const int32_t& token : rest) session_.advance({&token, 1});
     } else {
       session_.advance(rest);
     }
-    return double(rest.size()) / seconds_since(start);
+    return int64_t(rest.size());
   }
 
  private:
@@ -115,29 +134,32 @@ class Streams : public Test {
       : engine_(engine), count_(count), streams_(streams) {}
 
   std::string name() const override { return fmt::format("tg{}x{}", count_, streams_); }
-  double run() override {
-    Batcher batcher(engine_, {.parallel = streams_, .prefix_cache = false});
-    int64_t drawn = 0;
-    std::string error;
+  void prepare() override {
+    batcher_.emplace(engine_, SchedulerOptions{.parallel = streams_, .prefix_cache = false});
     for (const int32_t token : some_tokens(streams_, engine_.config().vocab_size)) {
       ScheduledRequest request;
       request.generate = {.prompt = {token}, .max_tokens = count_ + 1, .ignore_eos = true};
-      batcher.add(std::make_unique<Batcher::Sequence>(engine_, std::move(request), [&](GenerateEvent event) {
-        drawn += int64_t(event.tokens.size());
-        error += event.error;
-      }));
+      batcher_->add(
+          std::make_unique<Batcher::Sequence>(engine_, std::move(request), [this](GenerateEvent event) {
+            drawn_ += int64_t(event.tokens.size());
+            error_ += event.error;
+          }));
     }
-    batcher.step();  // the prompts
-    drawn = 0;
-    const auto start = std::chrono::steady_clock::now();
-    while (batcher.open() > 0) batcher.step();
-    if (!error.empty()) throw Error(error);
-    return double(drawn) / seconds_since(start);
+    batcher_->step();  // the prompts
+    drawn_ = 0;
+  }
+  int64_t work() override {
+    while (batcher_->open() > 0) batcher_->step();
+    batcher_.reset();
+    if (!error_.empty()) throw Error(error_);
+    return drawn_;
   }
 
  private:
   Engine& engine_;
-  int64_t count_, streams_;
+  int64_t count_, streams_, drawn_ = 0;
+  std::optional<Batcher> batcher_;
+  std::string error_;
 };
 
 /// Every session keeps its pages, so the cache must hold all of them, each rounded up to whole pages, and
@@ -152,7 +174,17 @@ int64_t tokens_of_all(const BenchFlags& flags) {
   return total + streams;
 }
 
-nlohmann::ordered_json to_json(Engine& engine, const std::vector<std::unique_ptr<Test>>& tests) {
+/// Where the cache's bytes a token are told: the longest test, but 2048 tokens at least, since block 0 takes
+/// more.
+int64_t told_length(const BenchFlags& flags) {
+  int64_t length = 2048;
+  for (int64_t n : flags.decode)
+    for (int64_t depth : flags.depth) length = std::max(length, depth + n);
+  return length;
+}
+
+nlohmann::ordered_json to_json(Engine& engine, const std::vector<std::unique_ptr<Test>>& tests,
+                               int64_t length) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const auto& test : tests)
     rows.push_back({{"name", test->name()}, {"samples", test->samples()}, {"median", test->median()}});
@@ -160,13 +192,44 @@ nlohmann::ordered_json to_json(Engine& engine, const std::vector<std::unique_ptr
           {"load_s", engine.load_seconds()},
           {"peak_rss_bytes", peak_rss_bytes()},
           {"weight_bytes", engine.weight_bytes()},
-          {"kv_bytes_per_token", engine.cache().bytes_per_token(2048)},
+          {"kv_bytes_per_token", engine.cache().bytes_per_token(length)},
           {"recipe", engine.recipe().name},
           {"isa", engine.ops().name()},
           {"threads", engine.ops().threads()}};
 }
 
+/// All tests once more, `repeat` times, operation by operation.
+Roofline measure_operations(Engine& engine, TimedOps& ops, const std::vector<std::unique_ptr<Test>>& tests,
+                            int64_t repeat) {
+  Roofline roofline(engine);
+  Progress progress("operations");
+  for (size_t i = 0; i < tests.size(); ++i) {
+    double seconds = 0;
+    for (int64_t round = 0; round < repeat; ++round) {
+      tests[i]->prepare();
+      ops.resume();
+      const auto start = std::chrono::steady_clock::now();
+      tests[i]->work();
+      seconds += seconds_since(start);
+      ops.stop();
+    }
+    roofline.add(tests[i]->name(), repeat, seconds, ops.take());
+    progress.update(int64_t(i) + 1, int64_t(tests.size()), tests[i]->name());
+  }
+  return roofline;
+}
+
 int run(BenchFlags flags) {
+  TimedOps* timed = nullptr;
+  if (flags.verbose) {
+    flags.engine.wrap_ops = [&](std::unique_ptr<Ops> ops) {
+      if (&ops->memory() != &host_memory())
+        throw InputError("--verbose: a device works on after a call returns; it is for the CPU alone");
+      auto wrapped = std::make_unique<TimedOps>(std::move(ops));
+      timed = wrapped.get();
+      return wrapped;
+    };
+  }
   flags.engine.context = tokens_of_all(flags);
   if (flags.engine.context == 0) throw InputError("nothing to measure: give --prefill or --decode");
   Engine engine(flags.engine);
@@ -193,10 +256,17 @@ int run(BenchFlags flags) {
   }
   fmt::print(
       stderr,
-      "load {:.2f} s | weights {:.1f} MiB | cache {} bytes a token | peak memory {:.0f} MiB | {} x{}\n",
-      engine.load_seconds(), double(engine.weight_bytes()) / 1048576.0, engine.cache().bytes_per_token(2048),
-      double(peak_rss_bytes()) / 1048576.0, engine.ops().name(), engine.ops().threads());
-  write_json(flags.json, to_json(engine, tests));
+      "load {:.2f} s | weights {:.1f} MiB | cache {:.0f} bytes a token | peak memory {:.0f} MiB | {} x{}\n",
+      engine.load_seconds(), double(engine.weight_bytes()) / 1048576.0,
+      engine.cache().bytes_per_token(told_length(flags)), double(peak_rss_bytes()) / 1048576.0,
+      engine.ops().name(), engine.ops().threads());
+  nlohmann::ordered_json result = to_json(engine, tests, told_length(flags));
+  if (timed != nullptr) {
+    const Roofline roofline = measure_operations(engine, *timed, tests, flags.repeat);
+    print(roofline.text());
+    result["roofline"] = roofline.json();
+  }
+  write_json(flags.json, result);
   return 0;
 }
 
@@ -223,6 +293,7 @@ void add_bench(CLI::App& app, int& exit_code) {
   add_flag_with_mirror(*command, "--repeat", flags->repeat, "Rounds counted, after one that is not")
       ->check(CLI::Range(int64_t{1}, int64_t{1000}))
       ->capture_default_str();
+  add_switch_with_mirror(*command, "--verbose", flags->verbose, "Tell the time of every operation, too");
   add_flag_with_mirror(*command, "--json", flags->json, "Write samples and medians to this file");
   DeviceModelFlags& predicted = flags->predicted;
   CLI::Option* const device_model = add_flag_with_mirror(*command, "--device-model", predicted.machine,

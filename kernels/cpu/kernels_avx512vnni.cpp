@@ -1,5 +1,6 @@
 #if defined(__x86_64__)
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/peaks.h"
 
 #include <immintrin.h>
 
@@ -10,9 +11,12 @@ constexpr const char* kName = "avx512vnni";
 #include "kernels/cpu/vec_avx512.h"
 
 #include "kernels/cpu/kernels.inl"
+
+#include "kernels/cpu/peaks.inl"
 }  // namespace isa_avx512vnni
 
 const CpuKernels& avx512vnni_kernels() { return isa_avx512vnni::kKernels; }
+const PeakLoops& avx512vnni_peaks() { return isa_avx512vnni::kPeakLoops; }
 
 }  // namespace stamp
 #endif  // __x86_64__

@@ -1,108 +1,56 @@
 #!/usr/bin/env python3
 """The paired measurement of peers.sh, which prepares what it needs.
 
-Each round runs stamp and llama.cpp's llama-bench one after the other, in turns which goes first, so that a slow spell
-of the machine touches both. The result of a test is the median over rounds of the ratio of their speeds. llama.cpp
-runs with flash attention on and off; the setting with the better median counts.
+First llama.cpp runs every test once with each of its settings: weights F16, Q8_0 and Q4_0, flash attention off and on,
+and, with the weights that are the fastest deep in a context, a cache of q8_0 and q4_0. Then rounds: stamp's recipes and
+those of llama.cpp's settings that were the best of a test run one after the other, in turns forwards and backwards, so
+that a slow spell of the machine touches all. The result of a test is the median over rounds of the ratio of their
+speeds; f32 is compared with the best setting with F16 weights, which are the same weights.
+
+stamp's 4-bit weights are rounded to nearest, which is as fast as GPTQ and made in a second; --model-w4 takes a directory
+that `stamp quantize --recipe w4a8kv4-stamp` made.
 """
 import argparse
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
-from statistics import median
 
-import numpy as np
-from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
-from gguf.quants import dequantize, quantize
+from peer_models import nearest_recipe, quantised_directory, smollm2_gguf
+from peer_programs import Columns, Llama, PeerSetting, Stamp
+from peer_report import against, best_settings, ratio_svg, screening_table, speed_table, tests_of_settings
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-from gguf_to_hf import packaged_gguf  # noqa: E402
-
-PREFILL, DECODE, DEPTHS = (512, 2048), 128, (0, 2048)
-TESTS = [f"pp{n}" for n in PREFILL] + [f"tg{DECODE}" + (f"@{d}" if d else "") for d in DEPTHS]
+RECIPES = ("w4a8kv4-stamp", "w4a4kv4-stamp", "f32")
 
 
-FILE_TYPES = {GGMLQuantizationType.F16: LlamaFileType.MOSTLY_F16, GGMLQuantizationType.Q8_0: LlamaFileType.MOSTLY_Q8_0}
+def columns_of(recipe, columns):
+    """Decoding is the same with the two recipes of 4-bit weights."""
+    return Columns(columns.prefill) if recipe == "w4a4kv4-stamp" else columns
 
 
-def write_gguf(source, target, dtype=GGMLQuantizationType.F16):
-    """The GGUF file `source` with its matrices in F16, which are the weights that gguf_to_hf.py writes, or in Q8_0."""
-    reader = GGUFReader(source)
-    temporary = target.with_suffix(".tmp")
-    writer = GGUFWriter(temporary, reader.fields["general.architecture"].contents())
-    for key, field in reader.fields.items():
-        if key.startswith("GGUF.") or key in ("general.architecture", "general.quantization_version"):
-            continue
-        value = int(FILE_TYPES[dtype]) if key == "general.file_type" else field.contents()
-        is_array = field.types[0] == GGUFValueType.ARRAY
-        writer.add_key_value(key, value, field.types[0], field.types[-1] if is_array else None)
-    for tensor in reader.tensors:
-        full = dequantize(tensor.data, tensor.tensor_type)
-        if tensor.tensor_type == GGMLQuantizationType.F32:
-            writer.add_tensor(tensor.name, full)
-        else:
-            writer.add_tensor(tensor.name, quantize(full, dtype), raw_dtype=dtype)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    temporary.rename(target)
-
-
-def call(command):
-    # Variables that change what stamp measures stay out.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("STAMP_")}
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          env=environment)
-    if done.returncode != 0:
-        sys.exit(f"peers: {command[0]} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
-    return done.stdout
-
-
-def run_stamp(arguments):
-    """-> ({test: tokens per second}, the program's own report)"""
-    file = arguments.out / "stamp.json"
-    call([arguments.stamp, "bench", "--model", arguments.model, "--device", "cpu", "--threads", arguments.threads,
-          "--prefill", ",".join(map(str, PREFILL)), "--decode", DECODE, "--depth", ",".join(map(str, DEPTHS)),
-          "--repeat", 1, "--json", file])
-    report = json.loads(file.read_text())
-    return {test["name"]: test["median"] for test in report["tests"]}, report
-
-
-def run_llama(arguments, gguf, flash_attention):
-    rates, report = {}, {}
-    base = [arguments.llama_bench, "-m", gguf, "-t", arguments.threads, "-fa", flash_attention, "-r", 1,
-            "-o", "json"]
-    for parts in (["-n", 0, "-p", ",".join(map(str, PREFILL))],
-                  ["-p", 0, "-n", DECODE, "-d", ",".join(map(str, DEPTHS))]):
-        for report in json.loads(call(base + parts)):
-            kind = f"pp{report['n_prompt']}" if report["n_prompt"] else f"tg{report['n_gen']}"
-            rates[kind + (f"@{report['n_depth']}" if report["n_depth"] else "")] = median(report["samples_ts"])
-    return rates, report
-
-
-def summary(rounds):
-    rows = []
-    for test in TESTS:
-        peer = max(("on", "off"), key=lambda fa: median(r["llama_fa_" + fa][test] for r in rounds))
-        ours, theirs = [r["stamp"][test] for r in rounds], [r["llama_fa_" + peer][test] for r in rounds]
-        ratios = [a / b for a, b in zip(ours, theirs)]
-        rows.append({"test": test, "stamp": median(ours), "llama": median(theirs), "llama_flash_attention": peer,
-                     "ratio": median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios)})
-    return rows
+def screen(measure, columns):
+    """measure(setting, tests) -> {test: rate}; -> {setting: {test: rate}}"""
+    tests, screened = columns.names(), {}
+    for weights in ("F16", "Q8_0", "Q4_0"):
+        for attention in (False, True):
+            setting = PeerSetting(weights, attention)
+            screened[setting] = measure(setting, tests)
+    deepest, shortest = tests[-1], tests[0]
+    longer = tests[1:len(columns.prefill)]
+    weights = best_settings(screened, [deepest])[deepest].weights
+    for cache in ("q8_0", "q4_0"):
+        setting = PeerSetting(weights, True, cache)
+        screened[setting] = measure(setting, [test for test in tests if test not in longer])
+        # Attention's share grows with the prompt: what loses the short one to a float cache loses the longer ones, too.
+        if longer and screened[setting][shortest] >= screened[PeerSetting(weights, True)][shortest]:
+            screened[setting] |= measure(setting, longer)
+    return screened
 
 
 def markdown(result):
-    lines = [f"{result['cpu']}, {result['threads']} threads, {len(result['rounds'])} rounds; tokens per second, medians. "
-             f"stamp ({result['stamp_isa']}) and {result['llama']}, both with F16 weights.", "",
-             "| test | stamp | llama.cpp | flash attention | ratio, median | min | max |",
-             "|---|---:|---:|---|---:|---:|---:|"]
-    for row in result["tests"]:
-        lines.append(f"| {row['test']} | {row['stamp']:.1f} | {row['llama']:.1f} | {row['llama_flash_attention']} "
-                     f"| {row['ratio']:.2f} | {row['ratio_min']:.2f} | {row['ratio_max']:.2f} |")
-    return "\n".join(lines) + "\n"
+    return (f"{result['cpu']}, {result['threads']} threads, {len(result['rounds'])} rounds. stamp ({result['stamp_isa']}) with "
+            f"{result['stamp_weights']}; {result['llama']}, huge pages, repacked weights, each test at the setting that was the "
+            "fastest when all ran once; f32 against the fastest with F16 weights.\n\n"
+            + speed_table(result["tests"]) + "\n" + screening_table(result["screened"], result["screened_tests"]))
 
 
 def add_common_arguments(parser):
@@ -110,38 +58,84 @@ def add_common_arguments(parser):
     parser.add_argument("--stamp", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True, help="Hugging Face directory for stamp")
     parser.add_argument("--llama-name", default="llama.cpp", help="what the report calls it")
-    parser.add_argument("--out", type=Path, required=True, help="directory for the results, the logs and the GGUF files")
+    parser.add_argument("--out", type=Path, required=True, help="directory for the results, the logs and the models made")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+
+
+def add_column_arguments(parser):
+    numbers = lambda text: tuple(sorted(int(part) for part in text.split(",")))
+    parser.add_argument("--prefill", type=numbers, default=(512, 2048), help="prompt lengths")
+    parser.add_argument("--decode", type=int, default=128, help="tokens to decode")
+    parser.add_argument("--depth", type=numbers, default=(0, 2048), help="tokens in the cache when decoding begins")
+
+
+def parse(parser):
+    arguments = parser.parse_args()
+    if arguments.rounds < 1 or arguments.threads < 1:
+        parser.error("--rounds and --threads must be positive")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    return arguments
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description="Paired measurement of stamp and llama.cpp; see peers.sh.")
     add_common_arguments(parser)
     parser.add_argument("--llama-bench", type=Path, required=True)
-    arguments = parser.parse_args()
-    if arguments.rounds < 1 or arguments.threads < 1:
-        parser.error("--rounds and --threads must be positive")
-    gguf = arguments.out / "SmolLM2-135M-Instruct.F16.gguf"
-    if not gguf.exists():
-        write_gguf(packaged_gguf(), gguf)
-    rounds, stamp_report, llama_report = [], {}, {}
+    parser.add_argument("--model-w4", type=Path, metavar="DIR", help="of w4a8kv4-stamp, instead of weights rounded to nearest")
+    add_column_arguments(parser)
+    parser.add_argument("--recipes", default=",".join(RECIPES), help="of stamp, of " + ",".join(RECIPES))
+    arguments = parse(parser)
+    recipes, columns = arguments.recipes.split(","), Columns(arguments.prefill, arguments.decode, arguments.depth)
+    if unknown := [name for name in recipes if name not in RECIPES]:
+        parser.error(f"--recipes: {unknown[0]} is none of {', '.join(RECIPES)}")
+    stamp, llama = Stamp(arguments.stamp, arguments.threads), Llama(arguments.llama_bench, arguments.threads)
+    models = {"f32": (arguments.model, "")}
+    if quantised := [name for name in recipes if name != "f32"]:
+        directory = arguments.model_w4 or quantised_directory(arguments.stamp, arguments.model, arguments.out, "w4a8kv4-stamp")[0]
+        recipe_of = (lambda name: name) if arguments.model_w4 else lambda name: nearest_recipe(name, arguments.out)
+        models |= {name: (directory, recipe_of(name)) for name in quantised}
+
+    def run_llama(setting, tests, warm):
+        return llama.bench(smollm2_gguf(arguments.out, setting.weights), setting, columns.only(tests), warm)[0]
+
+    def run_once(setting, tests):
+        say(f"once: {setting}")
+        return run_llama(setting, tests, False)
+
+    tests = columns.names()
+    screened = screen(run_once, columns)
+    best = best_settings(screened, tests)
+    of_f16 = best_settings({s: rates for s, rates in screened.items() if s.weights == "F16"}, tests)
+    wanted = tests_of_settings(*([best] if quantised else []), *([of_f16] if "f32" in recipes else []))
+    jobs = [("stamp", name) for name in recipes] + [("llama", setting) for setting in wanted]
+    rounds = []
     for i in range(arguments.rounds):
-        rates = {}
-        for peer in ("stamp", "llama") if i % 2 == 0 else ("llama", "stamp"):
-            if peer == "stamp":
-                rates["stamp"], stamp_report = run_stamp(arguments)
+        rates = {"stamp": {}, "llama": {}}
+        for program, what in jobs if i % 2 == 0 else reversed(jobs):
+            if program == "stamp":
+                directory, recipe = models[what]
+                rates["stamp"][what] = stamp.bench(directory, columns_of(what, columns), recipe)[0]
             else:
-                for fa in ("on", "off"):
-                    rates["llama_fa_" + fa], llama_report = run_llama(arguments, gguf, fa)
+                rates["llama"][str(what)] = run_llama(what, wanted[what], True)
         rounds.append(rates)
-        print(f"round {i + 1} of {arguments.rounds}: " + ", ".join(
-            f"{t} {rates['stamp'][t] / max(rates['llama_fa_on'][t], rates['llama_fa_off'][t]):.2f}" for t in TESTS),
-            file=sys.stderr)
-    result = {"cpu": llama_report["cpu_info"], "threads": arguments.threads, "stamp_isa": stamp_report["isa"],
-              "llama": arguments.llama_name, "tests": summary(rounds), "rounds": rounds}
+        say(f"round {i + 1} of {arguments.rounds}: " + ", ".join(
+            f"{name} {test} {rates['stamp'][name][test]:.0f}" for name in recipes for test in columns_of(name, columns).names()))
+    result = {"cpu": llama.report["cpu_info"], "threads": arguments.threads, "stamp_isa": stamp.report["isa"],
+              "stamp_weights": f"4-bit weights of {arguments.model_w4}" if arguments.model_w4 else
+              "4-bit weights rounded to nearest",
+              "llama": arguments.llama_name,
+              "tests": [against(rounds, name, test, (of_f16 if name == "f32" else best)[test])
+                        for name in recipes for test in columns_of(name, columns).names()],
+              "screened_tests": tests, "screened": {str(setting): rates for setting, rates in screened.items()}, "rounds": rounds}
     (arguments.out / "peers.json").write_text(json.dumps(result, indent=1) + "\n")
     (arguments.out / "peers.md").write_text(markdown(result))
+    (arguments.out / "peers.svg").write_text(ratio_svg(
+        f"SmolLM2-135M, {arguments.threads} threads: speed over llama.cpp's at its best setting", result["tests"]))
     print(markdown(result), end="")
 
 

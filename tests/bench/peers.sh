@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
 # Measures stamp against llama.cpp on this machine: the same model, alternating runs.
 #
-#   bash tests/bench/peers.sh [--rounds 5] [--threads 2]      one sequence, F16 weights; options go to peers.py
-#   bash tests/bench/peers.sh serve [--rounds 5]              stamp serve and llama-server; options go to serve_peers.py
+#   bash tests/bench/peers.sh [--rounds 5] [--threads 2]      one sequence of SmolLM2; options go to peers.py
+#   bash tests/bench/peers.sh shape [--rounds 3]              a model of 1.1B, its memory, 32k tokens: shape_peers.py
+#   bash tests/bench/peers.sh serve [--rounds 5]              stamp serve and llama-server: serve_peers.py
 #   LLAMA_BIN=DIR bash tests/bench/peers.sh                   where llama-bench and llama-server are already built
 #
 # llama.cpp comes from the source package of llama-cpp-python on PyPI and is built here for this CPU. The table goes
-# to stdout, build/peers/*.md and build/peers/*.json. Run it on an otherwise idle machine.
+# to stdout, build/peers/*.md and build/peers/*.json, that of one sequence to build/peers/peers.svg, too. Run it on an
+# otherwise idle machine: llama.cpp's threads wait for each other by spinning.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source tools/setup.sh
 readonly PEER=llama_cpp_python-0.3.36
 readonly DIR=build/peers
 target=llama-bench script=peers.py
-if [[ ${1:-} == serve ]]; then
-  target=llama-server script=serve_peers.py
-  shift
-fi
+case ${1:-} in
+  shape) script=shape_peers.py && shift ;;
+  serve) target=llama-server script=serve_peers.py && shift ;;
+esac
 
 build_llama() {
   local source=$DIR/$PEER/vendor/llama.cpp

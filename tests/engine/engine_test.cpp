@@ -3,7 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
+#include "engine/session.h"
 #include "kernels/error.h"
+#include "kernels/timed_ops.h"
 #include "tests/engine/tiny_engine.h"
 
 namespace stamp {
@@ -36,6 +40,42 @@ TEST(Engine, HoldsTheModelAndItsSizes) {
   EXPECT_EQ(tiny->tokenizer().token_to_id("</s>"), TinyModel::kEos);
   EXPECT_EQ(tiny->generation_config().eos_token_ids, std::vector<int32_t>{TinyModel::kEos});
   EXPECT_GT(tiny->load_seconds(), 0);
+}
+
+TEST(Engine, OperationsAroundItsOwnSeeEveryOneOfAForwardPassAndChangeNothing) {
+  using Kind = TimedOps::Kind;
+  const TempDir dir;
+  TimedOps* timed = nullptr;
+  TinyEngine plain(random_model(), {.recipe = coded_recipe(dir)});
+  TinyEngine wrapped(random_model(), {.recipe = coded_recipe(dir), .wrap_ops = [&](std::unique_ptr<Ops> ops) {
+                                        auto around = std::make_unique<TimedOps>(std::move(ops));
+                                        timed = around.get();
+                                        return around;
+                                      }});
+  const std::vector<int32_t> tokens = tokens_for(*plain.engine, 150);
+  Session truth(plain), session(wrapped);
+  ASSERT_NE(timed, nullptr);
+  timed->resume();
+  EXPECT_THAT(session.advance(tokens), testing::ElementsAreArray(truth.advance(tokens)));
+  std::map<Kind, int64_t> calls;
+  double integer_ops = 0;
+  for (const TimedOps::Entry& entry : timed->take()) {
+    calls[entry.kind] += entry.calls;
+    if (entry.kind == Kind::kLinear) integer_ops += entry.work.int4_ops;
+    EXPECT_GT(entry.seconds, 0);
+  }
+  const ModelConfig& c = wrapped->config();
+  const int64_t n = c.layers;
+  EXPECT_THAT(calls, testing::UnorderedElementsAre(
+                         testing::Pair(Kind::kEmbed, 1), testing::Pair(Kind::kNorm, 2 * n + 1),
+                         testing::Pair(Kind::kQuantize, 4 * n + 1), testing::Pair(Kind::kLinear, 4 * n + 1),
+                         testing::Pair(Kind::kRope, 2 * n), testing::Pair(Kind::kRotate, 3 * n + 2),
+                         testing::Pair(Kind::kAppendKv, n), testing::Pair(Kind::kAttention, n),
+                         testing::Pair(Kind::kSilu, n), testing::Pair(Kind::kAdd, 2 * n),
+                         testing::Pair(Kind::kGather, 1)));
+  const int64_t width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
+  const int64_t weights = c.hidden_size * (2 * width + 2 * kv_width + 3 * c.intermediate_size);
+  EXPECT_EQ(integer_ops, 2.0 * 150 * double(n * weights));
 }
 
 TEST(Engine, CacheHoldsTokensOrBytesOrSequences) {

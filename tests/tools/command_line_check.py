@@ -41,7 +41,7 @@ class Help(ProgramTest):
             "generate": sampling + ["ctx", "prompt", "file", "max-tokens", "chat", "system", "ignore-eos", "stats", "json"],
             "chat": sampling + ["ctx", "system", "max-tokens", "stats"],
             "perplexity": ["file", "protocol", "context", "stride", "chunks", "resume", "json"],
-            "bench": ["prefill", "decode", "depth", "streams", "repeat", "json", "device-model", "shape"],
+            "bench": ["prefill", "decode", "depth", "streams", "repeat", "verbose", "json", "device-model", "shape"],
             "quantize": ["out", "calibrate"],
             "batch": ["ctx", "in", "out", "served-name", "parallel", "kv-memory"],
             "inspect": ["verify", "text", "tokens", "report", "perplexities", "tune", "bits", "transforms", "json"],
@@ -424,6 +424,43 @@ class Bench(ProgramTest):
         self.assertEqual(lines[:2], ["| test | tok/s, median | min | max |", "|---|---:|---:|---:|"])
         self.assertEqual([line.split(" | ")[0] for line in lines[2:]], ["| pp8", "| pp70", "| tg4", "| tg4@9"])
         self.assertRegex(result.stderr, r"\Aload [\d.]+ s \| weights [\d.]+ MiB \| cache 256 bytes a token \| peak memory \d+ MiB")
+
+    def test_verbose_tells_operation_by_operation_where_the_time_went(self):
+        file = self.dir / "roofline.json"
+        config = json.loads((self.random / "config.json").read_text())
+        layers, inner, hidden = (config[key] for key in ("num_hidden_layers", "intermediate_size", "hidden_size"))
+        result = stamp("bench", "--model", self.random, "--prefill", "100", "--decode", "3", "--depth", "70", "--repeat", "2",
+                       "--threads", "1", "--verbose", "--json", file)
+        self.assertEqual(result.returncode, 0, result)
+        values = json.loads(file.read_text())
+        self.assertEqual(set(values), BENCH_FIELDS | {"roofline"})
+        roofline = values["roofline"]
+        self.assertEqual([test["name"] for test in roofline["tests"]], ["pp100", "tg3@70"])
+        for peak in ("read_bytes", "int8_ops", "int4_ops", "float_ops"):
+            self.assertGreater(roofline[peak + "_per_second"], 0)
+        for test, passes in zip(roofline["tests"], (1, 3)):
+            rows = {row["operation"]: row for row in test["operations"]}
+            total = sum(row["seconds"] for row in rows.values())
+            self.assertTrue(0.5 * test["seconds"] < total <= test["seconds"], test)
+            calls = {name: row["calls"] / test["runs"] / passes for name, row in rows.items()}
+            self.assertEqual(calls["norm"], 2 * layers + 1)
+            self.assertEqual(calls[f"linear gate, up: {hidden} to {2 * inner}"], layers)
+            self.assertEqual(calls[f"linear down: {inner} to {hidden}"], layers)
+            self.assertEqual(calls["attention"], layers)
+            for row in rows.values():
+                self.assertAlmostEqual(row["bound_seconds"], max(
+                    row["bytes"] / roofline["read_bytes_per_second"],
+                    sum(row[kind] / roofline[kind + "_per_second"] for kind in ("int8_ops", "int4_ops", "float_ops"))))
+        self.assertIn("\n| operation | calls | ms | share | GB/s | GOP/s | of the bound | which is |\n", result.stdout)
+        self.assertEqual(result.stdout.count("\n| kv append, seal |"), 2)
+
+    def test_a_run_that_seals_the_page_it_began_in_can_be_run_again(self):
+        recipe = self.dir / "coded.json"
+        recipe.write_text('{"name": "coded", "kv": {"low_bits": 4, "high_bits": 8, "high_rows": 2, "transform": "haar", "levels": 5}}')
+        result = stamp("bench", "--model", self.random, "--recipe", recipe, "--prefill", "1", "--decode", "16", "--depth", "120",
+                       "--repeat", "2")
+        self.assertEqual(result.returncode, 0, result)
+        self.assertIn("| tg16@120 |", result.stdout)
 
     def test_parts_can_be_left_out(self):
         for arguments, names in [(("--prefill", "8", "--decode", "2"), ["pp8", "tg2"]),
