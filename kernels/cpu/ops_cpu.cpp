@@ -58,7 +58,8 @@ class CpuOps final : public Ops {
     for (const Product& product : products) panels += divide_up(product.weight.rows, kPanel);
     const int64_t span = std::clamp<int64_t>(panels / wanted, 1, 8);
     split(products, span * kPanel);
-    for (auto& scratch : scratch_) reserve(scratch, weight.padded_cols() * kPanel / int64_t{sizeof(float)});
+    for (auto& scratch : scratch_)
+      reserve(scratch, int_scratch_bytes(weight, kBlock) / int64_t{sizeof(float)});
     pool_.parallel_for(int64_t(column_tasks_.size()) * tiles, [&](int64_t item, int thread) {
       const RowTile& tile = in.tiles[size_t(item % tiles)];
       const auto& [product, col, cols] = column_tasks_[size_t(item / tiles)];
@@ -70,10 +71,6 @@ class CpuOps final : public Ops {
         job.scale = in.scale + tile.row, job.offset = in.offset + tile.row;
         if (sums != nullptr) job.sums = sums + tile.row * job.groups;
         job.first_panel = col / kPanel, job.last_panel = divide_up(col + cols, kPanel);
-        if (tile.coded) {
-          job.high_rows = in.plan.high_rows;
-          job.high_bits = in.plan.high_bits, job.low_bits = in.plan.low_bits;
-        }
         job.scratch = reinterpret_cast<uint8_t*>(scratch_[size_t(thread)].data());
         kernels_.int_linear(job);
       }
