@@ -210,7 +210,7 @@ void code_scores(const CodedScratch& s, const QueryPart& part, int64_t n) {
 
 /// out [head_dim, N vectors] = shift * out + common + step * (codes^T weights)
 template <int N, int R>
-inline void value_tile(const CodedScratch& s, float* out, int64_t c) {
+inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, float* out, int64_t c) {
   const int64_t stride = s.head_dim * 4, first = s.values.narrow;
   const uint8_t* codes = s.values.codes + first * s.head_dim + c * 4;
   I acc[R][N];

@@ -192,7 +192,8 @@ inline void int_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t 
 template <int kSteps, bool kOneSpan, int R>
 inline void unpacked_tile(const IntLinear& p, int64_t row, int64_t panel) {
   const uint8_t* in = p.q + row * p.ldq;
-  const int64_t group_bytes = unpacked_group_bytes(p.group);
+  const int64_t group_bytes = unpacked_group_bytes(p.group), group_stored = p.group * kPanel / 2;
+  const uint8_t* next = p.weights + (panel + 1) * p.panel_bytes;
   V total[R][kPanelVecs];
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < kPanelVecs; ++v) total[r][v] = set1(0.0f);
@@ -205,6 +206,8 @@ inline void unpacked_tile(const IntLinear& p, int64_t row, int64_t panel) {
   for (int64_t g = 0; g < p.groups; ++g, w += group_bytes) {
     const float* sums = p.sums + row * p.groups + g;
     const UnpackedGroup here = unpacked_group(w, p.group);
+    if (row == 0)  // the next panel, a group at a time
+      for (int64_t i = 0; i < group_stored; i += 64) prefetch(next + g * group_stored + i);
     I acc[R][kPanelVecs];
     if constexpr (kPairSums) {
       unpacked_group_sums<kSteps, kOneSpan>(acc, rows, here, p.group);
@@ -250,14 +253,12 @@ inline __attribute__((always_inline)) void pair_constants(I (&start)[N], I (&bas
 }
 
 /// Bytes of code - kFourMiddle, `channels` of a panel; 64 bytes of nibbles are two steps of four channels.
-/// Writes `start` and adds to `base`. What lies `ahead` is asked for.
+/// Writes `start` and adds to `base`.
 template <int N>
-inline void unpack_span(uint8_t* codes, uint8_t* start, I (&base)[N], const uint8_t* w, int64_t channels,
-                        int64_t ahead) {
+inline void unpack_span(uint8_t* codes, uint8_t* start, I (&base)[N], const uint8_t* w, int64_t channels) {
   I sums[N];  // of codes, byte by byte: at most 16 times 15
   for (int v = 0; v < N; ++v) sums[v] = int_zero();
   for (int64_t i = 0; i < channels; i += 8, w += 64, codes += 128) {
-    prefetch(w + ahead);
     for (int v = 0; v < N; ++v) {
       const I x = load_bytes(w + v * kLanes * 4), low = low_nibbles(x), high = high_nibbles(x);
       store_bytes(codes + v * kLanes * 4, sub_bytes(low, kFourMiddle));
@@ -288,7 +289,7 @@ inline void unpack_panel(const IntLinear& p, const uint8_t* w, int64_t panel) {
     for (int v = 0; v < kPanelVecs; ++v)
       base[v] = int_set(int32_t(2 * (p.group / span) - 128 * kFourMiddle * p.group));
     for (int64_t k = 0; k < p.group; k += span, codes += span * kPanel, start += 64, w += span * kPanel / 2)
-      unpack_span(codes, start, base, w, span, p.panel_bytes);
+      unpack_span(codes, start, base, w, span);
     for (int v = 0; v < kPanelVecs; ++v) store_bytes(group.base + v * kLanes * 4, base[v]);
   }
 }
