@@ -60,7 +60,7 @@ inline __attribute__((always_inline)) void int_group(I (&acc)[R][kPanelVecs], co
   }
   const auto at = [&](int r, int step) __attribute__((always_inline)) { return rows[r] + step * kStepBytes; };
   for (int64_t k = 0; k < group; k += 4 * kSteps, w += kSteps * (kCodes == Codes::kFour ? 32 : 64)) {
-    if constexpr (kCodes != Codes::kEight && kPairSums) {
+    if constexpr (kCodes == Codes::kFour && kPairSums) {
       I pairs[R][kPanelVecs];
       for (int r = 0; r < R; ++r)
         for (int v = 0; v < kPanelVecs; ++v) pairs[r][v] = int_zero();
@@ -74,19 +74,18 @@ inline __attribute__((always_inline)) void int_group(I (&acc)[R][kPanelVecs], co
   }
 }
 
-/// A group of a 4-bit panel, unpacked for many rows: bytes of code - kFourMiddle, and 64-byte lines of
-/// constants, one for each of the panel's channels.
+/// A group of a 4-bit panel, unpacked for many rows: bytes of code - kFourMiddle, and what each of the
+/// panel's channels needs to make its sums of them (unpacked_group_sums) and to scale these (group_factors).
 struct UnpackedGroup {
-  uint8_t* codes;         // [group / 4, kPanel, 4]
-  uint8_t *base, *start;  // int32, [spans] pairs of int16: what sums of pairs begin with and what they lack
+  uint8_t* codes;  // [group / 4, kPanel, 4]
+  uint8_t* base;   // [kPanel] int32
   float *scale, *zero;
-
-  static int64_t bytes(int64_t group) { return unpacked_group_bytes(group); }
+  uint8_t* start;  // [spans of kPairSpan, kPanel, 2] int16
 };
 inline UnpackedGroup unpacked_group(uint8_t* w, int64_t group) {
   uint8_t* lines = w + group * kPanel;
   const auto floats = [&](int line) { return reinterpret_cast<float*>(lines + 64 * line); };
-  return {.codes = w, .base = lines, .start = lines + 3 * 64, .scale = floats(1), .zero = floats(2)};
+  return {.codes = w, .base = lines, .scale = floats(1), .zero = floats(2), .start = lines + 3 * 64};
 }
 
 /// acc = a group's sums of q (code - 8).
@@ -162,7 +161,8 @@ inline void int_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t 
   const uint16_t* scale = p.weight_scale + panel * p.groups * kPanel;
   const uint8_t* zero = kFour ? p.weight_zero + panel * p.groups * kPanel : nullptr;
   const int64_t group_bytes = p.group * kPanel / (kCodes == Codes::kFour ? 2 : 1);
-  const int64_t ahead = R <= 2 ? 1024 : p.panel_bytes;  // more rows leave time for a whole panel
+  // A line takes longer the more rows it meets: from the next panel on, but not more than stays near.
+  const int64_t far = p.panel_bytes < 16384 ? p.panel_bytes : 16384, ahead = R <= 2 ? 1024 : far;
   V total[R][kPanelVecs];
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < kPanelVecs; ++v) total[r][v] = set1(0.0f);
