@@ -81,14 +81,6 @@ inline CodedScratch coded_scratch(const CodedTile& t) {
 
 // ---- pages ------------------------------------------------------------------------------------------------
 
-using Bytes = uint8_t __attribute__((vector_size(16)));
-inline Bytes load_16(const uint8_t* p) {
-  Bytes x;
-  __builtin_memcpy(&x, p, 16);
-  return x;
-}
-inline void store_16(uint8_t* p, Bytes x) { __builtin_memcpy(p, &x, 16); }
-
 /// low, high [n] = the nibbles of n bytes.
 inline void split_nibbles(uint8_t* low, uint8_t* high, const uint8_t* bytes, int64_t n) {
   int64_t i = 0;
@@ -218,7 +210,7 @@ void code_scores(const CodedScratch& s, const QueryPart& part, int64_t n) {
 
 /// out [head_dim, N vectors] = shift * out + common + step * (codes^T weights)
 template <int N, int R>
-inline void value_tile(const CodedScratch& s, float* out, int64_t c) {
+inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, float* out, int64_t c) {
   const int64_t stride = s.head_dim * 4, first = s.values.narrow;
   const uint8_t* codes = s.values.codes + first * s.head_dim + c * 4;
   I acc[R][N];

@@ -57,6 +57,18 @@ inline int64_t coded_scratch_floats(int64_t queries, int64_t head_dim) {
   return pages + kPanel * (rows + kBlock * 5 / 4 + 3) + parts;
 }
 
+/// Input channels whose products with 4-bit weights are summed in 16 bits (linear_int.inl).
+constexpr int64_t kPairSpan = 64;
+/// A group of a 4-bit panel as bytes, with its constants.
+STAMP_INLINE int64_t unpacked_group_bytes(int64_t group) {
+  return group * kPanel + (3 + divide_up(group, kPairSpan)) * 4 * kPanel;
+}
+/// What a product needs: one panel of 4-bit weights unpacked, or the rows that 8-bit ones are multiplied
+/// with.
+STAMP_INLINE int64_t int_scratch_bytes(const WeightView& w, int64_t rows) {
+  return w.dtype == DType::kQ4 ? w.groups() * unpacked_group_bytes(w.group) : rows * 2 * w.padded_cols();
+}
+
 /// A range of panels of one integer product.
 struct IntLinear {
   float* out = nullptr;  // [rows, cols], stride ldo
@@ -72,9 +84,7 @@ struct IntLinear {
   const uint8_t* weight_zero = nullptr;
   const float* weight_sum = nullptr;
   int64_t first_panel = 0, last_panel = 0;
-  int64_t high_rows = 0;            // the first rows have codes of high_bits, the others of low_bits
-  int high_bits = 8, low_bits = 8;  // 2..8
-  uint8_t* scratch = nullptr;       // [groups * group * kPanel], for 4-bit weights and many rows
+  uint8_t* scratch = nullptr;  // int_scratch_bytes(weight, rows)
 };
 
 constexpr int64_t kPackPad = 16;  // floats after each chain of a packed matrix

@@ -55,10 +55,10 @@ class CpuOps final : public Ops {
     const int64_t tiles = int64_t(in.tiles.size());
     const int64_t wanted = divide_up(4 * threads(), tiles);
     int64_t panels = 0;
-    for (const Product& product : products) panels += divide_up(product.weight.rows, kPanel);
-    const int64_t span = std::clamp<int64_t>(panels / wanted, 1, 8);
-    split(products, span * kPanel);
-    for (auto& scratch : scratch_) reserve(scratch, weight.padded_cols() * kPanel / int64_t{sizeof(float)});
+    for (const Product& product : products) panels += product.weight.panels();
+    split_panels(products, std::clamp<int64_t>(divide_up(panels, wanted), 1, 8));
+    for (auto& scratch : scratch_)
+      reserve(scratch, int_scratch_bytes(weight, kBlock) / int64_t{sizeof(float)});
     pool_.parallel_for(int64_t(column_tasks_.size()) * tiles, [&](int64_t item, int thread) {
       const RowTile& tile = in.tiles[size_t(item % tiles)];
       const auto& [product, col, cols] = column_tasks_[size_t(item / tiles)];
@@ -70,10 +70,6 @@ class CpuOps final : public Ops {
         job.scale = in.scale + tile.row, job.offset = in.offset + tile.row;
         if (sums != nullptr) job.sums = sums + tile.row * job.groups;
         job.first_panel = col / kPanel, job.last_panel = divide_up(col + cols, kPanel);
-        if (tile.coded) {
-          job.high_rows = in.plan.high_rows;
-          job.high_bits = in.plan.high_bits, job.low_bits = in.plan.low_bits;
-        }
         job.scratch = reinterpret_cast<uint8_t*>(scratch_[size_t(thread)].data());
         kernels_.int_linear(job);
       }
@@ -406,6 +402,18 @@ class CpuOps final : public Ops {
     for (const Product& product : products)
       for (int64_t col = 0; col < product.weight.rows; col += span)
         column_tasks_.push_back({&product, col, std::min(span, product.weight.rows - col)});
+  }
+
+  /// The same, in equal pieces of at most `span` panels: threads that take as many of them are done together.
+  void split_panels(std::span<const Product> products, int64_t span) {
+    column_tasks_.clear();
+    for (const Product& product : products) {
+      const int64_t panels = product.weight.panels(), pieces = divide_up(panels, span);
+      for (int64_t piece = 0; piece < pieces; ++piece) {
+        const int64_t col = panels * piece / pieces * kPanel, end = panels * (piece + 1) / pieces * kPanel;
+        column_tasks_.push_back({&product, col, std::min(end, product.weight.rows) - col});
+      }
+    }
   }
 
   /// Few rows: bound by reading the weights, once, as they are stored. Long pieces, since a core's stream of

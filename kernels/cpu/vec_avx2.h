@@ -106,6 +106,12 @@ __attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm
 inline I int_zero() { return _mm256_setzero_si256(); }
 inline I int_set(int32_t x) { return _mm256_set1_epi32(x); }
 inline I sub_bytes(I x, int y) { return _mm256_sub_epi8(x, _mm256_set1_epi8(char(y))); }
+/// One sum after the other: GCC would turn a chain of them into a tree, whose terms fill the stack.
+inline I add_bytes(I sums, I x) {
+  sums = _mm256_add_epi8(sums, x);
+  asm("" : "+x"(sums));
+  return sums;
+}
 inline I load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline void store_bytes(uint8_t* p, I x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
 inline I broadcast_four(const uint8_t* p) {
@@ -123,13 +129,15 @@ inline I signed_bytes(const V* four) {
   const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm256_shuffle_epi8(_mm256_packs_epi16(a, b), _mm256_broadcastsi128_si256(order));
 }
-/// acc += (a - kEightMiddle) * w: 2 * 128 * 127 stays within 16 bits, 2 * 255 * 127 would not. The first
-/// factor of a product of bytes is unsigned, so its sign moves to the second.
-constexpr int kEightMiddle = 128;
-inline I dot_q8(I acc, I a, I w) {
-  const I x = _mm256_xor_si256(a, _mm256_set1_epi8(char(0x80)));
-  const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(w, x));
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+/// acc += (q - kEightMiddle) * w: 2 * 128 * 127 stays within 16 bits, 2 * 255 * 127 would not. The first
+/// factor of a product of bytes is unsigned, so its sign moves to the second: for every four channels there
+/// are the four differences and their magnitudes.
+constexpr int kEightMiddle = 128, kEightBytes = 8;
+inline I dot_q8(I acc, const uint8_t* four, I w) {
+  const I pairs = _mm256_maddubs_epi16(broadcast_four(four + 4), _mm256_sign_epi8(w, broadcast_four(four)));
+  acc = _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  asm("" : "+x"(acc));
+  return acc;
 }
 /// Sums of pairs of products with 4-bit weights in 16-bit lanes, and their sum in 32-bit ones.
 constexpr bool kPairSums = true;

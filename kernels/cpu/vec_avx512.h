@@ -103,6 +103,7 @@ __attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm
 inline I int_zero() { return _mm512_setzero_si512(); }
 inline I int_set(int32_t x) { return _mm512_set1_epi32(x); }
 inline I sub_bytes(I x, int y) { return _mm512_sub_epi8(x, _mm512_set1_epi8(char(y))); }
+inline I add_bytes(I a, I b) { return _mm512_add_epi8(a, b); }
 inline I load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline void store_bytes(uint8_t* p, I x) { _mm512_storeu_si512(p, x); }
 inline I broadcast_four(const uint8_t* p) {
@@ -120,11 +121,11 @@ inline I signed_bytes(const V* four) {
   const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm512_shuffle_epi8(_mm512_packs_epi16(a, b), _mm512_broadcast_i32x4(order));
 }
+constexpr int kEightMiddle = 0, kEightBytes = 4;
 #if defined(__AVX512VNNI__)
 constexpr bool kPairSums = false;
-constexpr int kEightMiddle = 0;
 inline I dot_q4(I acc, I a, I w) { return _mm512_dpbusd_epi32(acc, a, w); }
-inline I dot_q8(I acc, I a, I w) { return _mm512_dpbusd_epi32(acc, a, w); }
+inline I dot_q8(I acc, const uint8_t* four, I w) { return dot_q4(acc, broadcast_four(four), w); }
 #else
 /// Sums of pairs of products with 4-bit weights in 16-bit lanes, and their sum in 32-bit ones.
 constexpr bool kPairSums = true;
@@ -132,10 +133,10 @@ inline I add_pairs(I pairs, I a, I w) { return _mm512_add_epi16(pairs, _mm512_ma
 inline I fold_pairs(I acc, I pairs) {
   return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
 }
-/// acc += a * w, the two halves of a's bytes by themselves: 2 * 255 * 127 is more than 16 bits hold.
-constexpr int kEightMiddle = 0;
-inline I dot_q8(I acc, I a, I w) {
-  const I low = _mm512_maddubs_epi16(low_nibbles(a), w), high = _mm512_maddubs_epi16(high_nibbles(a), w);
+/// acc += q * w, the two halves of q's bytes by themselves: 2 * 255 * 127 is more than 16 bits hold.
+inline I dot_q8(I acc, const uint8_t* four, I w) {
+  const I q = broadcast_four(four);
+  const I low = _mm512_maddubs_epi16(low_nibbles(q), w), high = _mm512_maddubs_epi16(high_nibbles(q), w);
   acc = _mm512_add_epi32(acc, _mm512_madd_epi16(low, _mm512_set1_epi16(1)));
   return _mm512_add_epi32(acc, _mm512_madd_epi16(high, _mm512_set1_epi16(16)));
 }

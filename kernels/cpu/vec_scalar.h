@@ -154,12 +154,12 @@ inline I signed_bytes(const V* four) {
   }
   return x;
 }
-inline I dot_q8(I acc, I a, I w) {
+inline I dot_q4(I acc, I a, I w) {
   for (int i = 0; i < kLanes; ++i)
     for (int byte = 0; byte < 32; byte += 8)
       acc[i] += int32_t(uint8_t(a[i] >> byte)) * int32_t(int8_t(w[i] >> byte));
   return acc;
 }
-inline I dot_q4(I acc, I a, I w) { return dot_q8(acc, a, w); }
+inline I dot_q8(I acc, const uint8_t* four, I w) { return dot_q4(acc, broadcast_four(four), w); }
 constexpr bool kPairSums = false;
-constexpr int kEightMiddle = 0;
+constexpr int kEightMiddle = 0, kEightBytes = 4;

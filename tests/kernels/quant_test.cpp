@@ -183,6 +183,33 @@ TEST_P(QuantTest, IntegerProductsEqualReference) {
   }
 }
 
+TEST_P(QuantTest, IntegerProductsOfTheExtremesAreExact) {
+  // All activations and all codes at an end of their range: the largest sums there are, at scales of 1.
+  const int64_t rows = 9, k = 128, n = 32;
+  const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
+  Quantised in(rows, k, BitPlan{}, {&run, 1});
+  Buffer<float> out(rows * n);
+  for (const auto& [dtype, group] : std::vector<std::pair<DType, int64_t>>{
+           {DType::kQ8, 0}, {DType::kQ4, 32}, {DType::kQ4, 64}, {DType::kQ4, 128}}) {
+    for (const int code : dtype == DType::kQ4 ? std::array{0, 15} : std::array{-127, 127}) {
+      PackedWeight w = make_packed(dtype, n, k, group);
+      const auto groups = size_t(w.view.groups());
+      const std::vector<int8_t> codes(k, int8_t(code));
+      for (int64_t r = 0; r < n; ++r)
+        pack_row(w, r, codes, std::vector(groups, f32_to_f16(1.0f)), std::vector<uint8_t>(groups, 0));
+      for (const int q : {0, 1, 128, 255}) {
+        for (int64_t r = 0; r < rows; ++r) {
+          std::fill_n(in.view.q + r * in.view.stride, k, uint8_t(q));
+          in.scale[r] = 1.0f, in.offset[r] = 0.0f;
+        }
+        ops_->linear(out.mat(rows, n), in.view, w.view, {});
+        for (int64_t i = 0; i < rows * n; ++i)
+          ASSERT_EQ(out[i], float(k * q * code)) << dtype_name(dtype) << group << " " << q << " " << code;
+      }
+    }
+  }
+}
+
 TEST_P(QuantTest, FloatSidesOfAProductAreUsedAtTheirValues) {
   const int64_t rows = 130, k = 72, n = 40;
   const auto x = smooth_floats(rows, k, 6), dense = smooth_floats(n, k, 7);
