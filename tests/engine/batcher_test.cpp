@@ -86,7 +86,7 @@ TEST_P(BatcherTest, WhatWasForgottenIsComputedAgainToTheSameBits) {
     SCOPED_TRACE("after " + std::to_string(drawn));
     // The cache is full when the older sequence needs its sixth page.
     Engine engine(options(64 * (5 + pages_for(100 + drawn))));
-    Batched batch(engine, {.prefix_cache = false});
+    Batched batch(engine, {.step_tokens = 512, .prefix_cache = false});
     batch.add(random_request(engine, 321 - drawn, drawn + 5, 5));
     const size_t victim = batch.add(random_request(engine, 100, 120));
     while (batch.batcher.stats().preemptions == 0 && batch.batcher.open() > 0) batch.batcher.step();
@@ -225,6 +225,20 @@ TEST(Batcher, ALongPromptHoldsUpNeitherDecodesNorAShortPrompt) {
   EXPECT_FALSE(batch[lengthy].ended);
   batch.run();
   EXPECT_EQ(batch[lengthy].text, "8");
+}
+
+TEST(Batcher, OnTheHostTheFirstPromptsAnswerBeforeTheLastAreComputed) {
+  TinyEngine tiny(counting_model(), {.context = 512, .cache_tokens = 4096});
+  Batched batch(tiny, {.prefix_cache = false});
+  for (int i = 0; i < 6; ++i) batch.add(counting(std::string(100, '4'), 2));
+  batch.batcher.step();  // kHostStep rows: two prompts, and no block of the third
+  EXPECT_EQ(batch[1].tokens.size(), 1u);
+  EXPECT_EQ(batch[2].tokens.size(), 0u);
+  batch.batcher.step();
+  EXPECT_EQ(batch[3].tokens.size(), 1u);
+  EXPECT_EQ(batch[4].tokens.size(), 0u);
+  batch.run();
+  EXPECT_EQ(batch[5].text, "56");
 }
 
 TEST(Batcher, PromptsTakeTurns) {
