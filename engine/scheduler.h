@@ -38,8 +38,8 @@ struct GenerateEvent {
 inline constexpr int64_t kHostStep = 256;
 
 struct SchedulerOptions {
-  int64_t parallel = 8;       // sequences that advance together
-  int64_t queue = 64;         // requests that wait for a place
+  int64_t parallel = 8;  // sequences that advance together
+  int64_t queue = 64;    // requests that wait for a place
   // Rows of one step: decodes first, the rest is chunks of prompts. 0: kHostStep, where longer steps compute
   // no faster and keep everybody waiting; on a device all that a forward pass takes.
   int64_t step_tokens = 0;
