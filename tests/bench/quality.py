@@ -114,7 +114,9 @@ class Plan:
         out = self.arguments.out / ("-".join(["tuned", *transforms]) + ".json")
         needs = [self.tune(())] if transforms else []
         chosen = ["--transforms", ",".join(transforms)] if transforms else []
-        command = self.stamp("inspect", "-m", self.arguments.model, "--recipe", "w4a4kv4-stamp", "--tune", out,
+        # The search falls back on the recipe's own plans, so that must not have a transform that is not searched.
+        recipe = "w4a4kv4" if transforms == ("identity",) else "w4a4kv4-stamp"
+        command = self.stamp("inspect", "-m", self.arguments.model, "--recipe", recipe, "--tune", out,
                              "--sensitivities", self.arguments.out / "sensitivities.json", *chosen)
         return self.task(f"search {stem(out.stem)}", out, 10_000 if transforms else 120_000, lambda: command, needs)
 
