@@ -151,10 +151,16 @@ std::vector<Transform> chosen_transforms(const InspectFlags& flags) {
   return chosen;
 }
 
-/// What sensitivities depend on, but for the weights' values.
+/// What sensitivities depend on, but for the weights' values. Of the plans that is the low precision alone.
 std::string fingerprint(const InspectFlags& flags, const Subject& subject, std::span<const int32_t> tokens) {
   const std::string_view ids(reinterpret_cast<const char*>(tokens.data()), tokens.size_bytes());
-  return sha256_hex(sha256_file(flags.engine.model / "config.json") + subject.recipe.to_json() +
+  Recipe rotation;
+  rotation.rotation = subject.recipe.rotation;
+  std::string low_bits;
+  for (int64_t layer = 0; layer < subject.config.layers; ++layer)
+    for (int s = 0; s < kSites; ++s)
+      low_bits += fmt::format(" {}", inspected_plan(subject.recipe, layer, Source(s)).low_bits);
+  return sha256_hex(sha256_file(flags.engine.model / "config.json") + rotation.to_json() + low_bits +
                     sha256_hex(ids));
 }
 

@@ -221,6 +221,11 @@ class Tune(Runs):
         costs = json.loads(file.read_text())
         self.assertEqual([len(layer) for layer in costs["sensitivities"]], [4] * LAYERS)
         self.assertEqual(self.tune("--sensitivities", file)[1], recipe)
+        plain = RECIPE["activations"] | {"transform": "identity"}
+        plain.pop("levels", None)
+        self.recipe.write_text(json.dumps(RECIPE | {"activations": plain}))  # errors cost the same
+        self.tune("--sensitivities", file, "--transforms", "identity")
+        self.recipe.write_text(json.dumps(RECIPE))
         costs["sensitivities"][0][0] *= 1000  # what the file says is what counts
         file.write_text(json.dumps(costs))
         self.assertNotEqual(self.tune("--sensitivities", file)[1], recipe)
