@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
-#include <numeric>
 #include <optional>
 
 #include "engine/batcher.h"
@@ -254,13 +253,14 @@ int run(BenchFlags flags) {
     const auto [low, high] = std::minmax_element(test->samples().begin(), test->samples().end());
     print(fmt::format("| {} | {:.1f} | {:.1f} | {:.1f} |\n", test->name(), test->median(), *low, *high));
   }
+  const int64_t length = told_length(flags);
   fmt::print(
       stderr,
       "load {:.2f} s | weights {:.1f} MiB | cache {:.0f} bytes a token | peak memory {:.0f} MiB | {} x{}\n",
       engine.load_seconds(), double(engine.weight_bytes()) / 1048576.0,
-      engine.cache().bytes_per_token(told_length(flags)), double(peak_rss_bytes()) / 1048576.0,
-      engine.ops().name(), engine.ops().threads());
-  nlohmann::ordered_json result = to_json(engine, tests, told_length(flags));
+      engine.cache().bytes_per_token(length), double(peak_rss_bytes()) / 1048576.0, engine.ops().name(),
+      engine.ops().threads());
+  nlohmann::ordered_json result = to_json(engine, tests, length);
   if (timed != nullptr) {
     const Roofline roofline = measure_operations(engine, *timed, tests, flags.repeat);
     print(roofline.text());

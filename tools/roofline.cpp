@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <numeric>
 
 namespace stamp {
 namespace {
@@ -57,8 +56,7 @@ Roofline::Roofline(Engine& engine)
     transform_seconds_ = transform_seconds(engine.ops(), plan, config_.hidden_size);
   text_ = fmt::format(
       "\nRoofline. {} x{} at most, measured just now: {:.1f} GB/s read, {:.0f} GOP/s of 8-bit integers, "
-      "{:.0f} "
-      "of 8 by 4 bits, {:.0f} GFLOP/s. Bytes: every operand once; what caches hold may be faster.\n",
+      "{:.0f} of 8 by 4 bits, {:.0f} GFLOP/s. Bytes: every operand once; what caches hold may be faster.\n",
       engine.ops().name(), engine.ops().threads(), peaks_.read_bytes / 1e9, peaks_.int8_ops / 1e9,
       peaks_.int4_ops / 1e9, peaks_.float_ops / 1e9);
 }

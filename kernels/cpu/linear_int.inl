@@ -140,15 +140,15 @@ inline void group_factors(const uint16_t* scale, const uint8_t* zero, V& s, V& z
   z = mul(fma(load_u8(zero), set1(-1.0f / 16), set1(float(kFourMiddle))), s);
 }
 
-/// total += s (sums of q (code - 8)) + z (sums of q), a group's
-template <int R>
+/// total += s (sums of q (code - 8)) + z (sums of q), a group's; of 8-bit weights s (sums of products) alone
+template <bool kFour, int R>
 inline __attribute__((always_inline)) void add_group(V (&total)[R][kPanelVecs], const I (&acc)[R][kPanelVecs],
                                                      const V (&s)[kPanelVecs], const V (&z)[kPanelVecs],
                                                      const float* sums, int64_t groups) {
   for (int v = 0; v < kPanelVecs; ++v) {
     for (int r = 0; r < R; ++r) {
       total[r][v] = fma(to_float(acc[r][v]), s[v], total[r][v]);
-      total[r][v] = fma(set1(sums[r * groups]), z[v], total[r][v]);
+      if constexpr (kFour) total[r][v] = fma(set1(sums[r * groups]), z[v], total[r][v]);
     }
   }
 }
@@ -175,15 +175,13 @@ inline void int_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t 
       for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = start;
     }
     int_group<kCodes, kSteps>(acc, in + g * p.group, p.ldq, w, p.group, ahead);
+    V s[kPanelVecs], z[kPanelVecs];
     for (int v = 0; v < kPanelVecs; ++v) {
-      V s = load_f16(scale + g * kPanel + v * kLanes), z = set1(0.0f);
-      if constexpr (kFour)
-        group_factors(scale + g * kPanel + v * kLanes, zero + g * kPanel + v * kLanes, s, z);
-      for (int r = 0; r < R; ++r) {
-        total[r][v] = fma(to_float(acc[r][v]), s, total[r][v]);
-        if constexpr (kFour) total[r][v] = fma(set1(sums[r * p.groups]), z, total[r][v]);
-      }
+      const int64_t at = g * kPanel + v * kLanes;
+      if constexpr (kFour) group_factors(scale + at, zero + at, s[v], z[v]);
+      else s[v] = z[v] = load_f16(scale + at);  // z is not looked at
     }
+    add_group<kFour>(total, acc, s, z, sums, p.groups);
   }
   store_tile<kFour>(p, total, row, panel);
 }
@@ -219,7 +217,7 @@ inline void unpacked_tile(const IntLinear& p, int64_t row, int64_t panel) {
     V s[kPanelVecs], z[kPanelVecs];
     for (int v = 0; v < kPanelVecs; ++v)
       s[v] = load(here.scale + v * kLanes), z[v] = load(here.zero + v * kLanes);
-    add_group(total, acc, s, z, sums, p.groups);
+    add_group<true>(total, acc, s, z, sums, p.groups);
   }
   store_tile<true>(p, total, row, panel);
 }

@@ -1,5 +1,7 @@
 #include "tools/serve/serve_flags.h"
 
+#include <fmt/format.h>
+
 #include "kernels/error.h"
 #include "models/json.h"
 #include "tools/cli.h"
@@ -48,7 +50,8 @@ void ServeFlags::add(CLI::App& command) {
       ->check(range(0, 1 << 20))
       ->capture_default_str();
   flag("--step-tokens", scheduler.step_tokens,
-       "Most tokens that one forward pass computes; 0 is 256 on the host and 2048 on a device")
+       fmt::format("Most tokens that one forward pass computes; 0 is {} on the host and {} on a device",
+                   kHostStep, kDeviceChunk))
       ->check(range(0, 1 << 16))
       ->capture_default_str();
   add_switch_with_mirror(command, "--no-prefix-cache", no_prefix_cache,
