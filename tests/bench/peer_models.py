@@ -108,14 +108,14 @@ def nearest_recipe(name, out):
 
 
 def quantised_directory(stamp, model, out, name):
-    """`model` quantised with nearest_recipe(name), by this build of stamp or a later one; -> (directory, recipe file)"""
+    """`model` quantised with nearest_recipe(name), by this build of stamp or a later one"""
     recipe, target = nearest_recipe(name, out), out / f"{model.name}-{name}-nearest"
     manifest = target / "manifest.json"
     if manifest.exists() and manifest.stat().st_mtime > stamp.stat().st_mtime:
-        return target, recipe
+        return target
     shutil.rmtree(target, ignore_errors=True)
     done = subprocess.run([stamp, "quantize", "--model", model, "--out", target, "--recipe", recipe], stderr=subprocess.PIPE,
                           text=True)
     if done.returncode != 0:
         sys.exit(f"stamp quantize ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
-    return target, recipe
+    return target

@@ -71,6 +71,10 @@ def call(command, environment=None):
         return out.read(), peak
 
 
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
 def comma(values):
     return ",".join(map(str, values))
 
@@ -119,3 +123,16 @@ class Llama:
                 depth = f"@{self.report['n_depth']}" if self.report["n_depth"] else ""
                 rates[kind + depth] = median(self.report["samples_ts"])
         return rates, peak
+
+
+def run_rounds(count, jobs, tell):
+    """`jobs` are (program, name, measure() -> {test: rate}); each round runs them all, in turns forwards and backwards, so
+    that a slow spell of the machine touches all. tell(rates) comes after each; -> by round, {program: {name: rates}}"""
+    rounds = []
+    for i in range(count):
+        rates = {"stamp": {}, "llama": {}}
+        for program, name, measure in jobs if i % 2 == 0 else reversed(jobs):
+            rates[program][str(name)] = measure()
+        rounds.append(rates)
+        say(f"round {i + 1} of {count}: " + tell(rates))
+    return rounds

@@ -12,11 +12,11 @@ that `stamp quantize --recipe w4a8kv4-stamp` made.
 """
 import argparse
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 from peer_models import nearest_recipe, quantised_directory, smollm2_gguf
-from peer_programs import Columns, Llama, PeerSetting, Stamp
+from peer_programs import Columns, Llama, PeerSetting, Stamp, run_rounds, say
 from peer_report import against, best_settings, ratio_svg, screening_table, speed_table, tests_of_settings
 
 RECIPES = ("w4a8kv4-stamp", "w4a4kv4-stamp", "f32")
@@ -78,10 +78,6 @@ def parse(parser):
     return arguments
 
 
-def say(text):
-    print(text, file=sys.stderr, flush=True)
-
-
 def main():
     parser = argparse.ArgumentParser(description="Paired measurement of stamp and llama.cpp; see peers.sh.")
     add_common_arguments(parser)
@@ -96,9 +92,13 @@ def main():
     stamp, llama = Stamp(arguments.stamp, arguments.threads), Llama(arguments.llama_bench, arguments.threads)
     models = {"f32": (arguments.model, "")}
     if quantised := [name for name in recipes if name != "f32"]:
-        directory = arguments.model_w4 or quantised_directory(arguments.stamp, arguments.model, arguments.out, "w4a8kv4-stamp")[0]
+        directory = arguments.model_w4 or quantised_directory(arguments.stamp, arguments.model, arguments.out, "w4a8kv4-stamp")
         recipe_of = (lambda name: name) if arguments.model_w4 else lambda name: nearest_recipe(name, arguments.out)
         models |= {name: (directory, recipe_of(name)) for name in quantised}
+
+    def run_stamp(name):
+        directory, recipe = models[name]
+        return stamp.bench(directory, columns_of(name, columns), recipe)[0]
 
     def run_llama(setting, tests, warm):
         return llama.bench(smollm2_gguf(arguments.out, setting.weights), setting, columns.only(tests), warm)[0]
@@ -107,24 +107,18 @@ def main():
         say(f"once: {setting}")
         return run_llama(setting, tests, False)
 
+    def speeds(rates):
+        return ", ".join(f"{name} {test} {rates['stamp'][name][test]:.0f}"
+                         for name in recipes for test in columns_of(name, columns).names())
+
     tests = columns.names()
     screened = screen(run_once, columns)
     best = best_settings(screened, tests)
     of_f16 = best_settings({s: rates for s, rates in screened.items() if s.weights == "F16"}, tests)
     wanted = tests_of_settings(*([best] if quantised else []), *([of_f16] if "f32" in recipes else []))
-    jobs = [("stamp", name) for name in recipes] + [("llama", setting) for setting in wanted]
-    rounds = []
-    for i in range(arguments.rounds):
-        rates = {"stamp": {}, "llama": {}}
-        for program, what in jobs if i % 2 == 0 else reversed(jobs):
-            if program == "stamp":
-                directory, recipe = models[what]
-                rates["stamp"][what] = stamp.bench(directory, columns_of(what, columns), recipe)[0]
-            else:
-                rates["llama"][str(what)] = run_llama(what, wanted[what], True)
-        rounds.append(rates)
-        say(f"round {i + 1} of {arguments.rounds}: " + ", ".join(
-            f"{name} {test} {rates['stamp'][name][test]:.0f}" for name in recipes for test in columns_of(name, columns).names()))
+    rounds = run_rounds(arguments.rounds, [
+        *(("stamp", name, partial(run_stamp, name)) for name in recipes),
+        *(("llama", setting, partial(run_llama, setting, its_tests, True)) for setting, its_tests in wanted.items())], speeds)
     result = {"cpu": llama.report["cpu_info"], "threads": arguments.threads, "stamp_isa": stamp.report["isa"],
               "stamp_weights": f"4-bit weights of {arguments.model_w4}" if arguments.model_w4 else
               "4-bit weights rounded to nearest",

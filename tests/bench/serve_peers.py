@@ -21,9 +21,9 @@ from pathlib import Path
 from statistics import median
 
 from peer_models import quantised_directory, smollm2_gguf
-from peer_programs import LLAMA_ENVIRONMENT, PeerSetting
+from peer_programs import LLAMA_ENVIRONMENT, PeerSetting, say
 from peer_report import markdown_table
-from peers import add_common_arguments, parse, say
+from peers import add_common_arguments, parse
 from streams import run_streams
 
 STREAMS, CONTEXT = (1, 4, 8), 2048
@@ -78,7 +78,7 @@ PAIRS = {"F16": "f32", "Q8_0": "w8a8", "Q4_0": "w4a8kv4-stamp"}
 def start_stamp(arguments, recipe, log):
     flags = ["--model", arguments.model, "--recipe", recipe]
     if recipe == "w4a8kv4-stamp":
-        directory = arguments.model_w4 or quantised_directory(arguments.stamp, arguments.model, arguments.out, recipe)[0]
+        directory = arguments.model_w4 or quantised_directory(arguments.stamp, arguments.model, arguments.out, recipe)
         flags = ["--model", directory]
     return Peer([arguments.stamp, "serve", *flags, "--threads", arguments.threads, "--parallel", max(STREAMS), "--ctx", CONTEXT],
                 log)

@@ -14,12 +14,13 @@ import argparse
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from peer_models import directory_gguf, quantised_directory
-from peer_programs import Columns, Llama, PeerSetting, Stamp
+from peer_programs import Columns, Llama, PeerSetting, Stamp, run_rounds, say
 from peer_report import against, best_settings, markdown_table, screening_table, speed_table, tests_of_settings
-from peers import add_column_arguments, add_common_arguments, parse, say
+from peers import add_column_arguments, add_common_arguments, parse
 
 RECIPE = "w4a8kv4-stamp"
 SETTINGS = [PeerSetting("Q4_0", False), PeerSetting("Q4_0", True), PeerSetting("Q4_0", True, "q8_0")]
@@ -39,7 +40,7 @@ class Shape:
         self.config = json.loads((directory / "config.json").read_text())
         self.layers = self.config["num_hidden_layers"]
         self.gguf = directory_gguf(directory, arguments.out / f"{name}.Q4_0.gguf", "Q4_0")
-        self.directory = quantised_directory(arguments.stamp, directory, arguments.out, RECIPE)[0]
+        self.directory = quantised_directory(arguments.stamp, directory, arguments.out, RECIPE)
 
     def f16_kv_bytes(self):
         """Of a token."""
@@ -94,18 +95,20 @@ def measure_speed(arguments, stamp, llama):
         say(f"once: {setting}")
         screened[setting] = llama.bench(shape.gguf, setting, columns, warm=False)[0]
     best = best_settings(screened, tests)
-    jobs = [("stamp", tests), *tests_of_settings(best).items()]
-    rounds = []
-    for i in range(arguments.rounds):
-        rates = {"stamp": {}, "llama": {}}
-        for what, wanted in jobs if i % 2 == 0 else reversed(jobs):
-            if what == "stamp":
-                rates["stamp"][RECIPE] = stamp.bench(shape.directory, columns)[0]
-            else:
-                rates["llama"][str(what)] = llama.bench(shape.gguf, what, columns.only(wanted))[0]
-        rounds.append(rates)
-        say(f"round {i + 1} of {arguments.rounds}: " + ", ".join(
-            f"{t} {rates['stamp'][RECIPE][t] / rates['llama'][str(best[t])][t]:.2f}" for t in tests))
+
+    def run_stamp():
+        return stamp.bench(shape.directory, columns)[0]
+
+    def run_llama(setting, its_tests):
+        return llama.bench(shape.gguf, setting, columns.only(its_tests))[0]
+
+    def ratios(rates):
+        return ", ".join(f"{t} {rates['stamp'][RECIPE][t] / rates['llama'][str(best[t])][t]:.2f}" for t in tests)
+
+    rounds = run_rounds(arguments.rounds, [
+        ("stamp", RECIPE, run_stamp),
+        *(("llama", setting, partial(run_llama, setting, its_tests))
+          for setting, its_tests in tests_of_settings(best).items())], ratios)
     small = Columns(prefill=(512,), decode=arguments.decode, depths=(0,))
     memory = {"stamp": stamp.bench(shape.directory, small)[1]}
     for mode in ("none", "mmap"):
