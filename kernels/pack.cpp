@@ -2,27 +2,36 @@
 
 #include <algorithm>
 #include <numeric>
-#include <vector>
-
-#include "kernels/half.h"
 
 namespace stamp {
 namespace {
+
+constexpr int64_t kStepBytes = 64;  // of a panel's step, which has so many input channels:
+int64_t step_of(const WeightView& w) { return w.dtype == DType::kQ8 ? 4 : 8; }
 
 /// Byte of input channel `col` of a row in its panel, and whether it is the high nibble.
 struct Place {
   int64_t byte;
   bool high;
 };
-constexpr int64_t kStepBytes = 64;  // of a panel's step, which has so many input channels:
-int64_t step_of(const WeightView& w) { return w.dtype == DType::kQ8 ? 4 : 8; }
 Place place_of(const WeightView& w, int64_t row, int64_t col) {
   const int64_t panel = row / kPanel * w.panel_bytes(), channel = row % kPanel;
   return {panel + col / step_of(w) * kStepBytes + channel * 4 + col % 4, col % step_of(w) >= 4};
 }
 
-int64_t parameter_of(const WeightView& w, int64_t row, int64_t group) {
-  return (row / kPanel * w.groups() + group) * kPanel + row % kPanel;
+/// w of quant_format.h.
+int integer_at(const WeightView& w, int64_t row, int64_t col) {
+  const auto [byte, high] = place_of(w, row, col);
+  const uint8_t x = static_cast<const uint8_t*>(w.data)[byte];
+  if (w.dtype == DType::kQ8) return int8_t(x);
+  const int64_t g = col / w.group;
+  return w.group_scale[w.group_scale_at(row, g)] * (high ? x >> 4 : x & 15) - w.zero[w.zero_at(row, g)];
+}
+
+void sum_row(PackedWeight& weight, int64_t row) {
+  int32_t sum = 0;
+  for (int64_t c = 0; c < weight.view.cols; ++c) sum += integer_at(weight.view, row, c);
+  weight.sum[row] = sum;
 }
 
 }  // namespace
@@ -30,54 +39,38 @@ int64_t parameter_of(const WeightView& w, int64_t row, int64_t group) {
 PackedWeight make_packed(DType dtype, int64_t rows, int64_t cols, int64_t group) {
   PackedWeight p;
   p.view = {.dtype = dtype, .rows = rows, .cols = cols, .group = dtype == DType::kQ4 ? group : 0};
-  const int64_t parameters = p.view.panels() * p.view.groups() * kPanel;
-  p.data = Buffer<uint8_t>(p.view.panels() * p.view.panel_bytes());
-  p.scale = Buffer<uint16_t>(parameters);
-  if (dtype == DType::kQ4) p.zero = Buffer<uint8_t>(parameters);
-  p.sum = Buffer<float>(p.view.panels() * kPanel);
+  p.data = Buffer<uint8_t>(p.view.data_bytes());
+  p.scale = Buffer<float>(p.view.row_parameters());
+  p.sum = Buffer<int32_t>(p.view.row_parameters());
+  p.group_scale = Buffer<uint8_t>(p.view.group_parameters());
+  p.zero = Buffer<uint8_t>(p.view.zero_parameters());
   p.view.data = p.data.data();
   p.view.scale = p.scale.data();
-  p.view.zero = p.zero.data();
   p.view.sum = p.sum.data();
+  p.view.group_scale = p.group_scale.data();
+  p.view.zero = p.zero.data();
   return p;
 }
 
-void pack_row(PackedWeight& weight, int64_t row, std::span<const int8_t> codes,
-              std::span<const uint16_t> scale, std::span<const uint8_t> zero) {
+void pack_row(PackedWeight& weight, int64_t row, std::span<const int8_t> codes, float scale,
+              std::span<const uint8_t> group_scale, std::span<const uint8_t> zero) {
   const WeightView& w = weight.view;
-  double sum = 0;
-  for (int64_t g = 0; g < w.groups(); ++g) {
-    weight.scale[parameter_of(w, row, g)] = scale[size_t(g)];
-    if (w.dtype == DType::kQ4) weight.zero[parameter_of(w, row, g)] = zero[size_t(g)];
-  }
+  weight.scale[row] = scale;
   for (int64_t c = 0; c < w.cols; ++c) {
-    const int64_t g = w.dtype == DType::kQ4 ? c / w.group : 0;
     const auto [byte, high] = place_of(w, row, c);
     const auto code = uint8_t(codes[size_t(c)]);
-    if (w.dtype == DType::kQ4) {
-      weight.data[byte] |= uint8_t(high ? code << 4 : code);
-      sum += double(f16_to_f32(scale[size_t(g)])) * (code - zero[size_t(g)] / 16.0);
-    } else {
-      weight.data[byte] = code;
-      sum += double(f16_to_f32(scale[size_t(g)])) * codes[size_t(c)];
-    }
+    if (w.dtype == DType::kQ4) weight.data[byte] |= uint8_t(high ? code << 4 : code);
+    else weight.data[byte] = code;
   }
-  weight.sum[row] = float(sum);
+  for (int64_t g = 0; g < w.groups() && g * w.group < w.cols; ++g) {
+    weight.group_scale[w.group_scale_at(row, g)] = group_scale[size_t(g)];
+    weight.zero[w.zero_at(row, g)] = zero[size_t(g)];
+  }
+  sum_row(weight, row);
 }
 
 void unpack_row(const WeightView& w, int64_t row, std::span<float> values) {
-  const auto* data = static_cast<const uint8_t*>(w.data);
-  for (int64_t c = 0; c < w.cols; ++c) {
-    const int64_t at = parameter_of(w, row, w.dtype == DType::kQ4 ? c / w.group : 0);
-    const auto [byte, high] = place_of(w, row, c);
-    const float scale = f16_to_f32(w.scale[at]);
-    if (w.dtype == DType::kQ4) {
-      const float q = float(high ? data[byte] >> 4 : data[byte] & 15);
-      values[size_t(c)] = scale * (q - float(w.zero[at]) * (1.0f / 16));
-    } else {
-      values[size_t(c)] = scale * float(int8_t(data[byte]));
-    }
-  }
+  for (int64_t c = 0; c < w.cols; ++c) values[size_t(c)] = w.scale[row] * float(integer_at(w, row, c));
 }
 
 int64_t slice_unit(const WeightView& w) { return w.dtype == DType::kQ4 ? w.group : step_of(w); }
@@ -95,22 +88,18 @@ PackedWeight slice_weight(const WeightView& w, int64_t row, int64_t rows, int64_
     return p;
   }
   PackedWeight p = make_packed(w.dtype, rows, cols, w.group);
-  const bool four = w.dtype == DType::kQ4;
   const int64_t begin = place_of(w, 0, col).byte, bytes = divide_up(cols, step_of(w)) * kStepBytes;
-  const int64_t first_group = four ? col / w.group : 0, groups = four ? divide_up(cols, w.group) : 1;
-  for (int64_t panel = 0; panel < p.view.panels(); ++panel) {
-    const int64_t from = row / kPanel + panel;
-    std::copy_n(data + from * w.panel_bytes() + begin, bytes, p.data.data() + panel * p.view.panel_bytes());
-    const int64_t source = (from * w.groups() + first_group) * kPanel;
-    const int64_t target = panel * p.view.groups() * kPanel;
-    std::copy_n(w.scale + source, groups * kPanel, p.scale.data() + target);
-    if (four) std::copy_n(w.zero + source, groups * kPanel, p.zero.data() + target);
-  }
-  // As pack_row sums: a value has at most 20 bits, so that floats hold it.
-  std::vector<float> values(static_cast<size_t>(cols));
+  for (int64_t panel = 0; panel < p.view.panels(); ++panel)
+    std::copy_n(data + (row / kPanel + panel) * w.panel_bytes() + begin, bytes,
+                p.data.data() + panel * p.view.panel_bytes());
+  std::copy_n(w.scale + row, rows, p.scale.data());
   for (int64_t r = 0; r < rows; ++r) {
-    unpack_row(p.view, r, values);
-    p.sum[r] = float(std::accumulate(values.begin(), values.end(), 0.0));
+    for (int64_t g = 0; g < p.view.groups() && g * w.group < cols; ++g) {
+      const int64_t from = col / w.group + g;
+      p.group_scale[p.view.group_scale_at(r, g)] = w.group_scale[w.group_scale_at(row + r, from)];
+      p.zero[p.view.zero_at(r, g)] = w.zero[w.zero_at(row + r, from)];
+    }
+    sum_row(p, r);
   }
   return p;
 }

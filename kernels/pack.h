@@ -9,20 +9,20 @@ namespace stamp {
 
 /// A quantised weight that owns its panels.
 struct PackedWeight {
-  Buffer<uint8_t> data, zero;
-  Buffer<uint16_t> scale;
-  Buffer<float> sum;
+  Buffer<uint8_t> data, group_scale, zero;
+  Buffer<float> scale;
+  Buffer<int32_t> sum;
   WeightView view;
 };
 
-/// Empty panels of a [rows, cols] weight: every code zero, every scale zero. `group` is for kQ4 alone.
+/// Empty panels of a [rows, cols] weight: every code and every scale zero. `group` is for kQ4 alone.
 PackedWeight make_packed(DType dtype, int64_t rows, int64_t cols, int64_t group);
 
-/// Writes row `row`: its codes [cols] (kQ8: -127..127; kQ4: 0..15), binary16 scales and zeros [groups] (kQ4,
-/// in sixteenths of a step), and the sum of its values. Rows are independent: threads may write different
-/// ones.
-void pack_row(PackedWeight& weight, int64_t row, std::span<const int8_t> codes,
-              std::span<const uint16_t> scale, std::span<const uint8_t> zero);
+/// Writes row `row`: its codes [cols] (kQ8: -127..127; kQ4: 0..15), its scale, kQ4's integer scales and zeros
+/// [groups] (those of groups that are all padding are not looked at), and the sum of its integers. Rows are
+/// independent: threads may write different ones.
+void pack_row(PackedWeight& weight, int64_t row, std::span<const int8_t> codes, float scale,
+              std::span<const uint8_t> group_scale = {}, std::span<const uint8_t> zero = {});
 
 /// The float values of a row: what every operation computes with.
 void unpack_row(const WeightView& weight, int64_t row, std::span<float> values);

@@ -54,6 +54,18 @@ inline constexpr int64_t kPanel = 16;
 /// multiple of.
 inline constexpr int64_t kColAlign = 64;
 
+/// A 4-bit code stands for the integer group_scale * code - zero, with one of each for a group of input
+/// channels, times the row's scale: scales of two levels, as in VS-Quant (arXiv 2102.04503), whose integers
+/// fit into signed bytes, as in QServe (arXiv 2405.04532). So sums over all input channels stay integers.
+inline constexpr int kTopCode = 15, kTopGroupScale = 16;
+/// Zeros that keep group_scale * code - zero in [-128, 127] for every code.
+constexpr int least_zero(int group_scale) {
+  return kTopCode * group_scale > 127 ? kTopCode * group_scale - 127 : 0;
+}
+inline constexpr int kTopZero = 128;
+/// Zeros of so many groups lie together: they are another factor of integer products.
+inline constexpr int64_t kZeroGroups = 4;
+
 STAMP_INLINE constexpr int64_t divide_up(int64_t x, int64_t by) { return (x + by - 1) / by; }
 STAMP_INLINE constexpr int64_t round_up(int64_t x, int64_t to) { return divide_up(x, to) * to; }
 

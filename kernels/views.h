@@ -10,8 +10,8 @@
 /// row begins `stride` elements after the one before.
 namespace stamp {
 
-/// kQ8: signed bytes, one scale a row. kQ4: unsigned nibbles with a scale and a zero point for each group of
-/// input channels.
+/// kQ8: signed bytes, one scale a row. kQ4: unsigned nibbles with an integer scale and zero point for each
+/// group of input channels, and one scale a row.
 enum class DType : uint8_t { kF32, kF16, kBF16, kQ8, kQ4 };
 
 STAMP_INLINE bool is_quantised(DType dtype) { return dtype == DType::kQ8 || dtype == DType::kQ4; }
@@ -37,32 +37,44 @@ struct Mat {
 };
 
 /// A linear's weight: [rows = out features, cols = in features]. Float types as the file stores them, without
-/// gaps. Quantised types in panels (quant_format.h): weight [n, k] = scale * (q - zero), where kQ8 has no
-/// zero.
+/// gaps. Quantised types in panels (quant_format.h): weight [n, k] = scale[n] * w, where w is a kQ8 byte, or
+/// group_scale * code - zero of a kQ4 nibble, a signed byte, too.
 struct WeightView {
   const void* data = nullptr;
   DType dtype = DType::kF32;
   int64_t rows = 0, cols = 0;
   // Quantised types alone.
-  int64_t group = 0;  // input channels that share a scale, a divisor or multiple of kColAlign; kQ8: all
-  const uint16_t* scale = nullptr;  // [panels, groups, kPanel] binary16
-  const uint8_t* zero = nullptr;    // kQ4: [panels, groups, kPanel], in sixteenths of a step
-  const float* sum = nullptr;       // [panels, kPanel]: of each row's weights, for activations' offsets
+  const float* scale = nullptr;  // [panels, kPanel]
+  const int32_t* sum = nullptr;  // [panels, kPanel]: of each row's w, for activations' offsets
+  // kQ4 alone.
+  int64_t group = 0;  // input channels that share what follows, a divisor or multiple of kColAlign
+  const uint8_t* group_scale = nullptr;  // [panels, groups, kPanel]: 1 to kTopGroupScale, 0 of absent rows
+  const uint8_t* zero = nullptr;         // [panels, zero_groups / kZeroGroups, kPanel, kZeroGroups]
 
   STAMP_INLINE int64_t panels() const { return divide_up(rows, kPanel); }
   STAMP_INLINE int64_t padded_cols() const {
     return round_up(cols, dtype == DType::kQ4 && group > kColAlign ? group : kColAlign);
   }
-  STAMP_INLINE int64_t groups() const { return dtype == DType::kQ4 ? padded_cols() / group : 1; }
+  STAMP_INLINE int64_t groups() const { return dtype == DType::kQ4 ? padded_cols() / group : 0; }
+  STAMP_INLINE int64_t zero_groups() const { return round_up(groups(), kZeroGroups); }
   int64_t data_bytes() const {
     return is_quantised(dtype) ? panels() * panel_bytes() : rows * cols * dtype_size(dtype);
   }
-  /// Elements of `scale`, and of `zero` if there is one.
-  int64_t parameters() const { return panels() * groups() * kPanel; }
+  /// Elements of `scale` and of `sum`; of `group_scale`; of `zero`.
+  int64_t row_parameters() const { return is_quantised(dtype) ? panels() * kPanel : 0; }
+  int64_t group_parameters() const { return panels() * groups() * kPanel; }
+  int64_t zero_parameters() const { return panels() * zero_groups() * kPanel; }
+  /// Where those of a row's group are.
+  STAMP_INLINE int64_t group_scale_at(int64_t row, int64_t g) const {
+    return (row / kPanel * groups() + g) * kPanel + row % kPanel;
+  }
+  STAMP_INLINE int64_t zero_at(int64_t row, int64_t g) const {
+    return (row / kPanel * zero_groups() + g / kZeroGroups * kZeroGroups) * kPanel +
+           row % kPanel * kZeroGroups + g % kZeroGroups;
+  }
   /// Of the data and its parameters.
   int64_t bytes() const {
-    if (!is_quantised(dtype)) return data_bytes();
-    return data_bytes() + panels() * kPanel * 4 + parameters() * (dtype == DType::kQ4 ? 3 : 2);
+    return data_bytes() + row_parameters() * 8 + group_parameters() + zero_parameters();
   }
   STAMP_INLINE int64_t panel_bytes() const { return padded_cols() * kPanel / (dtype == DType::kQ4 ? 2 : 1); }
 };

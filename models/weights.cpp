@@ -42,12 +42,13 @@ class WeightLoader {
                  .cols = cols,
                  .group = bits == 4 ? recipe_.weights.group : 0};
     w.data = take(name + ".weight_packed", {w.panels(), w.panel_bytes()}, "U8").data;
-    w.scale = reinterpret_cast<const uint16_t*>(
-        take(name + ".weight_scale", {w.panels(), w.groups(), kPanel}, "F16").data);
-    w.sum = reinterpret_cast<const float*>(take(name + ".weight_sum", {w.panels(), kPanel}, "F32").data);
-    if (bits == 4)
-      w.zero = reinterpret_cast<const uint8_t*>(
-          take(name + ".weight_zero_point", {w.panels(), w.groups(), kPanel}, "U8").data);
+    w.scale = reinterpret_cast<const float*>(take(name + ".weight_scale", {w.panels(), kPanel}, "F32").data);
+    w.sum = reinterpret_cast<const int32_t*>(take(name + ".weight_sum", {w.panels(), kPanel}, "I32").data);
+    if (bits != 4) return w;
+    w.group_scale = reinterpret_cast<const uint8_t*>(
+        take(name + ".weight_group_scale", {w.panels(), w.groups(), kPanel}, "U8").data);
+    w.zero = reinterpret_cast<const uint8_t*>(
+        take(name + ".weight_zero_point", {w.panels(), w.zero_groups(), kPanel}, "U8").data);
     return w;
   }
 
@@ -169,9 +170,10 @@ void ModelWeights::move_to(Memory& memory) {
     auto bytes = static_cast<const std::byte*>(w.data);
     move(bytes, w.data_bytes());
     w.data = bytes;
-    move(w.scale, w.parameters());
-    move(w.zero, w.parameters());
-    move(w.sum, w.panels() * kPanel);
+    move(w.scale, w.row_parameters());
+    move(w.sum, w.row_parameters());
+    move(w.group_scale, w.group_parameters());
+    move(w.zero, w.zero_parameters());
   };
   const auto move_vector = [&](std::span<const float>& values) {
     const float* data = values.data();

@@ -25,15 +25,16 @@ double weight_at(WeightView w, int64_t row, int64_t col) {
       return bf16_to_f32(static_cast<const uint16_t*>(w.data)[i]);
     case DType::kQ8: {
       const auto q = int8_t(bytes[col / 4 * 64 + channel * 4 + col % 4]);
-      return double(f16_to_f32(w.scale[row])) * double(q);
+      return double(w.scale[row]) * double(q);
     }
     case DType::kQ4:
       break;
   }
   const uint8_t byte = bytes[col / 8 * 64 + channel * 4 + col % 4];
   const int q = col % 8 < 4 ? byte & 15 : byte >> 4;
-  const int64_t group = (row / kPanel * w.groups() + col / w.group) * kPanel + channel;
-  return double(f16_to_f32(w.scale[group])) * (q - w.zero[group] / 16.0);
+  const int64_t g = col / w.group;
+  const int scaled = w.group_scale[w.group_scale_at(row, g)] * q;
+  return double(w.scale[row]) * (scaled - w.zero[w.zero_at(row, g)]);
 }
 
 double value_at(const QuantMat& m, int64_t row, int64_t col) {

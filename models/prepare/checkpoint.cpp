@@ -41,15 +41,21 @@ std::vector<Entry> entries_of(const ModelWeights& weights) {
       entries.push_back({name + ".weight", type, {w.rows, w.cols}, w.data, w.bytes()});
       return;
     }
-    const int64_t parameters = w.panels() * w.groups() * kPanel;
     entries.push_back(
         {name + ".weight_packed", "U8", {w.panels(), w.panel_bytes()}, w.data, w.panels() * w.panel_bytes()});
-    entries.push_back(
-        {name + ".weight_scale", "F16", {w.panels(), w.groups(), kPanel}, w.scale, parameters * 2});
-    entries.push_back({name + ".weight_sum", "F32", {w.panels(), kPanel}, w.sum, w.panels() * kPanel * 4});
-    if (w.dtype == DType::kQ4)
-      entries.push_back(
-          {name + ".weight_zero_point", "U8", {w.panels(), w.groups(), kPanel}, w.zero, parameters});
+    entries.push_back({name + ".weight_scale", "F32", {w.panels(), kPanel}, w.scale, w.row_parameters() * 4});
+    entries.push_back({name + ".weight_sum", "I32", {w.panels(), kPanel}, w.sum, w.row_parameters() * 4});
+    if (w.dtype != DType::kQ4) return;
+    entries.push_back({name + ".weight_group_scale",
+                       "U8",
+                       {w.panels(), w.groups(), kPanel},
+                       w.group_scale,
+                       w.group_parameters()});
+    entries.push_back({name + ".weight_zero_point",
+                       "U8",
+                       {w.panels(), w.zero_groups(), kPanel},
+                       w.zero,
+                       w.zero_parameters()});
   };
   matrix("model.embed_tokens", weights.embedding);
   if (weights.lm_head.data != weights.embedding.data) matrix("lm_head", weights.lm_head);

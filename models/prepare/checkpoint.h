@@ -10,9 +10,10 @@ namespace stamp {
 
 /// Writes a quantised model as a directory (design section 6):
 ///   config.json        the source's, with quantization_config {quant_method: "stamp", version, recipe}
-///   model.safetensors  NAME.weight_packed, .weight_scale, .weight_zero_point, .weight_sum in the layout
-///                      that the operations compute with (quant_format.h), so loading maps the file and
-///                      copies nothing; float matrices as NAME.weight; norms, biases, rotations as F32
+///   model.safetensors  NAME.weight_packed, .weight_scale, .weight_sum, of 4 bits .weight_group_scale and
+///                      .weight_zero_point, too, in the layout that the operations compute with
+///                      (quant_format.h), so loading maps the file and copies nothing; float matrices as
+///                      NAME.weight; norms, biases, rotations as F32
 ///   tokenizer files    copied
 ///   manifest.json      size and SHA-256 of every other file
 /// Everything goes to a temporary directory beside `out`, is flushed to disk and then renamed, so `out`
