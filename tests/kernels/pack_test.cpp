@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/error.h"
 #include "kernels/ops.h"
 #include "tests/kernels/nmse.h"
 
@@ -133,6 +134,11 @@ TEST(SliceWeight, ProductsOfSlicesMakeTheWholeProduct) {
       EXPECT_LE(nmse(sum.span(), whole.span()), exact ? 0.0 : 1e-12) << dtype_name(format.dtype);
     }
   }
+}
+
+TEST(PackedWeight, RefusesMoreChannelsThanSumsHold) {
+  EXPECT_NO_THROW(make_packed(DType::kQ4, 16, kMaxQuantisedCols, 64));
+  EXPECT_THROW(make_packed(DType::kQ4, 16, kMaxQuantisedCols + 1, 64), InputError);
 }
 
 }  // namespace

@@ -198,8 +198,10 @@ TEST_P(QuantTest, IntegerProductsOfTheExtremesAreExact) {
       // Rows with the greatest and the least integer scale, and for the latter either zero.
       std::vector<int> integers(n);
       for (int64_t r = 0; r < n; ++r) {
-        const int group_scale = r % 3 == 0 ? kTopGroupScale : 1,
-                  zero = r % 3 == 1 ? 0 : r % 3 == 2 || code == 0 ? kTopZero : least_zero(group_scale);
+        const int group_scale = r % 3 == 0 ? kTopGroupScale : 1, zero = r % 3 == 1 ? 0
+                                                                        : r % 3 == 2 || code == 0
+                                                                            ? kTopZero
+                                                                            : least_zero(group_scale);
         integers[size_t(r)] = dtype == DType::kQ8 ? code : group_scale * code - zero;
         pack_row(w, r, codes, 1.0f, std::vector(groups, uint8_t(group_scale)),
                  std::vector(groups, uint8_t(zero)));
