@@ -92,7 +92,7 @@ PackedWeight quantize_gptq(DenseMatrix& weight, const GptqPlan& plan, int bits, 
     std::vector<double> w(size_t(n * kPanel), 0.0);  // [channels in the plan's order, rows]
     for (int64_t r = 0; r < rows; ++r) {
       const std::span<const double> row(weight.row(first + r), size_t(n));
-      if (bits == 4) grids[size_t(r)] = RowGrid::fit(row, plan.energy, group, symmetric);
+      if (bits == 4) grids[size_t(r)] = RowGrid::fit(row, group, symmetric);
       else grids[size_t(r)].scale = row_scale(row);
       for (int64_t i = 0; i < n; ++i) w[size_t(i * kPanel + r)] = row[size_t(plan.order[size_t(i)])];
     }

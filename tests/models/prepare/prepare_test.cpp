@@ -141,7 +141,7 @@ TEST(RowGrid, ClippingNeverLosesToTheFullRange) {
   for (int i = 0; i < 64; ++i) weights.push_back(std::sin(i * 2.3) * 0.1);
   weights[7] = 1.5;
   for (bool symmetric : {false, true}) {
-    const GroupGrid grid = RowGrid::fit(weights, {}, 64, symmetric).of_group(0);
+    const GroupGrid grid = RowGrid::fit(weights, 64, symmetric).of_group(0);
     double error = 0, full = 0;
     const double step = symmetric ? 1.5 / 7 : 1.6 / 15;
     for (double w : weights) {
@@ -166,13 +166,13 @@ TEST(RowGrid, GroupsOfOneRowAreNearlyAsGoodAsByThemselves) {
     return error;
   };
   for (bool symmetric : {false, true}) {
-    const RowGrid row = RowGrid::fit(weights, {}, kGroup, symmetric);
+    const RowGrid row = RowGrid::fit(weights, kGroup, symmetric);
     double together = 0, alone = 0;
     for (int64_t g = 0; g < kGroups; ++g) {
       const auto part = std::span<const double>(weights).subspan(size_t(g * kGroup), size_t(kGroup));
       const GroupGrid grid = row.of_group(g);
       together += error_of(grid, part);
-      alone += error_of(RowGrid::fit(part, {}, kGroup, symmetric).of_group(0), part);
+      alone += error_of(RowGrid::fit(part, kGroup, symmetric).of_group(0), part);
       for (int code : {0, kTopCode}) {
         EXPECT_GE(grid.group_scale * code - grid.zero, -128);
         EXPECT_LE(grid.group_scale * code - grid.zero, 127);
@@ -185,7 +185,7 @@ TEST(RowGrid, GroupsOfOneRowAreNearlyAsGoodAsByThemselves) {
 
 TEST(RowGrid, ZerosStayZeros) {
   const std::vector<double> weights(128, 0.0);
-  const RowGrid row = RowGrid::fit(weights, {}, 64, false);
+  const RowGrid row = RowGrid::fit(weights, 64, false);
   EXPECT_EQ(row.of_group(1).value(row.of_group(1).code(0.0)), 0.0);
 }
 
