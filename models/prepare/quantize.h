@@ -22,7 +22,7 @@ struct GroupGrid {
 struct RowGrid {
   float scale = 0;
   int64_t group = 0;
-  std::vector<uint8_t> group_scale, zero;  // [groups]
+  std::vector<uint8_t> group_scale{}, zero{};  // [groups]
 
   /// The grids of sixteen steps with little squared error over `weights`. Ranges are shrunk where clipping a
   /// few extremes lets the others have finer steps. The row's scale is the least with which its integers
