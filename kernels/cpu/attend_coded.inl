@@ -6,32 +6,46 @@
 /// Queries that go through a page together, few enough that all they need stays in the first-level cache.
 constexpr int64_t kPartLanes = kPanel;
 
+/// Sums of products with nibbles are of nibble - kNibbleMiddle where they are sums of pairs: over kSpanSteps
+/// steps they lie in +-2 * 16 * 8 * 127 and fit into 16 bits, whatever wraps on the way there from `start`,
+/// which is -kNibbleMiddle times the sums of the other factor's pairs. Whole sums begin at zero.
+constexpr int kNibbleMiddle = kPairSums ? 8 : 0;
+constexpr int kSpanSteps = 16;
+template <class Ints>
+inline Ints subtract_middle(Ints start, Ints w) {
+  if constexpr (kPairSums) return sub_pairs(start, Ints(int_set(kNibbleMiddle * 0x01010101)), w);
+  else return start;
+}
+
 /// 8-bit queries: [ceil(head_dim / 4), lanes, 4] signed bytes; query = step * code.
 struct QueryPart {
   uint8_t* codes;
+  uint8_t* start;     // [spans of kSpanSteps, lanes, 2] int16
   float *step, *sum;  // [lanes]; sum: of the codes
 };
 /// Softmax over the pages so far, relative to the greatest score.
 struct PartState {
   float *out, *peak, *total;  // [head_dim, lanes], [lanes], [lanes]; scores are in powers of 2
 };
-/// A page's keys as nibbles, a wide row's low and high ones in two rows, with each coefficient's scale and
-/// zero.
+/// A page's keys as nibbles, a wide row's low and high ones in two rows. A score's coefficient is factor *
+/// (sum of code products) + offset * (sum of the query's codes).
 struct PageKeys {
   uint8_t* codes;  // [kBlock + wide rows, ld], rounded up to whole tiles
-  float *scale, *zero;
+  float *factor, *offset;
   int64_t ld, wide;
 };
-/// Its values: the wide rows as whole numbers in float; the others as nibbles, [kBlock / 4, head_dim, 4].
+/// Its values: the wide rows as whole numbers in float; the others as nibbles, [kBlock / 4, head_dim, 4]. A
+/// row's values are factor * (code - kNibbleMiddle - zero), a wide row's factor * (code - zero).
 struct PageValues {
-  uint8_t *codes, *four_rows;
-  float *wide_codes, *scale, *zero;
+  uint8_t* codes;
+  float *wide_codes, *factor, *zero;
   int64_t wide, narrow;  // rows [0, wide) are wide; the others lie in [narrow, kBlock), whole quads of rows
 };
 struct CodedScratch {
   PageKeys keys;
   PageValues values;
   uint8_t* weights;              // [kBlock / 4, lanes, 4] signed
+  uint8_t* start;                // [lanes, 2] int16, of all weights
   float *scores, *wide_weights;  // [2 kBlock + 8, lanes], [kBlock, lanes]
   float *shift, *common, *step;  // [lanes]: what a page does to a state's outputs
   float *page_state, *queries;
@@ -39,8 +53,12 @@ struct CodedScratch {
 
   int64_t quads() const { return (head_dim + 3) / 4; }
   QueryPart query(int64_t part) const {
-    float* step = queries + part * (quads() + 2) * lanes;
-    return {.codes = reinterpret_cast<uint8_t*>(step + 2 * lanes), .step = step, .sum = step + lanes};
+    float* step = queries + part * query_floats(head_dim) * lanes;
+    float *sum = step + lanes, *codes = sum + lanes;
+    return {.codes = reinterpret_cast<uint8_t*>(codes),
+            .start = reinterpret_cast<uint8_t*>(codes + quads() * lanes),
+            .step = step,
+            .sum = sum};
   }
   PartState state(float* states, int64_t part) const {
     float* out = states + part * (head_dim + 2) * lanes;
@@ -59,18 +77,18 @@ inline CodedScratch coded_scratch(const CodedTile& t) {
   CodedScratch s;
   s.lanes = lanes, s.head_dim = d;
   s.keys = {.codes = bytes((2 * kBlock + 8) * s.quads() * 4),
-            .scale = floats(kBlock),
-            .zero = floats(kBlock),
+            .factor = floats(kBlock),
+            .offset = floats(kBlock),
             .ld = s.quads() * 4,
             .wide = 0};
   s.values = {.codes = bytes(kBlock * (s.quads() * 4 + 8)),
-              .four_rows = bytes(4 * s.quads() * 4),
               .wide_codes = floats(kBlock * d),
-              .scale = floats(kBlock),
+              .factor = floats(kBlock),
               .zero = floats(kBlock),
               .wide = 0,
               .narrow = 0};
   s.weights = bytes(kBlock * lanes);
+  s.start = bytes(4 * lanes);
   s.scores = floats((2 * kBlock + 8) * lanes);
   s.wide_weights = floats(kBlock * lanes);
   s.shift = floats(lanes), s.common = floats(lanes), s.step = floats(lanes);
@@ -92,43 +110,61 @@ inline void split_nibbles(uint8_t* low, uint8_t* high, const uint8_t* bytes, int
   for (; i < n; ++i) low[i] = bytes[i] & 15, high[i] = bytes[i] >> 4;
 }
 
-/// out [n, 4] = four rows side by side.
-inline void interleave_rows(uint8_t* out, const uint8_t* rows, int64_t ld, int64_t n) {
-  int64_t c = 0;
-  for (; c + 16 <= n; c += 16) {
-    const Bytes a = load_16(rows + c), b = load_16(rows + ld + c), x = load_16(rows + 2 * ld + c),
-                y = load_16(rows + 3 * ld + c);
-    const auto low = [](Bytes u, Bytes v) {
-      return __builtin_shufflevector(u, v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    };
-    const auto high = [](Bytes u, Bytes v) {
-      return __builtin_shufflevector(u, v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    };
-    const auto low_pairs = [](Bytes u, Bytes v) {
-      return __builtin_shufflevector(u, v, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
-    };
-    const auto high_pairs = [](Bytes u, Bytes v) {
-      return __builtin_shufflevector(u, v, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31);
-    };
-    store_16(out + 4 * c, low_pairs(low(a, b), low(x, y)));
-    store_16(out + 4 * c + 16, high_pairs(low(a, b), low(x, y)));
-    store_16(out + 4 * c + 32, low_pairs(high(a, b), high(x, y)));
-    store_16(out + 4 * c + 48, high_pairs(high(a, b), high(x, y)));
+/// out[i] = bytes 4 i .. 4 i + 4 of a, b, x and y interleaved: a[4 i], b[4 i], x[4 i], y[4 i], a[4 i + 1],
+/// ...
+inline void interleave(Bytes (&out)[4], Bytes a, Bytes b, Bytes x, Bytes y) {
+  const auto low = [](Bytes u, Bytes v) {
+    return __builtin_shufflevector(u, v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  };
+  const auto high = [](Bytes u, Bytes v) {
+    return __builtin_shufflevector(u, v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  };
+  const auto low_pairs = [](Bytes u, Bytes v) {
+    return __builtin_shufflevector(u, v, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
+  };
+  const auto high_pairs = [](Bytes u, Bytes v) {
+    return __builtin_shufflevector(u, v, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31);
+  };
+  out[0] = low_pairs(low(a, b), low(x, y)), out[1] = high_pairs(low(a, b), low(x, y));
+  out[2] = low_pairs(high(a, b), high(x, y)), out[3] = high_pairs(high(a, b), high(x, y));
+}
+
+/// out [2 n, 4] = the nibbles of four rows of n bytes side by side, all low ones first.
+inline void interleave_nibbles(uint8_t* out, const uint8_t* const (&rows)[4], int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    Bytes four[4];
+    interleave(four, load_16(rows[0] + i), load_16(rows[1] + i), load_16(rows[2] + i), load_16(rows[3] + i));
+    for (int j = 0; j < 4; ++j) {
+      store_16(out + 4 * i + 16 * j, four[j] & 15);
+      store_16(out + 4 * (n + i) + 16 * j, four[j] >> 4);
+    }
   }
-  for (; c < n; ++c)
-    for (int i = 0; i < 4; ++i) out[4 * c + i] = rows[i * ld + c];
+  for (; i < n; ++i)
+    for (int j = 0; j < 4; ++j) {
+      out[4 * i + j] = rows[j][i] & 15;
+      out[4 * (n + i) + j] = rows[j][i] >> 4;
+    }
 }
 
 inline const uint8_t* row_codes(const std::byte* side, const KvSide& format, int64_t r) {
   return reinterpret_cast<const uint8_t*>(side + format.row_offset(r));
 }
 
-inline void unpack_keys(PageKeys& keys, const std::byte* side, const KvSide& format, int64_t rows) {
+/// Row r's factor is scale[r] times row_scale[r], what the transform leaves to its caller.
+inline void unpack_keys(PageKeys& keys, const std::byte* side, const KvSide& format, const float* row_scale,
+                        int64_t rows) {
   const int64_t d = format.head_dim, ld = keys.ld;
   keys.wide = format.wide_rows() < rows ? format.wide_rows() : rows;
-  kv_parameters(keys.scale, keys.zero, side, format, rows);
+  kv_parameters(keys.factor, keys.offset, side, format, rows);
+  for (int64_t r = 0; r < rows; r += kLanes) {
+    const V factor = mul(load(keys.factor + r), load(row_scale + r));
+    store(keys.factor + r, factor);
+    store(keys.offset + r, mul(sub(set1(float(kNibbleMiddle)), load(keys.offset + r)), factor));
+  }
   uint8_t* codes = keys.codes;
   for (int64_t r = 0; r < keys.wide; ++r, codes += 2 * ld) {
+    keys.offset[r] += 16 * kNibbleMiddle * keys.factor[r];  // of the high nibbles
     if (format.row_bits(r) > 4) {
       split_nibbles(codes, codes + ld, row_codes(side, format, r), d);
     } else {
@@ -141,55 +177,59 @@ inline void unpack_keys(PageKeys& keys, const std::byte* side, const KvSide& for
     split_nibbles(codes, codes + d / 2, row, d / 2);
 }
 
-inline void unpack_values(PageValues& values, const std::byte* side, const KvSide& format, int64_t rows) {
-  const int64_t d = format.head_dim, ld = (d + 3) / 4 * 4;
+inline void unpack_values(PageValues& values, const std::byte* side, const KvSide& format,
+                          const float* row_scale, int64_t rows) {
+  const int64_t d = format.head_dim;
   values.wide = format.wide_rows() < rows ? format.wide_rows() : rows;
   values.narrow = values.wide < rows ? values.wide / 4 * 4 : kBlock;  // pages that have some are whole
-  kv_parameters(values.scale, values.zero, side, format, rows);
+  kv_parameters(values.factor, values.zero, side, format, rows);
+  for (int64_t r = 0; r < rows; r += kLanes)
+    store(values.factor + r, mul(load(values.factor + r), load(row_scale + r)));
+  for (int64_t r = values.wide; r < rows; ++r) values.zero[r] -= float(kNibbleMiddle);
   for (int64_t r = 0; r < values.wide; ++r) kv_unpack_row(values.wide_codes + r * d, side, format, r);
   const uint8_t* codes = row_codes(side, format, values.wide);
   for (int64_t first = values.narrow; first < kBlock; first += 4) {
+    const uint8_t* four[4];  // wide rows among them have weights of zero here: any codes do
     for (int64_t i = 0; i < 4; ++i) {
-      uint8_t* row = values.four_rows + i * ld;
-      if (first + i < values.wide) {
-        __builtin_memset(row, 0, size_t(d));
-      } else {
-        split_nibbles(row, row + d / 2, codes, d / 2);
-        codes += d / 2;
-      }
+      four[i] = codes;
+      if (first + i >= values.wide) codes += d / 2;
     }
-    interleave_rows(values.codes + first * d, values.four_rows, ld, d);
+    interleave_nibbles(values.codes + first * d, four, d / 2);
   }
 }
 
 // ---- products of codes ------------------------------------------------------------------------------------
 
-/// acc [R, N] = sums over `steps` steps of nibbles times the panel at w. at(r, step): row r's four codes.
+/// acc [R, N] = sums over `steps` steps of nibbles, less kNibbleMiddle, times the panel at w, whose `start`
+/// is that of QueryPart. at(r, step): row r's four codes.
 template <int R, int N, class At>
 inline __attribute__((always_inline)) void code_dots(I (&acc)[R][N], const At& at, const uint8_t* w,
-                                                     int64_t steps) {
-  constexpr int kSteps = 8;  // 2 * 15 * 127 each stay within 16 bits
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < N; ++v) acc[r][v] = int_zero();
-  for (int64_t step = 0; step < steps; step += kSteps) {
-    I pairs[R][N];
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < N; ++v) pairs[r][v] = kPairSums ? int_zero() : acc[r][v];
-    const auto from = [&](int r, int s) __attribute__((always_inline)) { return at(r, step + s); };
-    if (steps - step >= kSteps) {
-      int_dots<Codes::kFourUnpacked, kPairSums, kSteps>(pairs, from, w + step * N * kLanes * 4);
+                                                     const uint8_t* start, int64_t steps) {
+  const auto span = [&](int64_t first, auto before) __attribute__((always_inline)) {
+    I sums[R][N];
+    for (int v = 0; v < N; ++v)
+      for (int r = 0; r < R; ++r) sums[r][v] = kPairSums ? load_bytes(start + v * kLanes * 4) : before(r, v);
+    if (steps - first >= kSpanSteps) {
+      int_dots<Codes::kFourUnpacked, kPairSums, kSpanSteps>(
+          sums, [&](int r, int s) __attribute__((always_inline)) { return at(r, first + s); }, w);
     } else {
-      for (int64_t i = step; i < steps; ++i)
+      for (int64_t i = first; i < steps; ++i)
         int_dots<Codes::kFourUnpacked, kPairSums, 1>(
-            pairs, [&](int r, int) __attribute__((always_inline)) { return at(r, i); },
-            w + i * N * kLanes * 4);
+            sums, [&](int r, int) __attribute__((always_inline)) { return at(r, i); },
+            w + (i - first) * N * kLanes * 4);
     }
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < N; ++v) {
-        if constexpr (kPairSums) acc[r][v] = fold_pairs(acc[r][v], pairs[r][v]);
-        else acc[r][v] = pairs[r][v];
+        if constexpr (kPairSums) acc[r][v] = fold_pairs(before(r, v), sums[r][v]);
+        else acc[r][v] = sums[r][v];
       }
-  }
+    w += kSpanSteps * N * kLanes * 4, start += N * kLanes * 4;
+  };
+  span(
+      0, [](int, int) __attribute__((always_inline)) { return int_zero(); });
+  for (int64_t first = kSpanSteps; first < steps; first += kSpanSteps)
+    span(
+        first, [&](int r, int v) __attribute__((always_inline)) { return acc[r][v]; });
 }
 
 /// scores [n, N vectors] = codes [n, ld] times the queries; n is rounded up to a tile.
@@ -202,13 +242,13 @@ void code_scores(const CodedScratch& s, const QueryPart& part, int64_t n) {
     code_dots(
         acc,
         [&](int r, int64_t step) __attribute__((always_inline)) { return codes + r * s.keys.ld + step * 4; },
-        part.codes, s.quads());
+        part.codes, part.start, s.quads());
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < N; ++v) store(s.scores + ((row + r) * N + v) * kLanes, to_float(acc[r][v]));
   }
 }
 
-/// out [head_dim, N vectors] = shift * out + common + step * (codes^T weights)
+/// out [head_dim, N vectors] = shift * out + common + step * (codes^T weights) + wide codes^T wide weights
 template <int N, int R>
 inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, float* out, int64_t c) {
   const int64_t stride = s.head_dim * 4, first = s.values.narrow;
@@ -216,15 +256,22 @@ inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, flo
   I acc[R][N];
   code_dots(
       acc, [&](int r, int64_t step) __attribute__((always_inline)) { return codes + step * stride + r * 4; },
-      s.weights + first * s.lanes, (kBlock - first) / 4);
+      s.weights + first * s.lanes, s.start, (kBlock - first) / 4);
+  V y[R][N];
   for (int v = 0; v < N; ++v) {
     const V shift = load(s.shift + v * kLanes), common = load(s.common + v * kLanes),
             step = load(s.step + v * kLanes);
-    for (int r = 0; r < R; ++r) {
-      float* y = out + ((c + r) * N + v) * kLanes;
-      store(y, fma(to_float(acc[r][v]), step, fma(load(y), shift, common)));
-    }
+    for (int r = 0; r < R; ++r)
+      y[r][v] = fma(to_float(acc[r][v]), step, fma(load(out + ((c + r) * N + v) * kLanes), shift, common));
   }
+  for (int64_t i = 0; i < s.values.wide; ++i)
+    for (int v = 0; v < N; ++v) {
+      const V weight = load(s.wide_weights + (i * N + v) * kLanes);
+      for (int r = 0; r < R; ++r)
+        y[r][v] = fma(set1(s.values.wide_codes[i * s.head_dim + c + r]), weight, y[r][v]);
+    }
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < N; ++v) store(out + ((c + r) * N + v) * kLanes, y[r][v]);
 }
 template <int N>
 void code_values(const CodedScratch& s, const PartState& state) {
@@ -234,10 +281,10 @@ void code_values(const CodedScratch& s, const PartState& state) {
   for (; c < s.head_dim; ++c) value_tile<N, 1>(s, state.out, c);
 }
 
-/// 2^x for x <= 0, clamped at 2^-126; relative error below 3e-7, exact for whole x. A minimax polynomial on
+/// 2^x for x <= 0, clamped at 2^-125; relative error below 3e-7, exact for whole x. A minimax polynomial on
 /// [-1/2, 1/2].
 inline V exp2(V x) {
-  x = max(x, set1(-126.0f));
+  x = max(x, set1(-125.0f));
   const V n = round_nearest(x), f = sub(x, n);
   V p = set1(0.00132647273f);
   p = fma(p, f, set1(0.00967151299f));
@@ -250,66 +297,79 @@ inline V exp2(V x) {
 
 // ---- a page -----------------------------------------------------------------------------------------------
 
-/// Scores to softmax weights and on to the weights of V~'s rows, a vector of queries at offset `lane`. Row r
-/// is visible to a lane if r < visible[lane]. Probabilities are relative to the state's greatest score; what
-/// is there already has to be multiplied with `shift`.
+/// t = a vector of queries' scores without their steps, and the greatest of those that are seen. Row r is
+/// visible to a lane if r < seen. `raw` has the sums of code products of its row r at (wide + r) * ld, of
+/// wide rows those of the low and the high nibbles one after the other.
+template <bool kMasked>
+inline V page_scores(V* t, const PageKeys& keys, float* raw, int64_t ld, V sum, V seen, SeqTransform kind,
+                     int levels, int64_t rows) {
+  for (int64_t r = keys.wide - 1; r >= 0; --r)
+    store(raw + (keys.wide + r) * ld, fma(load(raw + (2 * r + 1) * ld), set1(16.0f), load(raw + 2 * r * ld)));
+  raw += keys.wide * ld;
+  const V lowest = set1(-__builtin_inff());
+  V top = lowest;
+  transform_inverse(
+      kind, levels, rows,
+      [&](int r) __attribute__((always_inline)) {
+        return fma(load(raw + r * ld), set1(keys.factor[r]), mul(set1(keys.offset[r]), sum));
+      },
+      [&](int i, V x) __attribute__((always_inline)) {
+        t[i] = x;
+        top = max(top, kMasked ? select_less(set1(float(i)), seen, x, lowest) : x);
+      });
+  return top;
+}
+
+/// Scores to softmax weights and on to the weights of V~'s rows, a vector of queries at offset `lane`.
+/// Probabilities are relative to the state's greatest score; what is there already has to be multiplied with
+/// `shift`.
 template <bool kMasked>
 void page_weights(const CodedScratch& s, const QueryPart& part, const PartState& state, int64_t lane,
                   const float* visible, SeqTransform kind, int levels, int64_t rows) {
   const int64_t lanes = s.lanes;
-  const V q_sum = load(part.sum + lane), q_step = load(part.step + lane), lowest = set1(-__builtin_inff());
-  V t[kB];
-  const auto finished = [&](int64_t r, V dot) {  // q_step * scale * (dot - zero * sum)
-    return mul(mul(sub(dot, mul(set1(s.keys.zero[r]), q_sum)), set1(s.keys.scale[r])), q_step);
-  };
-  const float* raw = s.scores + lane;
-  for (int64_t r = 0; r < s.keys.wide; ++r, raw += 2 * lanes)
-    t[r] = finished(r, fma(load(raw + lanes), set1(16.0f), load(raw)));
-  for (int64_t r = s.keys.wide; r < rows; ++r, raw += lanes) t[r] = finished(r, load(raw));
-  transform_inverse(t, kind, levels);
-
-  const V seen = kMasked ? load(visible + lane) : lowest;
-  const auto masked = [&](int64_t r, V x, V hidden) {
-    return kMasked ? select_less(set1(float(r)), seen, x, hidden) : x;
-  };
-  const V before = load(state.peak + lane);
-  V top = before;
-  for (int64_t r = 0; r < rows; ++r) top = max(top, masked(r, t[r], lowest));
-  V shift = exp2(sub(before, top));  // of the first page: 2^-inf, while total and out are zero
-  V total = mul(load(state.total + lane), shift);
-  for (int64_t r = 0; r < rows; ++r) {
-    t[r] = masked(r, exp2(sub(t[r], top)), set1(0.0f));
-    total = add(total, t[r]);
-  }
-  store(state.total + lane, total);
+  const V seen = kMasked ? load(visible + lane) : set1(0.0f), q_step = load(part.step + lane);
+  V t[kB], w[kB];
+  const V page_top = page_scores<kMasked>(t, s.keys, s.scores + lane, lanes, load(part.sum + lane), seen,
+                                          kind, levels, rows);
+  const V before = load(state.peak + lane), top = max(before, mul(page_top, q_step));
+  const V shift = exp2(sub(before, top));  // of the first page: 2^-inf, while total and out are zero
   store(state.peak + lane, top);
   store(s.shift + lane, shift);
-  transform_forward(t, kind, levels);
+
+  const V below = sub(set1(0.0f), top);
+  const V total = transform_forward(
+      kind, levels, rows,
+      [&](int i) __attribute__((always_inline)) {
+        const V p = exp2(fma(t[i], q_step, below));
+        return kMasked ? select_less(set1(float(i)), seen, p, set1(0.0f)) : p;
+      },
+      [&](int r, V x) __attribute__((always_inline)) { w[r] = mul(x, set1(s.values.factor[r])); });
+  store(state.total + lane, fma(load(state.total + lane), shift, total));
 
   V common = set1(0.0f), peak = set1(0.0f);
-  for (int64_t r = 0; r < rows; ++r) {
-    t[r] = mul(t[r], set1(s.values.scale[r]));
-    if (r >= s.values.wide) {
-      peak = max(peak, magnitude(t[r]));
-      continue;
-    }
-    common = sub(common, mul(t[r], set1(s.values.zero[r])));
-    store(s.wide_weights + r * lanes + lane, t[r]);
+  for (int64_t r = 0; r < s.values.wide; ++r) {
+    common = sub(common, mul(w[r], set1(s.values.zero[r])));
+    store(s.wide_weights + r * lanes + lane, w[r]);
+    w[r] = set1(0.0f);
   }
+  for (int64_t r = s.values.narrow; r < kBlock; ++r) peak = max(peak, magnitude(w[r]));
   const V inverse = select_less(set1(kLeastPeak), peak, div(set1(127.0f), peak), set1(0.0f));
   const V step = mul(peak, set1(1.0f / 127));
-  V zeros = set1(0.0f);  // whole numbers below 2^24, in sixteenths
-  for (int64_t first = s.values.narrow; first < kBlock; first += 4) {
+  V zeros[2] = {set1(0.0f), set1(0.0f)};  // whole numbers below 2^24, in sixteenths
+  I start = int_zero();
+  for (int64_t r = s.values.narrow; r < kBlock; r += 4) {
     V four[4];
-    for (int64_t i = 0; i < 4; ++i) {
-      const int64_t r = first + i;
-      four[i] = r < s.values.wide ? set1(0.0f) : round_nearest(mul(t[r], inverse));
-      if (r >= s.values.wide) zeros = fma(four[i], set1(s.values.zero[r]), zeros);
+    for (int i = 0; i < 4; ++i) {
+      four[i] = round_nearest(mul(w[r + i], inverse));
+      zeros[i % 2] = fma(four[i], set1(s.values.zero[r + i]), zeros[i % 2]);
     }
-    store_bytes(s.weights + (first * lanes + 4 * lane), signed_bytes(four));
+    const I bytes = signed_bytes(four);
+    start = subtract_middle(start, bytes);
+    store_bytes(s.weights + (r * lanes + 4 * lane), bytes);
   }
+  store_bytes(s.start + 4 * lane, start);
   store(s.step + lane, step);
-  store(s.common + lane, sub(common, mul(zeros, step)));
+  store(s.common + lane, sub(common, mul(add(zeros[0], zeros[1]), step)));
 }
 
 template <int N>
@@ -330,10 +390,9 @@ void page_of_part(const CodedTile& t, const CodedScratch& s, int64_t part, float
         float* y = state.out + c * s.lanes + i;
         store(y, fma(load(y), load(s.shift + i), load(s.common + i)));
       }
-  }
-  if (s.values.wide > 0)
     multiply(state.out, s.lanes, s.values.wide_codes, 1, s.head_dim, s.wide_weights, s.lanes, s.head_dim,
              s.lanes, s.values.wide, true);
+  }
 }
 
 // ---- a tile -----------------------------------------------------------------------------------------------
@@ -367,6 +426,14 @@ inline void load_queries(const CodedTile& t, const CodedScratch& s) {
       part.step[lane] = peak * (1.0f / 127) * (t.scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
       part.sum[lane] = reduce_add(sum);
     }
+    for (int64_t i = 0; i < lanes; i += kLanes)
+      for (int64_t quad = 0; quad < s.quads();) {
+        uint8_t* target = part.start + (quad / kSpanSteps * lanes + i) * 4;
+        I start = int_zero();
+        for (int64_t end = quad + kSpanSteps; quad < end && quad < s.quads(); ++quad)
+          start = subtract_middle(start, load_bytes(part.codes + (quad * lanes + i) * 4));
+        store_bytes(target, start);
+      }
   }
 }
 
@@ -418,14 +485,18 @@ void attend_coded(const CodedTile& t) {
   CodedScratch s = coded_scratch(t);
   const int64_t lanes = s.lanes, parts = (queries + lanes - 1) / lanes;
   load_queries(t, s);
+  float plain_scales[kBlock], sealed_scales[kBlock];
+  row_scales(plain_scales, SeqTransform::kIdentity, 0);
+  row_scales(sealed_scales, t.transform, t.levels);
   for (int64_t page = t.first_page; page < t.end_page; ++page) {
     const bool begins = page % kSpanPages == 0 || page == t.first_page;
     float* states = page < t.first_page + kSpanPages ? t.state : s.page_state;
     if (begins) clear_states(s, states, parts);
     const int64_t present = t.length - page * kBlock, rows = present < kBlock ? present : kBlock;
     const HeadPage here = head_page(t, page);
-    unpack_keys(s.keys, here.keys, *here.side, rows);
-    unpack_values(s.values, here.values, *here.side, rows);
+    const float* row_scale = here.sealed ? sealed_scales : plain_scales;
+    unpack_keys(s.keys, here.keys, *here.side, row_scale, rows);
+    unpack_values(s.values, here.values, *here.side, row_scale, rows);
     if (page + 1 < t.end_page) prefetch_page(head_page(t, page + 1));
     const SeqTransform kind = here.sealed ? t.transform : SeqTransform::kIdentity;
     const bool masked = t.position + 1 - page * kBlock < rows;

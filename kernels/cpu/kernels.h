@@ -50,11 +50,16 @@ constexpr int64_t kSpanPages = 8;
 inline int64_t coded_state_floats(int64_t queries, int64_t head_dim) {
   return round_up(queries, kPanel) * (head_dim + 2);
 }
+/// Of each query: its codes and what sums over 16 of their steps begin with, step and sum.
+STAMP_INLINE int64_t query_floats(int64_t head_dim) {
+  return divide_up(head_dim, 4) + divide_up(head_dim, 64) + 2;
+}
 inline int64_t coded_scratch_floats(int64_t queries, int64_t head_dim) {
   const int64_t ld = round_up(head_dim, 4), rows = 2 * kBlock + 8;
-  const int64_t pages = rows * ld / 4 + kBlock * (ld / 4 + 2) + ld + kBlock * (head_dim + 4);
-  const int64_t parts = round_up(queries, kPanel) * (ld / 4 + 2) + coded_state_floats(queries, head_dim);
-  return pages + kPanel * (rows + kBlock * 5 / 4 + 3) + parts;
+  const int64_t pages = rows * ld / 4 + kBlock * (ld / 4 + 2) + kBlock * (head_dim + 4);
+  const int64_t parts =
+      round_up(queries, kPanel) * query_floats(head_dim) + coded_state_floats(queries, head_dim);
+  return pages + kPanel * (rows + kBlock * 5 / 4 + 4) + parts;
 }
 
 /// Input channels whose products with 4-bit weights are summed in 16 bits (linear_int.inl).

@@ -147,6 +147,7 @@ inline I add_pairs(I pairs, I a, I w) {
   asm("" : "+x"(pairs));
   return pairs;
 }
+inline I sub_pairs(I pairs, I a, I w) { return _mm256_sub_epi16(pairs, _mm256_maddubs_epi16(a, w)); }
 inline I fold_pairs(I acc, I pairs) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }

@@ -130,6 +130,7 @@ inline I dot_q8(I acc, const uint8_t* four, I w) { return dot_q4(acc, broadcast_
 /// Sums of pairs of products with 4-bit weights in 16-bit lanes, and their sum in 32-bit ones.
 constexpr bool kPairSums = true;
 inline I add_pairs(I pairs, I a, I w) { return _mm512_add_epi16(pairs, _mm512_maddubs_epi16(a, w)); }
+inline I sub_pairs(I pairs, I a, I w) { return _mm512_sub_epi16(pairs, _mm512_maddubs_epi16(a, w)); }
 inline I fold_pairs(I acc, I pairs) {
   return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
 }
