@@ -48,7 +48,7 @@ inline float reduce_add(V v) {
 }
 inline float reduce_max(V v) { return _mm512_reduce_max_ps(v); }
 inline V round_nearest(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-/// v * 2^n for whole n in [-126, 127]
+/// v * 2^n for whole n in [-126, 127]; both v and the product normal
 inline V scale_by_power(V v, V n) { return _mm512_scalef_ps(v, n); }
 // Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
 __attribute__((always_inline)) inline void prefetch(const void* p) {
