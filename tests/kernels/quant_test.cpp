@@ -415,6 +415,26 @@ TEST_P(QuantTest, ManyPagesAreSplitBetweenThreadsWithoutChangingABit) {
   EXPECT_LE(nmse(whole.span(), s.run(*reference_, truth, {tokens}).span()), 1e-6);
 }
 
+TEST_P(QuantTest, FewQueriesGetTheBitsOfMany) {
+  // Tokens by themselves meet sealed pages in runs; whole chunks, page by page with their neighbours.
+  const int64_t tokens = 648, prefilled = 640;
+  std::vector<int32_t> order(11);
+  std::iota(order.begin(), order.end(), 0);
+  for (const auto& [group, d, plan] :
+       std::vector<std::array<int64_t, 3>>{{3, 64, 2}, {1, 128, 5}, {4, 40, 4}, {8, 16, 1}}) {
+    const Sequence s(tokens, group, 1, d);
+    const auto run = [&](const std::vector<int64_t>& chunks, int threads) {
+      const auto ops = make_ops(GetParam(), threads);
+      Cache cache(*ops, 1, d, kPlans[plan].plan, order);
+      return s.run(*ops, cache, chunks);
+    };
+    const auto whole = run({tokens}, 1);
+    for (const auto& other : {run({prefilled, 1, 1, 1, 1, 4}, 1), run({prefilled, 2, 1, 2, 3}, 2)})
+      EXPECT_EQ(0, std::memcmp(other.data(), whole.data(), size_t(whole.size()) * 4))
+          << kPlans[plan].name << " " << group << " " << d;
+  }
+}
+
 TEST_P(QuantTest, DecodingIntoAPageSealsItWhenItIsFull) {
   const Sequence s(140, 2, 1, 16);
   std::vector<int64_t> singles(140, 1);
