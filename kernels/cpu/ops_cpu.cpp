@@ -361,7 +361,7 @@ class CpuOps final : public Ops {
       append_page(kv, value == 0 ? k : v, *run, page, head, value, scratch_[size_t(thread)].data());
     };
     const int64_t items = int64_t(pages_.size()) * sides;
-    if (8 * k.rows * sides * d >= kSerialFloats) return pool_.parallel_for(items, append);
+    if (2 * k.rows * sides * d >= kSerialFloats) return pool_.parallel_for(items, append);
     for (int64_t item = 0; item < items; ++item) append(item, 0);
   }
 
