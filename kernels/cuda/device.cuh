@@ -29,12 +29,18 @@ __device__ __forceinline__ float weight_value(const WeightView& w, int64_t row, 
   }
   const auto* panel = static_cast<const uint8_t*>(w.data) + row / kPanel * w.panel_bytes();
   const int64_t channel = row % kPanel;
-  if (w.dtype == DType::kQ8)
-    return half_bits_to_float(w.scale[row]) * float(int8_t(panel[col / 4 * 64 + channel * 4 + col % 4]));
+  if (w.dtype == DType::kQ8) return w.scale[row] * float(int8_t(panel[col / 4 * 64 + channel * 4 + col % 4]));
   const uint8_t byte = panel[col / 8 * 64 + channel * 4 + col % 4];
-  const int64_t group = (row / kPanel * w.groups() + col / w.group) * kPanel + channel;
-  const float q = float(col % 8 < 4 ? byte & 15 : byte >> 4);
-  return half_bits_to_float(w.scale[group]) * (q - float(w.zero[group]) * (1.0f / 16));
+  const int code = col % 8 < 4 ? byte & 15 : byte >> 4;
+  const int64_t g = col / w.group;
+  return w.scale[row] * float(w.group_scale[w.group_scale_at(row, g)] * code - w.zero[w.zero_at(row, g)]);
+}
+
+/// An output of integer products before L^-1 and the bias: `sum` of the row's integers and the channel's,
+/// their scales, the row's offset, and the sum of the channel's own.
+__device__ __forceinline__ float scaled_sum(int32_t sum, float scale, float offset, float weight_scale,
+                                            int32_t weight_sum) {
+  return weight_scale * fmaf(scale, float(sum), offset * float(weight_sum));
 }
 
 /// Channels c .. c + 3 of a row of `cols`, zeros beyond its end; one access where they lie on 16 bytes.

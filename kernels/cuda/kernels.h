@@ -97,14 +97,15 @@ void linear_float(Mat<float> out, Mat<const float> in, const WeightView& weight,
 void finish_tiles(Mat<float> out, const Integers& in, const DctTable* dct, const float* bias,
                   cudaStream_t stream);
 
-/// Of the integers of each group of `group` input channels, for zero points. `sums`: group_sums_size(in,
-/// groups), in linear_int's order.
+/// Minus the sums of the integers of each of `groups` groups of 64 input channels, for the zero points of
+/// MmaPath::kFour. `sums`: [tiles, 2, zero groups / kZeroGroups, kBlock, kZeroGroups], of two bytes the
+/// upper, which is signed, and the lower; group_sums_size(in, groups) in all.
 int64_t group_sums_size(const Integers& in, int64_t groups);
-void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, cudaStream_t stream);
-/// out = L^-1 (in weight^T) + bias by integer products, in one launch; `sums` is for kQ4. Groups are
-/// multiples of 32.
-void linear_int(const LinearProducts& products, const Integers& in, const float* sums, const DctTable* dct,
-                const Device& device, cudaStream_t stream);
+void group_sums(uint8_t* sums, const Integers& in, int64_t groups, cudaStream_t stream);
+/// out = L^-1 (in weight^T) + bias by integer products, in one launch; `group_sums` is for MmaPath::kFour.
+/// Groups are powers of two from 32 on.
+void linear_int(const LinearProducts& products, const Integers& in, const uint8_t* group_sums,
+                const DctTable* dct, const Device& device, cudaStream_t stream);
 
 /// The same bits for at most kFewRows rows (tile_plan.h), none of them coded, in one launch.
 void linear_few(const LinearProducts& products, const Integers& in, cudaStream_t stream);

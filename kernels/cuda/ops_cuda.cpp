@@ -84,9 +84,10 @@ class Operands {
   }
   WeightView in(WeightView w) {
     w.data = in(static_cast<const std::byte*>(w.data), w.data_bytes());
-    w.scale = in(w.scale, w.parameters());
-    w.zero = in(w.zero, w.parameters());
-    w.sum = in(w.sum, w.panels() * kPanel);
+    w.scale = in(w.scale, w.row_parameters());
+    w.sum = in(w.sum, w.row_parameters());
+    w.group_scale = in(w.group_scale, w.group_parameters());
+    w.zero = in(w.zero, w.zero_parameters());
     return w;
   }
   cuda::Integers in(const QuantMat& m) {
@@ -204,10 +205,10 @@ class CudaOps final : public Ops {
       }
     } else {
       const bool few = in.rows <= cuda::kFewRows;
-      float* sums = nullptr;
-      if (first.dtype == DType::kQ4 && !few) {
-        sums = scratch_.take<float>(cuda::group_sums_size(x, first.groups()));
-        cuda::group_sums(sums, x, first.groups(), first.group, stream());
+      uint8_t* sums = nullptr;
+      if (!few && cuda::mma_path(first, x.any_coded, x.plan, device_) == cuda::MmaPath::kFour) {
+        sums = scratch_.take<uint8_t>(cuda::group_sums_size(x, first.groups()));
+        cuda::group_sums(sums, x, first.groups(), stream());
       }
       for (size_t first_of = 0; first_of < products.size(); first_of += cuda::LinearProducts::kMost) {
         cuda::LinearProducts together;
