@@ -1,7 +1,9 @@
 #include "kernels/pack.h"
 
 #include <algorithm>
-#include <numeric>
+#include <string>
+
+#include "kernels/error.h"
 
 namespace stamp {
 namespace {
@@ -37,6 +39,10 @@ void sum_row(PackedWeight& weight, int64_t row) {
 }  // namespace
 
 PackedWeight make_packed(DType dtype, int64_t rows, int64_t cols, int64_t group) {
+  if (cols > kMaxQuantisedCols)
+    throw InputError("a matrix has " + std::to_string(cols) +
+                     " input channels, to be quantised it may have " + std::to_string(kMaxQuantisedCols) +
+                     " at most; use --recipe f32");
   PackedWeight p;
   p.view = {.dtype = dtype, .rows = rows, .cols = cols, .group = dtype == DType::kQ4 ? group : 0};
   p.data = Buffer<uint8_t>(p.view.data_bytes());

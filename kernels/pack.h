@@ -16,6 +16,7 @@ struct PackedWeight {
 };
 
 /// Empty panels of a [rows, cols] weight: every code and every scale zero. `group` is for kQ4 alone.
+/// Throws InputError if cols > kMaxQuantisedCols.
 PackedWeight make_packed(DType dtype, int64_t rows, int64_t cols, int64_t group);
 
 /// Writes row `row`: its codes [cols] (kQ8: -127..127; kQ4: 0..15), its scale, kQ4's integer scales and zeros

@@ -63,6 +63,8 @@ constexpr int least_zero(int group_scale) {
   return kTopCode * group_scale > 127 ? kTopCode * group_scale - 127 : 0;
 }
 inline constexpr int kTopZero = 128;
+/// Input channels whose products of bytes, 255 by -128 at most, 32 bits hold.
+inline constexpr int64_t kMaxQuantisedCols = 65536;
 /// Zeros of so many groups lie together: they are another factor of integer products.
 inline constexpr int64_t kZeroGroups = 4;
 
@@ -95,7 +97,7 @@ struct KvSide {
 /// Weights of a page of the cache all below this, next to softmax weights of at most 1, are no weights.
 inline constexpr float kLeastPeak = 1e-30f;
 
-/// Zero points are bytes: whole steps for 8-bit rows, sixteenths for 4-bit ones.
+/// Zero points of the cache's rows are bytes: whole steps for 8-bit rows, sixteenths for 4-bit ones.
 STAMP_INLINE constexpr int zero_steps(int bits) { return bits > 4 ? 1 : 16; }
 
 }  // namespace stamp

@@ -195,9 +195,11 @@ ModelConfig parse_fields(const nlohmann::json& object, const std::string& file) 
   }
   if (const nlohmann::json* quantised = fields.find("quantization_config")) {
     const JsonFields inner(*quantised, file, "quantization_config.");
-    if (inner.string("quant_method").value_or("") != "stamp" || inner.integer("version", 0, 1000) != 1 ||
-        !inner.has("recipe"))
+    if (inner.string("quant_method").value_or("") != "stamp" || !inner.has("recipe"))
       fields.fail("quantization_config", "is not stamp's: give the unquantised model");
+    if (inner.integer("version", 0, 1000) != kQuantisedVersion)
+      fields.fail("quantization_config",
+                  "is of another version of stamp: quantise the model again with `stamp quantize`");
     c.stored_recipe = inner.find("recipe")->dump();
   }
   c.vocab_size = fields.required_integer("vocab_size", 1, kMaxSize);

@@ -21,6 +21,9 @@ struct RopeScaling {
   bool truncate = true;                                  // yarn: whole pair indices at the ends of the ramp
 };
 
+/// Of the directories that `stamp quantize` writes. 2: scales of two levels (kernels/quant_format.h).
+inline constexpr int kQuantisedVersion = 2;
+
 /// config.json of a Llama-family model: all that the forward pass needs.
 struct ModelConfig {
   std::string model_type;

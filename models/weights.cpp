@@ -41,7 +41,11 @@ class WeightLoader {
                  .rows = rows,
                  .cols = cols,
                  .group = bits == 4 ? recipe_.weights.group : 0};
-    w.data = take(name + ".weight_packed", {w.panels(), w.panel_bytes()}, "U8").data;
+    const TensorInfo& packed = take(name + ".weight_packed", {w.panels(), w.panel_bytes()}, "U8");
+    if (cols > kMaxQuantisedCols)
+      throw InputError(packed.file + ": tensor \"" + name + ".weight_packed\" has " + std::to_string(cols) +
+                       " input channels, at most " + std::to_string(kMaxQuantisedCols) + " are supported");
+    w.data = packed.data;
     w.scale = reinterpret_cast<const float*>(take(name + ".weight_scale", {w.panels(), kPanel}, "F32").data);
     w.sum = reinterpret_cast<const int32_t*>(take(name + ".weight_sum", {w.panels(), kPanel}, "I32").data);
     if (bits != 4) return w;

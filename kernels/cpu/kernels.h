@@ -59,14 +59,12 @@ inline int64_t coded_scratch_floats(int64_t queries, int64_t head_dim) {
 
 /// Input channels whose products with 4-bit weights are summed in 16 bits (linear_int.inl).
 constexpr int64_t kPairSpan = 64;
-/// A group of a 4-bit panel as bytes, with its constants.
-STAMP_INLINE int64_t unpacked_group_bytes(int64_t group) {
-  return group * kPanel + (3 + divide_up(group, kPairSpan)) * 4 * kPanel;
-}
 /// What a product needs: one panel of 4-bit weights unpacked, or the rows that 8-bit ones are multiplied
 /// with.
 STAMP_INLINE int64_t int_scratch_bytes(const WeightView& w, int64_t rows) {
-  return w.dtype == DType::kQ4 ? w.groups() * unpacked_group_bytes(w.group) : rows * 2 * w.padded_cols();
+  if (w.dtype != DType::kQ4) return rows * 2 * w.padded_cols();
+  const int64_t spans = w.padded_cols() / (w.group < kPairSpan ? w.group : kPairSpan);
+  return w.padded_cols() * kPanel + (1 + w.zero_groups() / 2 + 2 * spans) * 4 * kPanel;
 }
 
 /// A range of panels of one integer product.
@@ -76,13 +74,17 @@ struct IntLinear {
   const uint8_t* q = nullptr;  // [rows, ldq], and the parameters of each row
   int64_t ldq = 0;
   const float *scale = nullptr, *offset = nullptr;
-  const float* sums = nullptr;  // [rows, groups] of q over each group; 4-bit weights alone
-  bool four_bits = false;
   const uint8_t* weights = nullptr;
-  int64_t panel_bytes = 0, groups = 0, group = 0;
-  const uint16_t* weight_scale = nullptr;
-  const uint8_t* weight_zero = nullptr;
-  const float* weight_sum = nullptr;
+  int64_t panel_bytes = 0, depth = 0;  // depth: padded input channels
+  const float* weight_scale = nullptr;
+  const int32_t* weight_sum = nullptr;
+  // 4-bit weights alone.
+  bool four_bits = false;
+  int64_t groups = 0, zero_groups = 0, group = 0;
+  const uint8_t *weight_group_scale = nullptr, *weight_zero = nullptr;
+  /// [rows, zero_groups]: of q over each group, negated; of every four the first, the third, the second and
+  /// the fourth, as the bytes of their zeros become pairs.
+  const int16_t* sums = nullptr;
   int64_t first_panel = 0, last_panel = 0;
   uint8_t* scratch = nullptr;  // int_scratch_bytes(weight, rows)
 };
@@ -127,11 +129,11 @@ struct CpuKernels {
   void (*quantize_row)(uint8_t* q, float* scale, float* offset, const float* x, int64_t n, int64_t padded,
                        int bits);
   void (*dequantize_row)(float* x, const uint8_t* q, int64_t n, float scale, float offset);
-  void (*group_sums)(float* sums, const uint8_t* q, int64_t groups, int64_t group);
+  void (*group_sums)(int16_t* sums, const uint8_t* q, int64_t groups, int64_t group);  // IntLinear::sums
   /// x = scale * H x, n a power of two, H with entries of +-1
   void (*hadamard)(float* x, int64_t n, float scale);
   void (*int_linear)(const IntLinear& product);
-  /// out [count, groups * group] = rows [row, row + count) of a weight as floats
+  /// out [count, padded cols] = rows [row, row + count) of a weight as floats
   void (*widen_rows)(float* out, int64_t ldo, const IntLinear& product, int64_t row, int64_t count);
   void (*kv_write_row)(std::byte* side, const KvSide& format, int64_t row, const float* x);
   void (*kv_unpack)(float* out, const std::byte* side, const KvSide& format, int64_t rows);

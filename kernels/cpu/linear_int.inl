@@ -1,6 +1,6 @@
-// Integer products: rows of u8 activations times panels of 4- or 8-bit weights, 32-bit sums. The sums are
-// exact; only the scaling of a group's sum rounds, group after group in order, so a row's bits do not depend
-// on its tile.
+// Integer products: rows of u8 activations times panels of 4- or 8-bit weights. Sums over all input channels
+// are integers and exact: they may be dealt out freely, and 32 bits may wrap on the way to a sum that they
+// hold. Only the last scaling rounds, the same for every instruction set.
 
 constexpr int kPanelVecs = int(kPanel) / kLanes;
 
@@ -47,179 +47,169 @@ inline __attribute__((always_inline)) void int_dots(I (&acc)[R][N], const At& at
   }
 }
 
-/// acc += the same over a group's channels. A sum of pairs takes kSteps steps; its 16 bits get two products a
-/// step.
-template <Codes kCodes, int kSteps, int R>
-inline __attribute__((always_inline)) void int_group(I (&acc)[R][kPanelVecs], const uint8_t* in, int64_t ldq,
-                                                     const uint8_t* w, int64_t group, int64_t ahead) {
-  constexpr int kStepBytes = kCodes == Codes::kEight ? kEightBytes : 4;
-  const uint8_t* rows[R];
-  for (int r = 0; r < R; ++r) {
-    rows[r] = in + r * ldq;
-    keep_pointer(rows[r]);
-  }
-  const auto at = [&](int r, int step) __attribute__((always_inline)) { return rows[r] + step * kStepBytes; };
-  for (int64_t k = 0; k < group; k += 4 * kSteps, w += kSteps * (kCodes == Codes::kFour ? 32 : 64)) {
-    if constexpr (kCodes == Codes::kFour && kPairSums) {
-      I pairs[R][kPanelVecs];
-      for (int r = 0; r < R; ++r)
-        for (int v = 0; v < kPanelVecs; ++v) pairs[r][v] = int_zero();
-      int_dots<kCodes, true, kSteps>(pairs, at, w, ahead);
-      for (int r = 0; r < R; ++r)
-        for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = fold_pairs(acc[r][v], pairs[r][v]);
-    } else {
-      int_dots<kCodes, false, kSteps>(acc, at, w, ahead);
-    }
-    for (int r = 0; r < R; ++r) rows[r] += kSteps * kStepBytes;
-  }
-}
-
-/// A group of a 4-bit panel, unpacked for many rows: bytes of code - kFourMiddle, and what each of the
-/// panel's channels needs to make its sums of them (unpacked_group_sums) and to scale these (group_factors).
-struct UnpackedGroup {
-  uint8_t* codes;  // [group / 4, kPanel, 4]
-  uint8_t* base;   // [kPanel] int32
-  float *scale, *zero;
-  uint8_t* start;  // [spans of kPairSpan, kPanel, 2] int16
-};
-inline UnpackedGroup unpacked_group(uint8_t* w, int64_t group) {
-  uint8_t* lines = w + group * kPanel;
-  const auto floats = [&](int line) { return reinterpret_cast<float*>(lines + 64 * line); };
-  return {.codes = w, .base = lines, .scale = floats(1), .zero = floats(2), .start = lines + 3 * 64};
-}
-
-/// acc = a group's sums of q (code - 8).
-///
-/// Over kPairSpan channels a sum of pairs of these may take 17 bits, but those of (q - 128) (code - 8) lie in
-/// [-28672, 32768]. So sums of pairs wrap at 16 bits on their way from `start`, which is -128 times the
-/// pair's sum of code - 8, less 1, to a number that 16 bits hold, and `base` adds what that is short of.
-template <int kSteps, bool kOneSpan, int R>
-inline __attribute__((always_inline)) void unpacked_group_sums(I (&acc)[R][kPanelVecs],
-                                                               const uint8_t* (&rows)[R],
-                                                               const UnpackedGroup& w, int64_t group) {
+/// acc += a 4-bit group's products as they are stored, its integer scales times sums of q code.
+template <int R>
+inline __attribute__((always_inline)) void four_group(I (&acc)[R][kPanelVecs], const uint8_t* (&rows)[R],
+                                                      const uint8_t* w, const uint8_t* group_scale,
+                                                      int64_t group, int64_t ahead) {
+  constexpr int kSteps = 4;  // of products up to 2 * 255 * 15 four steps fit into 16 bits
   const auto at = [&](int r, int step) __attribute__((always_inline)) { return rows[r] + step * 4; };
-  const uint8_t *codes = w.codes, *start = w.start;
-  const auto span = [&](auto add_to) __attribute__((always_inline)) {
-    I pairs[R][kPanelVecs];
-    for (int v = 0; v < kPanelVecs; ++v) {
-      const I from = load_bytes(start + v * kLanes * 4);
-      for (int r = 0; r < R; ++r) pairs[r][v] = from;
-    }
-    int_dots<Codes::kFourUnpacked, true, kSteps>(pairs, at, codes);
-    for (int r = 0; r < R; ++r) rows[r] += 4 * kSteps;
-    for (int v = 0; v < kPanelVecs; ++v)
-      for (int r = 0; r < R; ++r) acc[r][v] = fold_pairs(add_to(r, v), pairs[r][v]);
-    codes += kSteps * 64, start += 64;
+  I factor[kPanelVecs], sums[R][kPanelVecs];
+  const auto clear = [&]() __attribute__((always_inline)) {
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < kPanelVecs; ++v) sums[r][v] = int_zero();
   };
-  span([&](int, int v) __attribute__((always_inline)) { return load_bytes(w.base + v * kLanes * 4); });
-  if constexpr (!kOneSpan)
-    for (int64_t k = 4 * kSteps; k < group; k += 4 * kSteps)
-      span([&](int r, int v) __attribute__((always_inline)) { return acc[r][v]; });
+  for (int v = 0; v < kPanelVecs; ++v) factor[v] = load_factors(group_scale + v * kLanes);
+  const auto add = [&]() __attribute__((always_inline)) {
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = add_scaled(acc[r][v], sums[r][v], factor[v]);
+  };
+  if constexpr (!kPairSums) clear();
+  for (int64_t k = 0; k < group; k += 4 * kSteps, w += kSteps * 32) {
+    if constexpr (kPairSums) clear();
+    int_dots<Codes::kFour, kPairSums, kSteps>(sums, at, w, ahead);
+    if constexpr (kPairSums) add();
+    for (int r = 0; r < R; ++r) rows[r] += 4 * kSteps;
+  }
+  if constexpr (!kPairSums) add();
 }
 
-/// out = scale * total + offset * (sum of weights), of R rows and one panel
-template <bool kFour, int R>
-inline void store_tile(const IntLinear& p, const V (&total)[R][kPanelVecs], int64_t row, int64_t panel) {
+/// out = weight scale * (scale * acc + offset * (sum of weights)), of R rows and one panel
+template <int R>
+inline void store_tile(const IntLinear& p, const I (&acc)[R][kPanelVecs], int64_t row, int64_t panel) {
   for (int v = 0; v < kPanelVecs; ++v) {
     const int64_t col = panel * kPanel + v * kLanes, live = p.cols - col;
     if (live <= 0) break;
-    const V sum = load(p.weight_sum + col);
+    const V sum = to_float(load_bytes(reinterpret_cast<const uint8_t*>(p.weight_sum + col))),
+            weight_scale = load(p.weight_scale + col);
     for (int r = 0; r < R; ++r) {
-      // 8-bit products are of q - kEightMiddle.
-      const float offset = p.offset[row + r] + (kFour ? 0.0f : float(kEightMiddle)) * p.scale[row + r];
-      const V y = fma(set1(p.scale[row + r]), total[r][v], mul(set1(offset), sum));
-      store_some(p.out + (row + r) * p.ldo + col, y, live < kLanes ? live : int64_t(kLanes));
+      const V y = fma(set1(p.scale[row + r]), to_float(acc[r][v]), mul(set1(p.offset[row + r]), sum));
+      store_some(p.out + (row + r) * p.ldo + col, mul(weight_scale, y),
+                 live < kLanes ? live : int64_t(kLanes));
     }
   }
 }
 
-/// What a group's sums of q (code - 8) and of q are multiplied with: the scale s, and the zero point as
-/// s (8 - zero).
-inline void group_factors(const uint16_t* scale, const uint8_t* zero, V& s, V& z) {
-  s = load_f16(scale);
-  z = mul(fma(load_u8(zero), set1(-1.0f / 16), set1(float(kFourMiddle))), s);
-}
-
-/// total += s (sums of q (code - 8)) + z (sums of q), a group's; of 8-bit weights s (sums of products) alone
-template <bool kFour, int R>
-inline __attribute__((always_inline)) void add_group(V (&total)[R][kPanelVecs], const I (&acc)[R][kPanelVecs],
-                                                     const V (&s)[kPanelVecs], const V (&z)[kPanelVecs],
-                                                     const float* sums, int64_t groups) {
-  for (int v = 0; v < kPanelVecs; ++v) {
-    for (int r = 0; r < R; ++r) {
-      total[r][v] = fma(to_float(acc[r][v]), s[v], total[r][v]);
-      if constexpr (kFour) total[r][v] = fma(set1(sums[r * groups]), z[v], total[r][v]);
-    }
-  }
-}
-
-/// R rows times one panel; `w` is its codes as they are stored.
-template <Codes kCodes, int kSteps, int R>
-inline void int_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t panel) {
-  constexpr bool kFour = kCodes != Codes::kEight;
-  const uint8_t* in = p.q + row * p.ldq;
-  const uint16_t* scale = p.weight_scale + panel * p.groups * kPanel;
-  const uint8_t* zero = kFour ? p.weight_zero + panel * p.groups * kPanel : nullptr;
-  const int64_t group_bytes = p.group * kPanel / (kCodes == Codes::kFour ? 2 : 1);
-  // A line takes longer the more rows it meets: from the next panel on, but not more than stays near.
-  const int64_t far = p.panel_bytes < 16384 ? p.panel_bytes : 16384, ahead = R <= 2 ? 1024 : far;
-  V total[R][kPanelVecs];
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < kPanelVecs; ++v) total[r][v] = set1(0.0f);
-  for (int64_t g = 0; g < p.groups; ++g, w += group_bytes) {
-    const float* sums = p.sums + row * p.groups + g;  // 4-bit weights alone
-    I acc[R][kPanelVecs];
-    for (int r = 0; r < R; ++r) {
-      const I start =
-          kCodes == Codes::kFour ? int_set(-kFourMiddle * int32_t(sums[r * p.groups])) : int_zero();
-      for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = start;
-    }
-    int_group<kCodes, kSteps>(acc, in + g * p.group, p.ldq, w, p.group, ahead);
-    V s[kPanelVecs], z[kPanelVecs];
-    for (int v = 0; v < kPanelVecs; ++v) {
-      const int64_t at = g * kPanel + v * kLanes;
-      if constexpr (kFour) group_factors(scale + at, zero + at, s[v], z[v]);
-      else s[v] = z[v] = load_f16(scale + at);  // z is not looked at
-    }
-    add_group<kFour>(total, acc, s, z, sums, p.groups);
-  }
-  store_tile<kFour>(p, total, row, panel);
-}
-
-/// The same with an unpacked 4-bit panel.
-template <int kSteps, bool kOneSpan, int R>
-inline void unpacked_tile(const IntLinear& p, int64_t row, int64_t panel) {
-  const uint8_t* in = p.q + row * p.ldq;
-  const int64_t group_bytes = unpacked_group_bytes(p.group), group_stored = p.group * kPanel / 2;
-  const uint8_t* next = p.weights + (panel + 1) * p.panel_bytes;
-  V total[R][kPanelVecs];
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < kPanelVecs; ++v) total[r][v] = set1(0.0f);
-  uint8_t* w = p.scratch;
-  const uint8_t* rows[R];
+template <int R>
+inline __attribute__((always_inline)) void rows_from(const uint8_t* (&rows)[R], const IntLinear& p,
+                                                     int64_t row) {
   for (int r = 0; r < R; ++r) {
-    rows[r] = in + r * p.ldq;
+    rows[r] = p.q + (row + r) * p.ldq;
     keep_pointer(rows[r]);
   }
-  for (int64_t g = 0; g < p.groups; ++g, w += group_bytes) {
-    const float* sums = p.sums + row * p.groups + g;
-    const UnpackedGroup here = unpacked_group(w, p.group);
-    if (row == 0)  // the next panel, a group at a time
-      for (int64_t i = 0; i < group_stored; i += 64) prefetch(next + g * group_stored + i);
-    I acc[R][kPanelVecs];
-    if constexpr (kPairSums) {
-      unpacked_group_sums<kSteps, kOneSpan>(acc, rows, here, p.group);
-    } else {
-      for (int r = 0; r < R; ++r)
-        for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = int_zero();
-      int_group<Codes::kFourUnpacked, kSteps>(acc, in + g * p.group, p.ldq, here.codes, p.group, 0);
-    }
-    V s[kPanelVecs], z[kPanelVecs];
-    for (int v = 0; v < kPanelVecs; ++v)
-      s[v] = load(here.scale + v * kLanes), z[v] = load(here.zero + v * kLanes);
-    add_group<true>(total, acc, s, z, sums, p.groups);
+}
+/// How far ahead of a product its weights are asked for: a line takes longer the more rows it meets, so from
+/// the next panel on, but not more than stays near.
+template <int R>
+inline int64_t ahead_of(const IntLinear& p) {
+  return R <= 2 ? 1024 : p.panel_bytes < 16384 ? p.panel_bytes : 16384;
+}
+
+/// R rows times one panel of bytes at w. q is kEightMiddle less than it was where sums begin at that many
+/// times the weights' sum.
+template <int R>
+inline void eight_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t panel) {
+  constexpr int kSteps = 8;
+  int32_t begin[kPanel];
+  for (int i = 0; i < int(kPanel); ++i)
+    begin[i] = int32_t(uint32_t(kEightMiddle) * uint32_t(p.weight_sum[panel * kPanel + i]));
+  I acc[R][kPanelVecs];
+  for (int v = 0; v < kPanelVecs; ++v)
+    for (int r = 0; r < R; ++r) acc[r][v] = load_bytes(reinterpret_cast<const uint8_t*>(begin + v * kLanes));
+  const uint8_t* rows[R];
+  rows_from(rows, p, row);
+  const auto at = [&](int r, int step) __attribute__((always_inline)) {
+    return rows[r] + step * kEightBytes;
+  };
+  for (int64_t k = 0; k < p.depth; k += 4 * kSteps, w += kSteps * 64) {
+    int_dots<Codes::kEight, false, kSteps>(acc, at, w, ahead_of<R>(p));
+    for (int r = 0; r < R; ++r) rows[r] += kSteps * kEightBytes;
   }
-  store_tile<true>(p, total, row, panel);
+  store_tile(p, acc, row, panel);
+}
+
+/// R rows times one 4-bit panel as it is stored.
+template <int R>
+inline void four_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t panel) {
+  // Zeros first: two of the four groups of a lane are its even bytes, two its odd ones.
+  const uint8_t* zero = p.weight_zero + panel * p.zero_groups * kPanel;
+  const int16_t* sums = p.sums + row * p.zero_groups;
+  I acc[R][kPanelVecs];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = int_zero();
+  for (int64_t g = 0; g < p.zero_groups; g += kZeroGroups) {
+    for (int v = 0; v < kPanelVecs; ++v) {
+      const I four = load_bytes(zero + g * kPanel + v * kLanes * kZeroGroups);
+      for (int r = 0; r < R; ++r) {
+        const auto* of_row = reinterpret_cast<const uint8_t*>(sums + r * p.zero_groups + g);
+        acc[r][v] = madd_pairs(acc[r][v], broadcast_four(of_row), even_bytes(four));
+        acc[r][v] = madd_pairs(acc[r][v], broadcast_four(of_row + 4), odd_bytes(four));
+      }
+    }
+  }
+  const uint8_t* rows[R];
+  rows_from(rows, p, row);
+  const uint8_t* group_scale = p.weight_group_scale + panel * p.groups * kPanel;
+  for (int64_t k = 0; k < p.depth; k += p.group, w += p.group * 8, group_scale += kPanel)
+    four_group(acc, rows, w, group_scale, p.group, ahead_of<R>(p));
+  store_tile(p, acc, row, panel);
+}
+
+/// A 4-bit panel unpacked for many rows where sums of pairs are the faster. Spans are of a group's channels,
+/// at most kPairSpan of them.
+///
+/// Over a span a sum of pairs of q (code - 8) may take 17 bits, but one of (q - 128) (code - 8) lies in
+/// [-28672, 32768]. So sums of pairs wrap at 16 bits on their way from `start`, which is -128 times the
+/// pair's sum of code - 8, less 1, to a number that 16 bits hold. `base` adds what all spans are short of,
+/// `zeros` times the rows' own sums what codes less 8 are short of.
+struct UnpackedPanel {
+  UnpackedPanel(uint8_t* scratch, const IntLinear& p)
+      : base(scratch),
+        zeros(base + 64),
+        spans(zeros + p.zero_groups / 2 * 64),
+        span(p.group < kPairSpan ? p.group : kPairSpan),
+        span_bytes(span * kPanel + 128) {}
+  uint8_t *base,  // [kPanel] int32
+      *zeros,     // [zero_groups / 2, kPanel, 2] int16: zero - 8 group_scale; pairs as in IntLinear::sums
+      *spans;     // of each, [kPanel, 2] int16 twice: start, group_scale; codes - 8 [span / 4, kPanel, 4]
+  int64_t span, span_bytes;
+};
+
+/// R rows times an unpacked 4-bit panel. kSteps: a span's.
+template <int kSteps, int R>
+inline void unpacked_tile(const IntLinear& p, const UnpackedPanel& w, int64_t row, int64_t panel) {
+  const uint8_t* next = p.weights + (panel + 1) * p.panel_bytes;
+  const int16_t* sums = p.sums + row * p.zero_groups;
+  I acc[R][kPanelVecs];
+  for (int v = 0; v < kPanelVecs; ++v)
+    for (int r = 0; r < R; ++r) acc[r][v] = load_bytes(w.base + v * kLanes * 4);
+  for (int64_t g = 0; g < p.zero_groups; g += 2) {
+    for (int v = 0; v < kPanelVecs; ++v) {
+      const I zeros = load_bytes(w.zeros + g * 32 + v * kLanes * 4);
+      for (int r = 0; r < R; ++r) {
+        const auto* of_row = reinterpret_cast<const uint8_t*>(sums + r * p.zero_groups + g);
+        acc[r][v] = madd_pairs(acc[r][v], broadcast_four(of_row), zeros);
+      }
+    }
+  }
+  const uint8_t* rows[R];
+  rows_from(rows, p, row);
+  const auto at = [&](int r, int step) __attribute__((always_inline)) { return rows[r] + step * 4; };
+  const uint8_t* span = w.spans;
+  for (int64_t k = 0; k < p.depth; k += 4 * kSteps, span += w.span_bytes) {
+    if (row == 0)  // the next panel, a span at a time
+      for (int64_t i = 0; i < kSteps * 32; i += 64) prefetch(next + k * 8 + i);
+    I pairs[R][kPanelVecs];
+    for (int v = 0; v < kPanelVecs; ++v)
+      for (int r = 0; r < R; ++r) pairs[r][v] = load_bytes(span + v * kLanes * 4);
+    int_dots<Codes::kFourUnpacked, true, kSteps>(pairs, at, span + 128);
+    for (int v = 0; v < kPanelVecs; ++v) {
+      const I group_scale = load_bytes(span + 64 + v * kLanes * 4);
+      for (int r = 0; r < R; ++r) acc[r][v] = madd_pairs(acc[r][v], pairs[r][v], group_scale);
+    }
+    for (int r = 0; r < R; ++r) rows[r] += 4 * kSteps;
+  }
+  store_tile(p, acc, row, panel);
 }
 
 /// Calls tile.template operator()<R>(row) for all rows, R at most kIntRows.
@@ -236,24 +226,12 @@ inline void for_row_tiles(int64_t rows, const Tile& tile) {
   if (rows - row == 1) tile.template operator()<1>(row);
 }
 
-/// From the sums of a span's codes, byte by byte: `start`, and what the span adds to `base`.
+/// Makes bytes of code - 8 of `channels` of a 4-bit panel at w, its `start`, and adds what the span is short
+/// of to `base`.
 template <int N>
-inline __attribute__((always_inline)) void pair_constants(I (&start)[N], I (&base)[N], const I (&sums)[N],
-                                                          int64_t channels) {
-  // 128 is twice 64, whose product with a pair of sums stays within 16 bits. A pair has channels / 2 codes.
-  const int32_t first = kFourMiddle * 64 * int32_t(channels) - 1;
-  const I plus = int_set(0x40404040), minus = sub_bytes(int_zero(), 64);
-  for (int v = 0; v < N; ++v) {
-    start[v] = add_pairs(add_pairs(int_set(first << 16 | first), sums[v], minus), sums[v], minus);
-    const I pairs = add_pairs(int_zero(), sums[v], plus);
-    base[v] = fold_pairs(fold_pairs(base[v], pairs), pairs);
-  }
-}
-
-/// Bytes of code - kFourMiddle, `channels` of a panel; 64 bytes of nibbles are two steps of four channels.
-/// Writes `start` and adds to `base`.
-template <int N>
-inline void unpack_span(uint8_t* codes, uint8_t* start, I (&base)[N], const uint8_t* w, int64_t channels) {
+inline void unpack_span(uint8_t* to, I (&base)[N], const uint8_t* w, const uint8_t* group_scale,
+                        int64_t channels) {
+  uint8_t* codes = to + 128;
   I sums[N];  // of codes, byte by byte: at most 16 times 15
   for (int v = 0; v < N; ++v) sums[v] = int_zero();
   for (int64_t i = 0; i < channels; i += 8, w += 64, codes += 128) {
@@ -261,34 +239,58 @@ inline void unpack_span(uint8_t* codes, uint8_t* start, I (&base)[N], const uint
       const I x = load_bytes(w + v * kLanes * 4), low = low_nibbles(x), high = high_nibbles(x);
       store_bytes(codes + v * kLanes * 4, sub_bytes(low, kFourMiddle));
       store_bytes(codes + 64 + v * kLanes * 4, sub_bytes(high, kFourMiddle));
-      if constexpr (kPairSums) sums[v] = add_bytes(add_bytes(sums[v], low), high);
+      sums[v] = add_bytes(add_bytes(sums[v], low), high);
     }
   }
-  if constexpr (kPairSums) {
-    I first[N];
-    pair_constants(first, base, sums, channels);
-    for (int v = 0; v < N; ++v) store_bytes(start + v * kLanes * 4, first[v]);
+  // 128 is twice 64, whose product with a pair of sums stays within 16 bits. A pair has channels / 2 codes.
+  const auto twice = [](int32_t x) __attribute__((always_inline)) { return int_set(x << 16 | (x & 0xffff)); };
+  const int32_t first = kFourMiddle * 64 * int32_t(channels) - 1,
+                rest = 1 - 64 * kFourMiddle * int32_t(channels);
+  const I plus = int_set(0x40404040), minus = sub_bytes(int_zero(), 64);
+  for (int v = 0; v < N; ++v) {
+    const I factor = load_factors(group_scale + v * kLanes), pairs = add_pairs(int_zero(), sums[v], plus);
+    store_bytes(to + v * kLanes * 4, add_pairs(add_pairs(twice(first), sums[v], minus), sums[v], minus));
+    store_bytes(to + 64 + v * kLanes * 4, factor);
+    base[v] = madd_pairs(madd_pairs(base[v], pairs, factor), pairs, factor);
+    base[v] = madd_pairs(base[v], twice(rest), factor);
   }
 }
 
-inline void unpack_panel(const IntLinear& p, const uint8_t* w, int64_t panel) {
-  uint8_t* to = p.scratch;
-  const int64_t span = p.group < kPairSpan ? p.group : kPairSpan;
-  for (int64_t g = 0; g < p.groups; ++g, to += unpacked_group_bytes(p.group)) {
-    const UnpackedGroup group = unpacked_group(to, p.group);
-    const int64_t parameters = (panel * p.groups + g) * kPanel;
-    for (int v = 0; v < kPanelVecs; ++v) {
-      V s, z;
-      group_factors(p.weight_scale + parameters + v * kLanes, p.weight_zero + parameters + v * kLanes, s, z);
-      store(group.scale + v * kLanes, s), store(group.zero + v * kLanes, z);
+template <int N>
+inline void unpack_panel(const UnpackedPanel& to, const IntLinear& p, int64_t panel) {
+  const uint8_t* w = p.weights + panel * p.panel_bytes;
+  const uint8_t *group_scale = p.weight_group_scale + panel * p.groups * kPanel,
+                *zero = p.weight_zero + panel * p.zero_groups * kPanel;
+  auto* zeros = reinterpret_cast<int16_t*>(to.zeros);
+  for (int64_t g = 0; g < p.zero_groups; ++g) {
+    const int64_t i = g % kZeroGroups, quad = g - i;
+    for (int64_t c = 0; c < kPanel; ++c)
+      zeros[(quad + i % 2 * 2) * kPanel + c * 2 + i / 2] =
+          int16_t(zero[quad * kPanel + c * kZeroGroups + i] -
+                  (g < p.groups ? kFourMiddle * group_scale[g * kPanel + c] : 0));
+  }
+  I base[N];
+  for (int v = 0; v < N; ++v) base[v] = int_zero();
+  uint8_t* span = to.spans;
+  for (int64_t k = 0; k < p.depth; k += to.span, span += to.span_bytes, w += to.span * 8)
+    unpack_span(span, base, w, group_scale + k / p.group * kPanel, to.span);
+  for (int v = 0; v < N; ++v) store_bytes(to.base + v * kLanes * 4, base[v]);
+}
+
+/// A 4-bit panel as one of bytes.
+inline void widen_panel(uint8_t* to, const IntLinear& p, int64_t panel) {
+  const uint8_t* w = p.weights + panel * p.panel_bytes;
+  for (int64_t g = 0; g < p.groups; ++g) {
+    const uint8_t *group_scale = p.weight_group_scale + (panel * p.groups + g) * kPanel,
+                  *zero = p.weight_zero + (panel * p.zero_groups + g / kZeroGroups * kZeroGroups) * kPanel +
+                          g % kZeroGroups;
+    for (int64_t k = 0; k < p.group; k += 8, w += 64, to += 128) {
+      for (int64_t i = 0; i < 4 * kPanel; ++i) {
+        const int scale = group_scale[i / 4], least = zero[i / 4 * kZeroGroups];
+        to[i] = uint8_t(scale * (w[i] & 15) - least);
+        to[4 * kPanel + i] = uint8_t(scale * (w[i] >> 4) - least);
+      }
     }
-    uint8_t *codes = group.codes, *start = group.start;
-    I base[kPanelVecs];
-    for (int v = 0; v < kPanelVecs; ++v)
-      base[v] = int_set(int32_t(2 * (p.group / span) - 128 * kFourMiddle * p.group));
-    for (int64_t k = 0; k < p.group; k += span, codes += span * kPanel, start += 64, w += span * kPanel / 2)
-      unpack_span(codes, start, base, w, span);
-    for (int v = 0; v < kPanelVecs; ++v) store_bytes(group.base + v * kLanes * 4, base[v]);
   }
 }
 
@@ -303,27 +305,36 @@ inline void split_signs(uint8_t* out, const uint8_t* q, int64_t n) {
   }
 }
 
+/// Many rows times one 4-bit panel.
+template <bool kPairs>
+inline void unpacked_linear(const IntLinear& p, int64_t panel) {
+  if constexpr (kPairs) {
+    const UnpackedPanel unpacked(p.scratch, p);
+    unpack_panel<kPanelVecs>(unpacked, p, panel);
+    if (unpacked.span == kPairSpan)
+      for_row_tiles(p.rows, [&]<int R>(int64_t row) { unpacked_tile<16, R>(p, unpacked, row, panel); });
+    else for_row_tiles(p.rows, [&]<int R>(int64_t row) { unpacked_tile<8, R>(p, unpacked, row, panel); });
+  } else {
+    widen_panel(p.scratch, p, panel);
+    for_row_tiles(p.rows, [&]<int R>(int64_t row) { eight_tile<R>(p, p.scratch, row, panel); });
+  }
+}
+
 void int_linear(const IntLinear& product) {
   IntLinear p = product;
   if (!p.four_bits && kEightBytes == 8) {  // where dot_q8 wants them so
-    p.q = p.scratch, p.ldq = 2 * p.group;
+    p.q = p.scratch, p.ldq = 2 * p.depth;
     for (int64_t r = 0; r < p.rows; ++r)
-      split_signs(p.scratch + r * p.ldq, product.q + r * product.ldq, p.group);
+      split_signs(p.scratch + r * p.ldq, product.q + r * product.ldq, p.depth);
   }
   for (int64_t panel = p.first_panel; panel < p.last_panel; ++panel) {
     const uint8_t* w = p.weights + panel * p.panel_bytes;
     if (!p.four_bits) {
-      for_row_tiles(p.rows, [&]<int R>(int64_t row) { int_tile<Codes::kEight, 8, R>(p, w, row, panel); });
+      for_row_tiles(p.rows, [&]<int R>(int64_t row) { eight_tile<R>(p, w, row, panel); });
     } else if (p.rows <= kIntRows) {
-      // Of products up to 2 * 255 * 15 four steps fit into 16 bits.
-      for_row_tiles(p.rows, [&]<int R>(int64_t row) { int_tile<Codes::kFour, 4, R>(p, w, row, panel); });
+      for_row_tiles(p.rows, [&]<int R>(int64_t row) { four_tile<R>(p, w, row, panel); });
     } else {
-      unpack_panel(p, w, panel);
-      if (p.group == kPairSpan)
-        for_row_tiles(p.rows, [&]<int R>(int64_t row) { unpacked_tile<16, true, R>(p, row, panel); });
-      else if (p.group > kPairSpan)
-        for_row_tiles(p.rows, [&]<int R>(int64_t row) { unpacked_tile<16, false, R>(p, row, panel); });
-      else for_row_tiles(p.rows, [&]<int R>(int64_t row) { unpacked_tile<8, true, R>(p, row, panel); });
+      unpacked_linear<kPairSums>(p, panel);
     }
   }
 }
@@ -333,17 +344,16 @@ void widen_rows(float* out, int64_t ldo, const IntLinear& p, int64_t row, int64_
   for (int64_t r = 0; r < count; ++r) {
     const int64_t panel = (row + r) / kPanel, c = (row + r) % kPanel;
     const uint8_t* w = p.weights + panel * p.panel_bytes + c * 4;
+    const float scale = p.weight_scale[row + r];
+    for (int64_t k = 0; k < p.depth && !p.four_bits; ++k)
+      out[r * ldo + k] = scale * float(int8_t(w[k / 4 * 64 + k % 4]));
     for (int64_t g = 0; g < p.groups; ++g) {
-      const int64_t at = (panel * p.groups + g) * kPanel + c;
-      const float scale = half_bits_to_float(p.weight_scale[at]);
-      const float zero = p.four_bits ? float(p.weight_zero[at]) * (1.0f / 16) : 0.0f;
+      const int factor = p.weight_group_scale[(panel * p.groups + g) * kPanel + c],
+                zero = p.weight_zero[(panel * p.zero_groups + g / kZeroGroups * kZeroGroups) * kPanel +
+                                     c * kZeroGroups + g % kZeroGroups];
       for (int64_t k = g * p.group; k < (g + 1) * p.group; ++k) {
-        if (p.four_bits) {
-          const uint8_t byte = w[k / 8 * 64 + k % 4];
-          out[r * ldo + k] = scale * (float(k % 8 < 4 ? byte & 15 : byte >> 4) - zero);
-        } else {
-          out[r * ldo + k] = scale * float(int8_t(w[k / 4 * 64 + k % 4]));
-        }
+        const uint8_t byte = w[k / 8 * 64 + k % 4];
+        out[r * ldo + k] = scale * float(factor * (k % 8 < 4 ? byte & 15 : byte >> 4) - zero);
       }
     }
   }

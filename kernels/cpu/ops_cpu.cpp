@@ -49,7 +49,7 @@ class CpuOps final : public Ops {
     const WeightView& weight = products.front().weight;
     const bool integers = is_quantised(weight.dtype);
     if (!integers) linear_dequantised(products, in);
-    const float* sums = weight.dtype == DType::kQ4 ? sums_of(in, weight) : nullptr;
+    const int16_t* sums = weight.dtype == DType::kQ4 ? sums_of(in, weight) : nullptr;
     // A task is one tile of rows and some panels: what it writes is still in cache for the inverse and the
     // bias.
     const int64_t tiles = int64_t(in.tiles.size());
@@ -68,7 +68,7 @@ class CpuOps final : public Ops {
         job.out = product->out.row(tile.row), job.ldo = product->out.stride, job.rows = tile.count;
         job.q = in.q + tile.row * in.stride, job.ldq = in.stride;
         job.scale = in.scale + tile.row, job.offset = in.offset + tile.row;
-        if (sums != nullptr) job.sums = sums + tile.row * job.groups;
+        if (sums != nullptr) job.sums = sums + tile.row * job.zero_groups;
         job.first_panel = col / kPanel, job.last_panel = divide_up(col + cols, kPanel);
         job.scratch = reinterpret_cast<uint8_t*>(scratch_[size_t(thread)].data());
         kernels_.int_linear(job);
@@ -221,8 +221,9 @@ class CpuOps final : public Ops {
     return static_cast<const std::byte*>(w.data) + row * w.cols * dtype_size(w.dtype);
   }
 
-  static void reserve(Buffer<float>& buffer, int64_t floats) {
-    if (buffer.size() < floats) buffer = Buffer<float>(floats);
+  template <class T>
+  static void reserve(Buffer<T>& buffer, int64_t size) {
+    if (buffer.size() < size) buffer = Buffer<T>(size);
   }
 
   void embed_quantised(Mat<float> out, std::span<const int32_t> ids, WeightView table) {
@@ -320,22 +321,25 @@ class CpuOps final : public Ops {
 
   static IntLinear product_of(const WeightView& w) {
     return {.cols = w.rows,
-            .four_bits = w.dtype == DType::kQ4,
             .weights = static_cast<const uint8_t*>(w.data),
             .panel_bytes = w.panel_bytes(),
-            .groups = w.groups(),
-            .group = w.padded_cols() / w.groups(),
+            .depth = w.padded_cols(),
             .weight_scale = w.scale,
-            .weight_zero = w.zero,
-            .weight_sum = w.sum};
+            .weight_sum = w.sum,
+            .four_bits = w.dtype == DType::kQ4,
+            .groups = w.groups(),
+            .zero_groups = w.zero_groups(),
+            .group = w.group,
+            .weight_group_scale = w.group_scale,
+            .weight_zero = w.zero};
   }
 
   /// Each row's sums of q over the weight's groups: what its zero points are multiplied with.
-  const float* sums_of(const QuantMat& in, const WeightView& weight) {
-    const int64_t groups = weight.groups();
-    reserve(sums_, in.rows * groups);
+  const int16_t* sums_of(const QuantMat& in, const WeightView& weight) {
+    const int64_t stride = weight.zero_groups();
+    reserve(sums_, in.rows * stride);
     for_rows(in.rows, in.cols, [&](int64_t r) {
-      kernels_.group_sums(sums_.data() + r * groups, in.q + r * in.stride, groups, weight.group);
+      kernels_.group_sums(sums_.data() + r * stride, in.q + r * in.stride, weight.groups(), weight.group);
     });
     return sums_.data();
   }
@@ -530,7 +534,7 @@ class CpuOps final : public Ops {
   std::vector<Buffer<float>> scratch_;  // one a thread
   Buffer<float> packed_rows_;           // of a product of many rows
   Buffer<float> floats_;                // activations turned back into floats, for float weights
-  Buffer<float> sums_;                  // of activations over groups, for 4-bit weights
+  Buffer<int16_t> sums_;                // of activations over groups, for 4-bit weights
   Buffer<float> states_;                // of attention over spans of pages
   std::vector<AttentionTask> tasks_;
   std::vector<PageSpan> spans_;

@@ -122,6 +122,11 @@ inline I broadcast_four(const uint8_t* p) {
 inline I low_nibbles(I x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
 inline I high_nibbles(I x) { return _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(15)); }
 inline V to_float(I x) { return _mm256_cvtepi32_ps(x); }
+/// acc += the sum of both products of a lane's pairs of 16 bits.
+inline I madd_pairs(I acc, I a, I b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+/// Bytes 0 and 2 of a lane as a pair of 16 bits, and bytes 1 and 3.
+inline I even_bytes(I x) { return _mm256_and_si256(x, _mm256_set1_epi16(255)); }
+inline I odd_bytes(I x) { return _mm256_srli_epi16(x, 8); }
 /// Byte i of every lane is a whole number in [-128, 127], that of four[i].
 inline I signed_bytes(const V* four) {
   const I a = _mm256_packs_epi32(_mm256_cvtps_epi32(four[0]), _mm256_cvtps_epi32(four[1]));
@@ -147,6 +152,10 @@ inline I add_pairs(I pairs, I a, I w) {
   asm("" : "+x"(pairs));
   return pairs;
 }
-inline I fold_pairs(I acc, I pairs) {
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+inline I fold_pairs(I acc, I pairs) { return madd_pairs(acc, pairs, _mm256_set1_epi16(1)); }
+/// Bytes as both numbers of a pair; acc += pairs times them.
+inline I load_factors(const uint8_t* p) {
+  const I x = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_or_si256(x, _mm256_slli_epi32(x, 16));
 }
+inline I add_scaled(I acc, I pairs, I factors) { return madd_pairs(acc, pairs, factors); }

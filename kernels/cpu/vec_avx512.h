@@ -114,6 +114,11 @@ inline I broadcast_four(const uint8_t* p) {
 inline I low_nibbles(I x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 inline I high_nibbles(I x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }
 inline V to_float(I x) { return _mm512_cvtepi32_ps(x); }
+/// acc += the sum of both products of a lane's pairs of 16 bits.
+inline I madd_pairs(I acc, I a, I b) { return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b)); }
+/// Bytes 0 and 2 of a lane as a pair of 16 bits, and bytes 1 and 3.
+inline I even_bytes(I x) { return _mm512_and_si512(x, _mm512_set1_epi16(255)); }
+inline I odd_bytes(I x) { return _mm512_srli_epi16(x, 8); }
 /// Byte i of every lane is a whole number in [-128, 127], that of four[i].
 inline I signed_bytes(const V* four) {
   const I a = _mm512_packs_epi32(_mm512_cvtps_epi32(four[0]), _mm512_cvtps_epi32(four[1]));
@@ -124,15 +129,26 @@ inline I signed_bytes(const V* four) {
 constexpr int kEightMiddle = 0, kEightBytes = 4;
 #if defined(__AVX512VNNI__)
 constexpr bool kPairSums = false;
+/// Bytes as 32-bit lanes; acc += sums times them.
+inline I load_factors(const uint8_t* p) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline I add_scaled(I acc, I sums, I factors) {
+  return _mm512_add_epi32(acc, _mm512_mullo_epi32(sums, factors));
+}
 inline I dot_q4(I acc, I a, I w) { return _mm512_dpbusd_epi32(acc, a, w); }
 inline I dot_q8(I acc, const uint8_t* four, I w) { return dot_q4(acc, broadcast_four(four), w); }
 #else
 /// Sums of pairs of products with 4-bit weights in 16-bit lanes, and their sum in 32-bit ones.
 constexpr bool kPairSums = true;
 inline I add_pairs(I pairs, I a, I w) { return _mm512_add_epi16(pairs, _mm512_maddubs_epi16(a, w)); }
-inline I fold_pairs(I acc, I pairs) {
-  return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+inline I fold_pairs(I acc, I pairs) { return madd_pairs(acc, pairs, _mm512_set1_epi16(1)); }
+/// Bytes as both numbers of a pair; acc += pairs times them.
+inline I load_factors(const uint8_t* p) {
+  const I x = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm512_or_si512(x, _mm512_slli_epi32(x, 16));
 }
+inline I add_scaled(I acc, I pairs, I factors) { return madd_pairs(acc, pairs, factors); }
 /// acc += q * w, the two halves of q's bytes by themselves: 2 * 255 * 127 is more than 16 bits hold.
 inline I dot_q8(I acc, const uint8_t* four, I w) {
   const I q = broadcast_four(four);

@@ -144,6 +144,17 @@ inline I broadcast_four(const uint8_t* p) {
 inline I low_nibbles(I x) { return x & 0x0f0f0f0f; }
 inline I high_nibbles(I x) { return (x >> 4) & 0x0f0f0f0f; }
 inline V to_float(I x) { return V{float(x[0]), float(x[1]), float(x[2]), float(x[3])}; }
+/// acc += the sum of both products of a lane's pairs of 16 bits, modulo 2^32.
+inline I madd_pairs(I acc, I a, I b) {
+  for (int i = 0; i < kLanes; ++i) {
+    const int32_t low = int16_t(a[i]) * int16_t(b[i]), high = (a[i] >> 16) * (b[i] >> 16);
+    acc[i] = int32_t(uint32_t(acc[i]) + uint32_t(low) + uint32_t(high));
+  }
+  return acc;
+}
+/// Bytes 0 and 2 of a lane as a pair of 16 bits, and bytes 1 and 3.
+inline I even_bytes(I x) { return x & 0x00ff00ff; }
+inline I odd_bytes(I x) { return (x >> 8) & 0x00ff00ff; }
 /// Byte i of every lane is a whole number in [-128, 127], that of four[i].
 inline I signed_bytes(const V* four) {
   I x;
@@ -162,4 +173,11 @@ inline I dot_q4(I acc, I a, I w) {
 }
 inline I dot_q8(I acc, const uint8_t* four, I w) { return dot_q4(acc, broadcast_four(four), w); }
 constexpr bool kPairSums = false;
+/// Bytes as 32-bit lanes; acc += sums times them, modulo 2^32.
+inline I load_factors(const uint8_t* p) { return I{p[0], p[1], p[2], p[3]}; }
+inline I add_scaled(I acc, I sums, I factors) {
+  for (int i = 0; i < kLanes; ++i)
+    acc[i] = int32_t(uint32_t(acc[i]) + uint32_t(sums[i]) * uint32_t(factors[i]));
+  return acc;
+}
 constexpr int kEightMiddle = 0, kEightBytes = 4;

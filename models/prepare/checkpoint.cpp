@@ -149,8 +149,9 @@ void write_files(const std::filesystem::path& directory, const std::filesystem::
                  const ModelWeights& weights, const Recipe& recipe) {
   write_safetensors(directory / "model.safetensors", weights);
   nlohmann::json config = read_json_file(source / "config.json");
-  config["quantization_config"] = {
-      {"quant_method", "stamp"}, {"version", 1}, {"recipe", nlohmann::json::parse(recipe.to_json())}};
+  config["quantization_config"] = {{"quant_method", "stamp"},
+                                   {"version", kQuantisedVersion},
+                                   {"recipe", nlohmann::json::parse(recipe.to_json())}};
   write_text(directory / "config.json", config.dump(2) + "\n");
   for (const char* name : kCopied)
     if (is_present(source / name)) write_text(directory / name, read_file(source / name, kMaxConfig));

@@ -8,7 +8,6 @@
 #include <numeric>
 
 #include "kernels/error.h"
-#include "kernels/half.h"
 #include "models/prepare/quantize.h"
 
 extern "C" {
@@ -85,24 +84,16 @@ PackedWeight quantize_gptq(DenseMatrix& weight, const GptqPlan& plan, int bits, 
                            ThreadPool& pool) {
   const int64_t n = weight.cols;
   PackedWeight packed = make_packed(bits == 4 ? DType::kQ4 : DType::kQ8, weight.rows, n, group);
-  const int64_t groups = packed.view.groups();
   pool.parallel_for(packed.view.panels(), [&](int64_t panel, int) {
     // A panel's rows go through the factor together, which is read once for them all.
     const int64_t first = panel * kPanel, rows = std::min(kPanel, weight.rows - first);
     std::vector<int8_t> codes(size_t(kPanel * n));
-    std::vector<uint16_t> scale(size_t(kPanel * groups), 0);
-    std::vector<uint8_t> zero(scale.size(), 0);
-    std::vector<GroupGrid> grids(scale.size());
+    std::vector<RowGrid> grids(size_t(rows), RowGrid{});
     std::vector<double> w(size_t(n * kPanel), 0.0);  // [channels in the plan's order, rows]
     for (int64_t r = 0; r < rows; ++r) {
       const std::span<const double> row(weight.row(first + r), size_t(n));
-      if (bits == 8) scale[size_t(r * groups)] = row_scale(row);
-      for (int64_t g = 0; bits == 4 && g * group < n; ++g) {
-        const auto count = size_t(std::min(group, n - g * group)), at = size_t(r * groups + g);
-        grids[at] = GroupGrid::fit(row.subspan(size_t(g * group), count),
-                                   std::span(plan.energy).subspan(size_t(g * group), count), symmetric);
-        scale[at] = grids[at].scale, zero[at] = grids[at].zero;
-      }
+      if (bits == 4) grids[size_t(r)] = RowGrid::fit(row, plan.energy, group, symmetric);
+      else grids[size_t(r)].scale = row_scale(row);
       for (int64_t i = 0; i < n; ++i) w[size_t(i * kPanel + r)] = row[size_t(plan.order[size_t(i)])];
     }
     for (int64_t i = 0; i < n; ++i) {
@@ -111,26 +102,27 @@ PackedWeight quantize_gptq(DenseMatrix& weight, const GptqPlan& plan, int bits, 
       std::array<double, kPanel> error{};
       for (int64_t r = 0; r < rows; ++r) {
         const double exact = w[size_t(i * kPanel + r)];
+        const RowGrid& row = grids[size_t(r)];
         int8_t& code = codes[size_t(r * n + channel)];
         double value = 0;
         if (bits == 4) {
-          const GroupGrid& grid = grids[size_t(r * groups + channel / group)];
+          const GroupGrid grid = row.of_group(channel / group);
           code = int8_t(grid.code(exact));
           value = grid.value(code);
         } else {
-          const float step = f16_to_f32(scale[size_t(r * groups)]);
-          code = int8_t(row_code(exact, step));
-          value = double(step) * code;
+          code = int8_t(row_code(exact, row.scale));
+          value = double(row.scale) * code;
         }
         error[size_t(r)] = (exact - value) / factor[i];
       }
       for (int64_t j = i + 1; j < n; ++j)
         for (int64_t r = 0; r < kPanel; ++r) w[size_t(j * kPanel + r)] -= error[size_t(r)] * factor[j];
     }
-    for (int64_t r = 0; r < rows; ++r)
-      pack_row(packed, first + r, std::span(codes).subspan(size_t(r * n), size_t(n)),
-               std::span(scale).subspan(size_t(r * groups), size_t(groups)),
-               std::span(zero).subspan(size_t(r * groups), size_t(groups)));
+    for (int64_t r = 0; r < rows; ++r) {
+      const RowGrid& row = grids[size_t(r)];
+      pack_row(packed, first + r, std::span(codes).subspan(size_t(r * n), size_t(n)), row.scale,
+               row.group_scale, row.zero);
+    }
   });
   return packed;
 }

@@ -2,18 +2,31 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
-
-#include "kernels/half.h"
 
 namespace stamp {
 namespace {
 
-constexpr int kTop = 15;      // of a 4-bit code
 constexpr int kShrinks = 24;  // clipping candidates
 constexpr double kShrinkStep = 0.02;
+constexpr double kFinest = 0.7, kCoarsest = 1.2;  // of the step that a group wants
 
-double error_of(const GroupGrid& grid, std::span<const double> weights, std::span<const double> importance) {
+using Weights = std::span<const double>;
+
+/// Sixteen steps whose scale and zero are any numbers.
+struct FreeGrid {
+  double step = 0, zero = 0;
+  /// The least scale of a row whose integers reach these steps and their ends.
+  double least_scale() const {
+    return std::max({step / kTopGroupScale, value(kTopCode) / 127, -value(0) / kTopZero});
+  }
+  double value(int code) const { return step * (code - zero); }
+  int code(double weight) const {
+    return step > 0 ? int(std::clamp(std::nearbyint(weight / step + zero), 0.0, double(kTopCode))) : 0;
+  }
+};
+
+template <class Grid>
+double error_of(const Grid& grid, Weights weights, Weights importance) {
   double error = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
     const double difference = grid.value(grid.code(weights[i])) - weights[i];
@@ -22,49 +35,87 @@ double error_of(const GroupGrid& grid, std::span<const double> weights, std::spa
   return error;
 }
 
-GroupGrid grid_of(double low, double high, bool symmetric) {
-  GroupGrid grid;
-  if (symmetric) {  // the zero point is code 8, whatever the range
-    grid.scale = f32_to_f16(float(std::max({high / 7.0, -low / 8.0, 0.0})));
-    grid.zero = 8 * 16;
-    return grid;
+struct Range {
+  explicit Range(Weights weights)  // zero stays inside
+      : low(std::min(0.0, *std::ranges::min_element(weights))),
+        high(std::max(0.0, *std::ranges::max_element(weights))) {}
+  double low, high;
+};
+
+/// The steps that suit a group best by itself.
+FreeGrid free_grid_of(Weights weights, Weights importance, bool symmetric) {
+  const Range range(weights);
+  FreeGrid best;
+  double least = 0;
+  for (int i = 0; i < kShrinks; ++i) {
+    const double keep = 1.0 - kShrinkStep * i, low = range.low * keep, high = range.high * keep;
+    FreeGrid grid;
+    grid.step = symmetric ? std::max(high / 7, -low / 8) : (high - low) / kTopCode;
+    grid.zero = symmetric ? 8 : grid.step > 0 ? -low / grid.step : 0;
+    const double error = error_of(grid, weights, importance);
+    if (i == 0 || error < least) best = grid, least = error;
   }
-  grid.scale = f32_to_f16(float((high - low) / kTop));
-  const double scale = f16_to_f32(grid.scale);
-  grid.zero = scale > 0 ? uint8_t(std::clamp(std::nearbyint(-low / scale * 16), 0.0, 255.0)) : 0;
-  return grid;
+  return best;
+}
+
+GroupGrid grid_of(double scale, double step, Weights weights, Weights importance, bool symmetric) {
+  const Range range(weights);
+  const auto integer = [](double x) { return int(std::clamp(x, 1.0, double(kTopGroupScale))); };
+  const int first = integer(std::floor(step * kFinest / scale)),
+            last = integer(std::ceil(step * kCoarsest / scale));
+  GroupGrid best;
+  double least = 0;
+  for (int group_scale = first; group_scale <= last; ++group_scale) {
+    const double ends[] = {-range.low / scale, kTopCode * group_scale - range.high / scale};
+    for (const double wanted : {ends[0], ends[1], (ends[0] + ends[1]) / 2, 8.0 * group_scale}) {
+      if (symmetric && wanted != 8.0 * group_scale) continue;
+      const double zero =
+          std::clamp(std::nearbyint(wanted), double(least_zero(group_scale)), double(kTopZero));
+      const GroupGrid grid{scale, group_scale, int(zero)};
+      const double error = error_of(grid, weights, importance);
+      if (best.group_scale == 0 || error < least) best = grid, least = error;
+    }
+  }
+  return best;
 }
 
 }  // namespace
 
 int GroupGrid::code(double weight) const {
-  const double step = f16_to_f32(scale);
-  if (step == 0) return 0;  // every code has the value 0
-  return int(std::clamp(std::nearbyint(weight / step + zero / 16.0), 0.0, double(kTop)));
+  if (scale == 0) return 0;  // every code has the value 0
+  return int(std::clamp(std::nearbyint((weight / scale + zero) / group_scale), 0.0, double(kTopCode)));
 }
 
-double GroupGrid::value(int code) const { return double(f16_to_f32(scale)) * (code - zero / 16.0); }
+double GroupGrid::value(int code) const { return scale * (group_scale * code - zero); }
 
-GroupGrid GroupGrid::fit(std::span<const double> weights, std::span<const double> importance,
-                         bool symmetric) {
-  const auto [min, max] = std::minmax_element(weights.begin(), weights.end());
-  // The zero point is a byte, so zero stays inside the range.
-  const double low = std::min(0.0, *min), high = std::max(0.0, *max);
-  GroupGrid best = grid_of(low, high, symmetric);
-  double least = error_of(best, weights, importance);
-  for (int i = 1; i < kShrinks; ++i) {
-    const double keep = 1.0 - kShrinkStep * i;
-    const GroupGrid grid = grid_of(low * keep, high * keep, symmetric);
-    const double error = error_of(grid, weights, importance);
-    if (error < least) best = grid, least = error;
+RowGrid RowGrid::fit(Weights weights, Weights importance, int64_t group, bool symmetric) {
+  const auto groups = size_t(divide_up(int64_t(weights.size()), group));
+  const auto part = [&](Weights all, size_t g) {
+    const size_t begin = g * size_t(group);
+    return all.empty() ? all : all.subspan(begin, std::min(size_t(group), all.size() - begin));
+  };
+  std::vector<double> steps(groups);
+  double scale = 0;
+  for (size_t g = 0; g < groups; ++g) {
+    const FreeGrid alone = free_grid_of(part(weights, g), part(importance, g), symmetric);
+    steps[g] = alone.step, scale = std::max(scale, alone.least_scale());
   }
-  return best;
+  RowGrid row{.scale = float(scale),
+              .group = group,
+              .group_scale = std::vector<uint8_t>(groups, 1),
+              .zero = std::vector<uint8_t>(groups, 0)};
+  for (size_t g = 0; g < groups && row.scale > 0; ++g) {
+    const GroupGrid grid =
+        grid_of(double(row.scale), steps[g], part(weights, g), part(importance, g), symmetric);
+    row.group_scale[g] = uint8_t(grid.group_scale), row.zero[g] = uint8_t(grid.zero);
+  }
+  return row;
 }
 
-uint16_t row_scale(std::span<const double> row) {
+float row_scale(std::span<const double> row) {
   double peak = 0;
   for (double w : row) peak = std::max(peak, std::fabs(w));
-  return f32_to_f16(float(peak / 127));
+  return float(peak / 127);
 }
 
 int row_code(double weight, float scale) {
@@ -76,22 +127,18 @@ PackedWeight quantize_nearest(DenseMatrix& weight, int bits, int64_t group, bool
   PackedWeight packed = make_packed(bits == 4 ? DType::kQ4 : DType::kQ8, weight.rows, weight.cols, group);
   pool.parallel_for(packed.view.panels(), [&](int64_t panel, int) {
     std::vector<int8_t> codes(static_cast<size_t>(weight.cols));
-    std::vector<uint16_t> scale(size_t(packed.view.groups()), 0);
-    std::vector<uint8_t> zero(scale.size(), 0);
     for (int64_t r = panel * kPanel; r < std::min(weight.rows, (panel + 1) * kPanel); ++r) {
-      const std::span<const double> row(weight.row(r), size_t(weight.cols));
+      const Weights row(weight.row(r), size_t(weight.cols));
       if (bits == 8) {
-        scale[0] = row_scale(row);
-        for (size_t c = 0; c < row.size(); ++c) codes[c] = int8_t(row_code(row[c], f16_to_f32(scale[0])));
-      } else {
-        for (int64_t g = 0; g * group < weight.cols; ++g) {
-          const auto part = row.subspan(size_t(g * group), size_t(std::min(group, weight.cols - g * group)));
-          const GroupGrid grid = GroupGrid::fit(part, {}, symmetric);
-          scale[size_t(g)] = grid.scale, zero[size_t(g)] = grid.zero;
-          for (size_t i = 0; i < part.size(); ++i) codes[size_t(g * group) + i] = int8_t(grid.code(part[i]));
-        }
+        const float scale = row_scale(row);
+        for (size_t c = 0; c < row.size(); ++c) codes[c] = int8_t(row_code(row[c], scale));
+        pack_row(packed, r, codes, scale);
+        continue;
       }
-      pack_row(packed, r, codes, scale, zero);
+      const RowGrid grid = RowGrid::fit(row, {}, group, symmetric);
+      for (int64_t c = 0; c < weight.cols; ++c)
+        codes[size_t(c)] = int8_t(grid.of_group(c / group).code(row[size_t(c)]));
+      pack_row(packed, r, codes, grid.scale, grid.group_scale, grid.zero);
     }
   });
   return packed;

@@ -1,5 +1,6 @@
 #pragma once
 #include <span>
+#include <vector>
 
 #include "kernels/pack.h"
 #include "kernels/thread_pool.h"
@@ -7,24 +8,38 @@
 
 namespace stamp {
 
-/// The codes of one group of weights: value = scale * (code - zero / 16).
+/// The codes of one group of a row's weights: value = scale * (group_scale * code - zero),
+/// kernels/quant_format.h.
 struct GroupGrid {
-  uint16_t scale = 0;  // binary16
-  uint8_t zero = 0;    // sixteenths of a step
+  double scale = 0;  // the row's
+  int group_scale = 0, zero = 0;
 
-  /// The grid of sixteen steps with the least squared error over `weights` (each counted `importance` times;
-  /// empty: once), among shrunk versions of their range: clipping a few extremes lets the others have finer
-  /// steps.
-  static GroupGrid fit(std::span<const double> weights, std::span<const double> importance, bool symmetric);
   int code(double weight) const;
   double value(int code) const;
+};
+
+/// The grids of a row, which is a sum over its groups of `group` weights.
+struct RowGrid {
+  float scale = 0;
+  int64_t group = 0;
+  std::vector<uint8_t> group_scale, zero;  // [groups]
+
+  /// The grids of sixteen steps with little squared error over `weights` (each counted `importance` times;
+  /// empty: once). Ranges are shrunk where clipping a few extremes lets the others have finer steps. The
+  /// row's scale is the least with which its integers reach the steps that every group wants for itself; then
+  /// each group takes the best of the integers near its own step, with the zeros that go to either end of its
+  /// range or between.
+  /// Symmetric: code 8 is the weight 0.
+  static RowGrid fit(std::span<const double> weights, std::span<const double> importance, int64_t group,
+                     bool symmetric);
+  GroupGrid of_group(int64_t g) const { return {double(scale), group_scale[size_t(g)], zero[size_t(g)]}; }
 };
 
 /// Round to nearest, 4 bits in groups or 8 bits a row. Rows are independent, so threads change nothing.
 PackedWeight quantize_nearest(DenseMatrix& weight, int bits, int64_t group, bool symmetric, ThreadPool& pool);
 
 /// The scale of an 8-bit row and its codes.
-uint16_t row_scale(std::span<const double> row);
+float row_scale(std::span<const double> row);
 int row_code(double weight, float scale);
 
 }  // namespace stamp

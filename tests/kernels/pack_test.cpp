@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/half.h"
+#include "kernels/error.h"
 #include "kernels/ops.h"
 #include "tests/kernels/nmse.h"
 
@@ -23,25 +23,22 @@ struct Slice {
 };
 constexpr int64_t kRows = 40, kCols = 200;
 
-/// The part [row, col] of one big weight. Whole numbers if `whole`: then products have no rounding.
+/// The part [row, col] of one big weight, its scales 1 if `whole`: then products have no rounding.
 PackedWeight part(const Format& format, Slice row, Slice col, bool whole = false) {
   PackedWeight w = make_packed(format.dtype, row.count, col.count, format.group);
   std::vector<int8_t> codes(size_t(col.count));
-  std::vector<uint16_t> scale(size_t(w.view.groups()));
-  std::vector<uint8_t> zero(scale.size());
+  std::vector<uint8_t> group_scale(size_t(w.view.groups())), zero(group_scale.size());
   for (int64_t r = row.first; r < row.first + row.count; ++r) {
     for (int64_t c = col.first; c < col.first + col.count; ++c) {
       const int64_t code = (r * 7 + c * 13 + r * c % 11) % 15 + 1;
       codes[size_t(c - col.first)] = int8_t(format.dtype == DType::kQ4 ? code : code * 16 - 127);
     }
-    for (size_t g = 0; g < scale.size(); ++g) {
-      const bool used = int64_t(g) * format.group < col.count;  // else padding
-      const int64_t group = (format.group > 0 ? col.first / format.group : 0) + int64_t(g);
-      const float value = whole ? 1.0f : 0.01f + float((r * 5 + group * 3) % 17) * 0.003f;
-      scale[g] = used ? f32_to_f16(value) : uint16_t(0);
-      zero[g] = used ? uint8_t(whole ? (r + group) % 16 * 16 : 64 + (r * 3 + group * 29) % 128) : uint8_t(0);
+    for (size_t g = 0; g < zero.size(); ++g) {
+      const int64_t group = col.first / format.group + int64_t(g);
+      group_scale[g] = uint8_t((r * 5 + group * 3) % kTopGroupScale + 1);
+      zero[g] = uint8_t(kTopZero - (r * 3 + group * 29) % 16);
     }
-    pack_row(w, r - row.first, codes, scale, zero);
+    pack_row(w, r - row.first, codes, whole ? 1.0f : 0.01f + float(r % 17) * 0.003f, group_scale, zero);
   }
   return w;
 }
@@ -62,7 +59,8 @@ TEST(SliceWeight, IsTheWeightThatItsPartWouldMake) {
         const PackedWeight slice = slice_weight(whole.view, row.first, row.count, col.first, col.count);
         const PackedWeight truth = part(format, row, col);
         EXPECT_TRUE(same(slice.data, truth.data) && same(slice.scale, truth.scale) &&
-                    same(slice.zero, truth.zero) && same(slice.sum, truth.sum))
+                    same(slice.group_scale, truth.group_scale) && same(slice.zero, truth.zero) &&
+                    same(slice.sum, truth.sum))
             << dtype_name(format.dtype) << " " << format.group << ": rows from " << row.first
             << ", columns from " << col.first;
       }
@@ -136,6 +134,11 @@ TEST(SliceWeight, ProductsOfSlicesMakeTheWholeProduct) {
       EXPECT_LE(nmse(sum.span(), whole.span()), exact ? 0.0 : 1e-12) << dtype_name(format.dtype);
     }
   }
+}
+
+TEST(PackedWeight, RefusesMoreChannelsThanSumsHold) {
+  EXPECT_NO_THROW(make_packed(DType::kQ4, 16, kMaxQuantisedCols, 64));
+  EXPECT_THROW(make_packed(DType::kQ4, 16, kMaxQuantisedCols + 1, 64), InputError);
 }
 
 }  // namespace

@@ -184,7 +184,7 @@ TEST_P(QuantTest, IntegerProductsEqualReference) {
 }
 
 TEST_P(QuantTest, IntegerProductsOfTheExtremesAreExact) {
-  // All activations and all codes at an end of their range: the largest sums there are, at scales of 1.
+  // All activations, codes, integer scales and zeros at an end of their range: the largest sums there are.
   const int64_t rows = 9, k = 128, n = 32;
   const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
   Quantised in(rows, k, BitPlan{}, {&run, 1});
@@ -195,8 +195,17 @@ TEST_P(QuantTest, IntegerProductsOfTheExtremesAreExact) {
       PackedWeight w = make_packed(dtype, n, k, group);
       const auto groups = size_t(w.view.groups());
       const std::vector<int8_t> codes(k, int8_t(code));
-      for (int64_t r = 0; r < n; ++r)
-        pack_row(w, r, codes, std::vector(groups, f32_to_f16(1.0f)), std::vector<uint8_t>(groups, 0));
+      // Rows with the greatest and the least integer scale, and for the latter either zero.
+      std::vector<int> integers(n);
+      for (int64_t r = 0; r < n; ++r) {
+        const int group_scale = r % 3 == 0 ? kTopGroupScale : 1, zero = r % 3 == 1 ? 0
+                                                                        : r % 3 == 2 || code == 0
+                                                                            ? kTopZero
+                                                                            : least_zero(group_scale);
+        integers[size_t(r)] = dtype == DType::kQ8 ? code : group_scale * code - zero;
+        pack_row(w, r, codes, 1.0f, std::vector(groups, uint8_t(group_scale)),
+                 std::vector(groups, uint8_t(zero)));
+      }
       for (const int q : {0, 1, 128, 255}) {
         for (int64_t r = 0; r < rows; ++r) {
           std::fill_n(in.view.q + r * in.view.stride, k, uint8_t(q));
@@ -204,7 +213,8 @@ TEST_P(QuantTest, IntegerProductsOfTheExtremesAreExact) {
         }
         ops_->linear(out.mat(rows, n), in.view, w.view, {});
         for (int64_t i = 0; i < rows * n; ++i)
-          ASSERT_EQ(out[i], float(k * q * code)) << dtype_name(dtype) << group << " " << q << " " << code;
+          ASSERT_EQ(out[i], float(k * q * integers[size_t(i % n)]))
+              << dtype_name(dtype) << group << " " << q << " " << code;
       }
     }
   }

@@ -136,12 +136,12 @@ TEST(Rotation, IsOrthogonalForSizesThatAreNoPowersOfTwo) {
   }
 }
 
-TEST(GroupGrid, ClippingNeverLosesToTheFullRange) {
+TEST(RowGrid, ClippingNeverLosesToTheFullRange) {
   std::vector<double> weights;
   for (int i = 0; i < 64; ++i) weights.push_back(std::sin(i * 2.3) * 0.1);
   weights[7] = 1.5;
   for (bool symmetric : {false, true}) {
-    const GroupGrid grid = GroupGrid::fit(weights, {}, symmetric);
+    const GroupGrid grid = RowGrid::fit(weights, {}, 64, symmetric).of_group(0);
     double error = 0, full = 0;
     const double step = symmetric ? 1.5 / 7 : 1.6 / 15;
     for (double w : weights) {
@@ -150,6 +150,43 @@ TEST(GroupGrid, ClippingNeverLosesToTheFullRange) {
     }
     EXPECT_LE(error, full * 1.05) << symmetric;
   }
+}
+
+/// Groups whose ranges differ a lot: each is nearly as good with a multiple of the row's scale as alone, and
+/// every code is an integer that fits into a signed byte.
+TEST(RowGrid, GroupsOfOneRowAreNearlyAsGoodAsByThemselves) {
+  constexpr int64_t kGroup = 64, kGroups = 12;
+  std::vector<double> weights;
+  for (int64_t i = 0; i < kGroup * kGroups; ++i)
+    weights.push_back(std::sin(double(i) * 2.3 + std::cos(double(i))) * (0.05 + 0.02 * double(i / kGroup)));
+  weights[5] = 0;
+  const auto error_of = [](const GroupGrid& grid, std::span<const double> part) {
+    double error = 0;
+    for (double w : part) error += std::pow(grid.value(grid.code(w)) - w, 2);
+    return error;
+  };
+  for (bool symmetric : {false, true}) {
+    const RowGrid row = RowGrid::fit(weights, {}, kGroup, symmetric);
+    double together = 0, alone = 0;
+    for (int64_t g = 0; g < kGroups; ++g) {
+      const auto part = std::span<const double>(weights).subspan(size_t(g * kGroup), size_t(kGroup));
+      const GroupGrid grid = row.of_group(g);
+      together += error_of(grid, part);
+      alone += error_of(RowGrid::fit(part, {}, kGroup, symmetric).of_group(0), part);
+      for (int code : {0, kTopCode}) {
+        EXPECT_GE(grid.group_scale * code - grid.zero, -128);
+        EXPECT_LE(grid.group_scale * code - grid.zero, 127);
+      }
+      EXPECT_LE(grid.group_scale, kTopGroupScale);
+    }
+    EXPECT_LE(together, alone * 1.1) << symmetric;
+  }
+}
+
+TEST(RowGrid, ZerosStayZeros) {
+  const std::vector<double> weights(128, 0.0);
+  const RowGrid row = RowGrid::fit(weights, {}, 64, false);
+  EXPECT_EQ(row.of_group(1).value(row.of_group(1).code(0.0)), 0.0);
 }
 
 TEST(Gptq, BeatsRoundingOnCorrelatedInputs) {
