@@ -147,17 +147,18 @@ StageCopies stage_copies(const cuda::TilePlan& cut, const WeightView& weight, in
   c.copies += double(panel_chunks / kLanesOf);
   c.bytes += double(panel_chunks) * kWide;
   if (!four) return c;
-  // Parameters, one chunk a thread: the scales of one or two groups of a panel, four groups' zeros.
+  // Parameters, one chunk a thread: four groups' zeros, and the scales of one group or two.
   const int64_t scales = panels * kMostGroups,
                 zeros = cut.path == cuda::MmaPath::kEight ? panels * kZeroGroups : 0;
   std::set<int64_t> warps;
   std::set<std::tuple<int64_t, bool, int64_t, int64_t>> asked;  // warp, whether zeros, panel, chunk
-  for (int64_t i = 0; i < scales + zeros; ++i) {
-    const bool zero = i >= scales;
-    const int64_t each = zero ? kZeroGroups : kMostGroups, j = zero ? i - scales : i;
-    if (!zero && j % each * weight.group >= kLine) continue;
+  for (int64_t i = 0; i < zeros + scales; ++i) {
+    const bool zero = i < zeros;
+    const int64_t panel = zero ? i / kZeroGroups : (i - zeros) % panels,
+                  chunk = zero ? i % kZeroGroups : (i - zeros) / panels;
+    if (!zero && chunk * weight.group >= kLine) continue;
     warps.insert(i / kLanesOf);
-    asked.insert({i / kLanesOf, zero, std::min(j / each, live_panels - 1), j % each});
+    asked.insert({i / kLanesOf, zero, std::min(panel, live_panels - 1), chunk});
   }
   c.copies += double(warps.size());
   c.bytes += double(asked.size()) * kWide;

@@ -43,6 +43,11 @@ __device__ __forceinline__ float scaled_sum(int32_t sum, float scale, float offs
   return weight_scale * fmaf(scale, float(sum), offset * float(weight_sum));
 }
 
+/// The logarithm of a weight's group, which is a power of two.
+__device__ __forceinline__ int group_bits_of(const WeightView& weight) {
+  return __ffs(int(weight.group)) - 1;
+}
+
 /// Channels c .. c + 3 of a row of `cols`, zeros beyond its end; one access where they lie on 16 bytes.
 __device__ __forceinline__ bool is_vector(const float* row, int64_t c, int64_t cols) {
   return c + 4 <= cols && reinterpret_cast<uintptr_t>(row + c) % sizeof(float4) == 0;

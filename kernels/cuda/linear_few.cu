@@ -89,49 +89,42 @@ __device__ __forceinline__ void load_words(uint4 (&words)[kSteps][kFourBits ? 1 
   }
 }
 
-/// Parameters of a group for the lane's four output channels, as they lie there.
+/// Parameters of the lane's groups, which are neighbours, for its four output channels, as they lie there.
+template <int kLaneGroups>
 struct GroupParameters {
-  uint32_t scale;
+  uint32_t scale[kLaneGroups];
   uint4 zero;
 };
-__device__ __forceinline__ GroupParameters load_parameters(const WeightView& weight, int64_t panel,
-                                                           int groups, int group, const Lane& at) {
-  if (group >= groups) return {};
+template <int kLaneGroups>
+__device__ __forceinline__ void load_parameters(GroupParameters<kLaneGroups>& p, const WeightView& weight,
+                                                int64_t panel, int groups, int group, const Lane& at) {
   const int64_t quads = divide_up(groups, kZeroGroups);
-  return {
-      *reinterpret_cast<const uint32_t*>(weight.group_scale + (panel * groups + group) * kPanel +
-                                         at.quad * 4),
-      reinterpret_cast<const uint4*>(weight.zero)[(panel * quads + group / kZeroGroups) * kQuads + at.quad]};
+  p = {};
+  if (group >= groups) return;
+#pragma unroll
+  for (int g = 0; g < kLaneGroups; ++g)
+    p.scale[g] = *reinterpret_cast<const uint32_t*>(weight.group_scale +
+                                                    (panel * groups + group + g) * kPanel + at.quad * 4);
+  p.zero =
+      reinterpret_cast<const uint4*>(weight.zero)[(panel * quads + group / kZeroGroups) * kQuads + at.quad];
 }
 
-/// total += scale * sums - zero * row_sum
+/// total += scale * sums - zero * row_sum; the zeros are those of `group`.
 template <int kRows>
 __device__ __forceinline__ void add_group(int32_t (&total)[kRows][4], const int32_t (&sums)[kRows][4],
-                                          const int32_t (&row_sum)[kRows], const GroupParameters& p,
-                                          int group) {
+                                          const int32_t (&row_sum)[kRows], uint32_t scales,
+                                          const uint4& zeros, int group) {
   const int shift = group % int(kZeroGroups) * 8;
-  const uint32_t zeros[4] = {p.zero.x >> shift & 255, p.zero.y >> shift & 255, p.zero.z >> shift & 255,
-                             p.zero.w >> shift & 255};
+  const uint32_t zero[4] = {zeros.x >> shift & 255, zeros.y >> shift & 255, zeros.z >> shift & 255,
+                            zeros.w >> shift & 255};
 #pragma unroll
   for (int c = 0; c < 4; ++c) {
-    const uint32_t scale = p.scale >> c * 8 & 255;
+    const uint32_t scale = scales >> c * 8 & 255;
 #pragma unroll
     for (int r = 0; r < kRows; ++r)  // beyond 32 bits in between
       total[r][c] =
-          int32_t(uint32_t(total[r][c]) + scale * uint32_t(sums[r][c]) - zeros[c] * uint32_t(row_sum[r]));
+          int32_t(uint32_t(total[r][c]) + scale * uint32_t(sums[r][c]) - zero[c] * uint32_t(row_sum[r]));
   }
-}
-
-/// The same for one of the lane's two groups, of which `first_group` is the first.
-template <int kRows>
-__device__ __forceinline__ void add_half(int32_t (&total)[kRows][4], const int32_t (&sums)[kRows][4],
-                                         const int32_t (&row_sum)[2][kRows],
-                                         const GroupParameters (&parameters)[2], int first_group, int half) {
-  // No index but by constants: these are registers.
-  int32_t of_half[kRows];
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) of_half[r] = half == 0 ? row_sum[0][r] : row_sum[1][r];
-  add_group(total, sums, of_half, half == 0 ? parameters[0] : parameters[1], first_group + half);
 }
 
 /// kLaneGroups: of 4-bit weights, groups that a lane's input channels begin or lie in; 0: 8-bit weights.
@@ -144,19 +137,15 @@ __global__ void __launch_bounds__(kThreads)
   auto& s = shared_storage<Storage<kRows>>();
   const Lane at;
   const int depth = int(weight.padded_cols());
-  const int group_bits = kFourBits ? __ffs(int(weight.group)) - 1 : 0, groups = depth >> group_bits;
+  const int group_bits = kFourBits ? group_bits_of(weight) : 0, groups = depth >> group_bits;
   const auto* const panel = static_cast<const uint8_t*>(weight.data) + panel_index * weight.panel_bytes();
   int32_t total[kRows][4] = {};
 
   uint4 words[kSteps][kFourBits ? 1 : 2];
-  GroupParameters parameters[kFourBits ? kLaneGroups : 1];
+  GroupParameters<kFourBits ? kLaneGroups : 1> parameters;
   const auto load = [&](int k) {  // the lane's
     load_words<kFourBits>(words, panel, k, depth, at);
-    if constexpr (kFourBits) {
-#pragma unroll
-      for (int g = 0; g < kLaneGroups; ++g)
-        parameters[g] = load_parameters(weight, panel_index, groups, (k >> group_bits) + g, at);
-    }
+    if constexpr (kFourBits) load_parameters(parameters, weight, panel_index, groups, k >> group_bits, at);
   };
   load(at.warp * kWarpDepth + at.part * kLaneDepth);
   for (int warp_k = at.warp * kWarpDepth; warp_k < depth; warp_k += kDepth) {
@@ -179,22 +168,25 @@ __global__ void __launch_bounds__(kThreads)
         if constexpr (kLaneGroups == 1) row_sum[0][r] = sum + other;
         else row_sum[0][r] = at.quad < 2 ? sum : other, row_sum[1][r] = at.quad < 2 ? other : sum;
       }
-      const int first = at.turn >> 2;  // the half of its steps that the lane begins with
       int32_t sums[kRows][4] = {};
+      const auto add = [&](int g) {  // sums, to begin anew; no index but by constants: these are registers
+        int32_t of_group[kRows];
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) of_group[r] = g == 0 ? row_sum[0][r] : row_sum[kLaneGroups - 1][r];
+        add_group(total, sums, of_group, g == 0 ? parameters.scale[0] : parameters.scale[kLaneGroups - 1],
+                  parameters.zero, (k >> group_bits) + g);
+#pragma unroll
+        for (auto& of_row : sums)
+#pragma unroll
+          for (int32_t& sum : of_row) sum = 0;
+      };
+      const int first = kLaneGroups == 2 ? at.turn >> 2 : 0;  // the half of its steps that comes first
 #pragma unroll
       for (int j = 0; j < kSteps; ++j) {
         multiply_step<kFourBits>(sums, rows, words[j], j ^ at.turn, at);
-        if constexpr (kLaneGroups == 2) {
-          if (j != kSteps / 2 - 1) continue;
-          add_half(total, sums, row_sum, parameters, k >> group_bits, first);
-#pragma unroll
-          for (auto& of_row : sums)
-#pragma unroll
-            for (int32_t& sum : of_row) sum = 0;
-        }
+        if (kLaneGroups == 2 && j == kSteps / 2 - 1) add(first);
       }
-      if constexpr (kLaneGroups == 2) add_half(total, sums, row_sum, parameters, k >> group_bits, 1 - first);
-      else add_group(total, sums, row_sum[0], parameters[0], k >> group_bits);
+      add(kLaneGroups == 2 ? 1 - first : 0);
     }
     load(k + kDepth);
   }

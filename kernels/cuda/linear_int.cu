@@ -52,8 +52,9 @@ struct Storage {
   struct Stage {
     alignas(16) uint8_t rows[kTileRows * kLine];
     alignas(16) uint8_t panels[kPanels][kSteps * kLine];
-    alignas(16) uint8_t group_scale[kPanels][kMostGroups][kPanel];
     alignas(16) uint8_t zero[kPanels][kPanel][kZeroGroups];
+    // Of eight panels, another one's place keeps the banks of groups apart.
+    alignas(16) uint8_t group_scale[kMostGroups][kPanels + kPanels / 8][kPanel];
   };
   union {
     Stage stages[kStages];
@@ -109,17 +110,10 @@ class Copies {
                 chunk_offset(thread % kPanelChunks / kLineChunks, thread % kLineChunks);
     if constexpr (kBits == 4) {
       // Sizes of groups are powers of two.
-      const int group_bits = kPath == MmaPath::kFour ? kLineBits : __ffs(int(weight.group)) - 1,
+      const int group_bits = kPath == MmaPath::kFour ? kLineBits : group_bits_of(weight),
                 groups = depth_of(weight) >> group_bits;
-      if (int chunk = thread; chunk < kScaleChunks) {
-        const int group = chunk % Shared::kMostGroups;
-        if (group << group_bits >= kLine) return;
-        other_ = weight.group_scale +
-                 (panel_at(weight, first_panel + chunk / Shared::kMostGroups) * groups + group) * kPanel;
-        other_step_ = group_bits < kLineBits ? kLine / kLeastGroup * int(kPanel) : int(kPanel);
-        other_bits_ = max(group_bits - kLineBits, 0);
-        other_to_ = int(offsetof(Stage, group_scale)) + chunk * kChunk;
-      } else if (chunk -= kScaleChunks; kPath == MmaPath::kEight && chunk < kZeroChunks) {
+      int chunk = thread;
+      if (kPath == MmaPath::kEight && chunk < kZeroChunks) {
         constexpr int kOfQuad = int(kPanel * kZeroGroups);
         const int64_t quads = divide_up(groups, kZeroGroups);
         other_ = weight.zero + panel_at(weight, first_panel + chunk / int(kZeroGroups)) * quads * kOfQuad +
@@ -127,7 +121,16 @@ class Copies {
         other_step_ = kOfQuad;
         other_bits_ = group_bits + 2 - kLineBits;
         other_to_ = int(offsetof(Stage, zero)) + chunk * kChunk;
+        return;
       }
+      if (kPath == MmaPath::kEight) chunk -= kZeroChunks;
+      const int group = chunk / Shared::kPanels, panel = chunk % Shared::kPanels;
+      if (chunk >= kScaleChunks || group << group_bits >= kLine) return;
+      other_ = weight.group_scale + (panel_at(weight, first_panel + panel) * groups + group) * kPanel;
+      other_step_ = group_bits < kLineBits ? kLine / kLeastGroup * int(kPanel) : int(kPanel);
+      other_bits_ = max(group_bits - kLineBits, 0);
+      other_to_ = int(offsetof(Stage, group_scale)) +
+                  (group * (Shared::kPanels + Shared::kPanels / 8) + panel) * kChunk;
     }
   }
 
@@ -197,7 +200,7 @@ __device__ __forceinline__ void load_bytes(Weights& a, const Stage& now, int war
     const auto& panel = now.panels[warp_panel + t];
     if constexpr (kBits == 4) {
       const int channel = at.group * 2;
-      const TwoBytes scale(&now.group_scale[warp_panel + t][first_group][channel]);
+      const TwoBytes scale(&now.group_scale[first_group][warp_panel + t][channel]);
       const uint2 zeros = *reinterpret_cast<const uint2*>(&now.zero[warp_panel + t][channel][0]);
       const uint32_t same = uint32_t(group % int(kZeroGroups)) * 0x1111u;  // that byte, four times
       const uint32_t shift[2] = {kSigns - __byte_perm(zeros.x, 0, same),
@@ -243,7 +246,7 @@ struct Codes {
   __device__ __forceinline__ Codes(const Stage& now, int warp_panel, const Lane& at) {
 #pragma unroll
     for (int t = 0; t < kWarpPanels; ++t) {
-      const TwoBytes scales(&now.group_scale[warp_panel + t][0][at.group * 2]);
+      const TwoBytes scales(&now.group_scale[0][warp_panel + t][at.group * 2]);
       scale[t][0] = scales.first, scale[t][1] = scales.second;
       const uint2 first = weight_words(now.panels[warp_panel + t], 0, at),
                   second = weight_words(now.panels[warp_panel + t], 1, at);
@@ -339,7 +342,7 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
     const bool low = tile.coded && in.plan.low_bits <= 4;
     wide = (!low ? kTileRows : in.plan.high_bits > 4 ? in.plan.high_rows : 0) - warp_row;
   } else if constexpr (kBits == 4) {
-    group_bits = __ffs(int(weight.group)) - 1;
+    group_bits = group_bits_of(weight);
   }
 
   Copies<kPath, kBits, kChannelWarps> copies(tile, in, weight, first_panel);
@@ -447,7 +450,8 @@ constexpr int kSumRows = 32, kSumDepth = 512, kSumWarps = 8;  // rows and input 
 constexpr int kSumQuads = kSumDepth / kLine / int(kZeroGroups);
 
 struct GroupSums {
-  alignas(4) uint8_t bytes[2][kSumQuads][kSumRows][kZeroGroups];  // lower and upper
+  // Lower and upper; one row more, which keeps the banks of a row's groups apart.
+  alignas(4) uint8_t bytes[2][kSumQuads][kSumRows + 1][kZeroGroups];
 };
 
 /// Half a tile. A warp reads 512 input channels of a row, 16 a lane; four neighbouring lanes add up a group.
