@@ -197,19 +197,24 @@ void expect_exact_products(Ops& ops, const BitPlan& plan, const WeightView& weig
 /// Every path and every plan; coefficients of more bits than four are few, or many; the depth ends in the
 /// midst of a stage, of a group of 128 and of the four groups whose zero points lie together.
 TEST_F(KernelsOnHost, IntegerProductsAreExactlyTheIntegersOfTheFormat) {
-  for (const auto& [dtype, group] : std::vector<std::pair<DType, int64_t>>{
-           {DType::kQ8, 0}, {DType::kQ4, 32}, {DType::kQ4, 64}, {DType::kQ4, 128}}) {
+  struct Case {
+    DType dtype;
+    int64_t group;
+    cuda_on_host::Architecture architecture;
+    int high_rows;
+  };
+  const auto &with_nibbles = kArchitectures[0], &without = kArchitectures[3];
+  for (auto [dtype, group, architecture, high_rows] :
+       {Case{DType::kQ8, 0, without, 2}, Case{DType::kQ4, 32, without, 2}, Case{DType::kQ4, 64, without, 2},
+        Case{DType::kQ4, 128, without, 2}, Case{DType::kQ4, 64, with_nibbles, 2},
+        Case{DType::kQ4, 64, with_nibbles, 10}}) {
     const PackedWeight weight = random_weight(dtype, 52, 800, group, 11);
-    for (auto architecture : {kArchitectures[0], kArchitectures[3]}) {
-      for (int multiprocessors : {architecture.multiprocessors, 4, 1}) {
-        for (int high_rows : {2, 10}) {
-          SCOPED_TRACE(std::string(architecture.name) + ", groups of " + std::to_string(group) + ", " +
-                       std::to_string(multiprocessors) + " multiprocessors");
-          architecture.multiprocessors = multiprocessors;
-          settings().architecture = architecture;
-          expect_exact_products(*make_ops("cuda_host"), {.high_rows = high_rows, .low_bits = 4}, weight.view);
-        }
-      }
+    for (int multiprocessors : {architecture.multiprocessors, 4, 1}) {
+      SCOPED_TRACE(std::string(architecture.name) + ", groups of " + std::to_string(group) + ", " +
+                   std::to_string(multiprocessors) + " multiprocessors");
+      architecture.multiprocessors = multiprocessors;
+      settings().architecture = architecture;
+      expect_exact_products(*make_ops("cuda_host"), {.high_rows = high_rows, .low_bits = 4}, weight.view);
     }
   }
 }
