@@ -108,17 +108,29 @@ KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, in
   return with_instructions(c);
 }
 
-bool wants_group_sums(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
+bool wants_split_rows(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
                       const PlannedDevice& device) {
   return cuda::mma_path(weight, any_coded(tiles), plan, planned(device)) == cuda::MmaPath::kFour;
 }
 
-KernelCost group_sums_cost(std::span<const RowTile> tiles, const WeightView& weight) {
+namespace {
+
+/// Of cuda::SplitRows.
+double split_bytes(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight) {
+  double rows = 0;
+  for (const RowTile& tile : tiles) rows += double(kBlock + cuda::wide_rows(tile.coded, plan));
+  return rows * double(weight.padded_cols()) / 2 +
+         double(int64_t(tiles.size()) * kBlock * weight.zero_groups()) * 2;
+}
+
+}  // namespace
+
+KernelCost split_rows_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight) {
   constexpr double kDepth = 512, kWarps = 8;  // of a block, which has half a tile
   const auto depth = double(weight.padded_cols()),
              blocks = double(tiles.size()) * 2 * std::ceil(depth / kDepth);
-  KernelCost c{.kernel = "group_sums"};
-  c.bytes = double(rows_of(tiles)) * depth + double(tiles.size() * kBlock) * double(weight.zero_groups()) * 2;
+  KernelCost c{.kernel = "split_rows"};
+  c.bytes = double(rows_of(tiles)) * depth + split_bytes(tiles, plan, weight);
   c.requested = c.bytes + blocks * kWarps * kRowTile;
   c.dp4a = blocks * (kBlock / 2) * 4;  // a lane's four for 16 channels of a row, absent or not
   return with_instructions(c);
@@ -132,17 +144,24 @@ constexpr int64_t kLine = cuda::kStageDepth;
 struct StageCopies {
   double copies = 0, bytes = 0;
 };
-/// `rows`: of the block's tile; in the place of others, and of panels beyond the last, comes the last again.
-StageCopies stage_copies(const cuda::TilePlan& cut, const WeightView& weight, int64_t rows,
-                         int64_t live_panels) {
+/// `tile`: the block's; in the place of rows beyond its last, and of panels beyond the last, comes the last
+/// again.
+StageCopies stage_copies(const cuda::TilePlan& cut, const WeightView& weight, const RowTile& tile,
+                         const BitPlan& plan, int64_t live_panels) {
   constexpr int64_t kLanesOf = 32, kLineChunks = 4, kMostGroups = 2;
   const bool four = weight.dtype == DType::kQ4;
   const int64_t panels = cut.channel_warps * cuda::kWarpChannels / kPanel;
   StageCopies c;
   constexpr int64_t kRowsOf = kLanesOf / kLineChunks;  // that a warp copies
-  for (int64_t row = 0; row < kBlock; row += kRowsOf)
-    c.bytes += double(std::clamp<int64_t>(rows - row, 1, kRowsOf) * kLine);
-  c.copies += double(kBlock / kRowsOf);
+  if (cut.path == cuda::MmaPath::kFour) {              // half as long, and the upper halves of wide ones
+    const int64_t wide = cuda::wide_rows(tile.coded, plan);
+    c.bytes += double((kBlock + wide) * kLine / 2);
+    c.copies += double(kBlock / (2 * kRowsOf) + divide_up(wide, 2 * kRowsOf));
+  } else {
+    for (int64_t row = 0; row < kBlock; row += kRowsOf)
+      c.bytes += double(std::clamp<int64_t>(tile.count - row, 1, kRowsOf) * kLine);
+    c.copies += double(kBlock / kRowsOf);
+  }
   const int64_t panel_chunks = panels * kLine * kPanel / (four ? 2 : 1) / int64_t(kWide);
   c.copies += double(panel_chunks / kLanesOf);
   c.bytes += double(panel_chunks) * kWide;
@@ -181,18 +200,16 @@ void add_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& p
     for (const bool last : {false, true}) {
       const double blocks = last ? 1 : double(channel_blocks - 1);
       const StageCopies copies = stage_copies(
-          cut, weight, tile.count, last ? panels - (channel_blocks - 1) * block_panels : block_panels);
+          cut, weight, tile, plan, last ? panels - (channel_blocks - 1) * block_panels : block_panels);
       c.copies += blocks * double(steps) * copies.copies;
       c.requested += blocks * double(steps) * copies.bytes;
     }
-    const int64_t high = plan.high_bits > 4 ? plan.high_rows : 0;
-    const int64_t wide_rows = !tile.coded || plan.low_bits > 4 ? kBlock : high;
     for (int64_t row = 0; row < tile.count; row += warp_rows) {
       // Two row tiles of 16 channels for each column tile of eight rows; of nibbles a second time where rows
       // are wide, which either the first eight are, or as good as all.
-      const int64_t wide = wide_rows - row, wide_tiles = !nibbles || wide <= 0 ? 0
-                                                         : wide <= 8           ? 1
-                                                                               : column_tiles;
+      const int64_t wide = cuda::wide_rows(tile.coded, plan) - row, wide_tiles = !nibbles || wide <= 0 ? 0
+                                                                                 : wide <= 8           ? 1
+                                                                                             : column_tiles;
       const int64_t stage = nibbles ? 2 * (column_tiles + wide_tiles) : 4 * column_tiles;
       (nibbles ? c.mma_u4 : c.mma_u8) += channel_warps * double(steps * stage);
       c.instructions += channel_warps * double(steps) / cuda::kLoopStages *
@@ -236,10 +253,8 @@ KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan,
   c.requested += c.blocks * cuda::kLinearWarps * kRowTile;
   c.float_ops += c.transform_ops;
   c.instructions += c.transform_ops / kLanes;
-  c.bytes +=
-      rows * double(first.padded_cols()) + rows * 2 * kFloat +
-      (cut.path == cuda::MmaPath::kFour ? double(int64_t(tiles.size()) * kBlock * first.zero_groups()) * 2
-                                        : 0);
+  c.bytes += rows * 2 * kFloat + (cut.path == cuda::MmaPath::kFour ? split_bytes(tiles, plan, first)
+                                                                   : rows * double(first.padded_cols()));
   return c;
 }
 

@@ -55,11 +55,11 @@ struct PlannedDevice {
   int64_t multiprocessors = 108;
   int64_t shared_bytes = 163 << 10;  // that a block may have
 };
-/// Whether products of many rows want the sums of groups (kernels/cuda/kernels.h), and those, once for all
-/// products of an input.
-bool wants_group_sums(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
+/// Whether products of many rows want them split (kernels/cuda/kernels.h), and that, once for all products of
+/// an input.
+bool wants_split_rows(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
                       const PlannedDevice& device);
-KernelCost group_sums_cost(std::span<const RowTile> tiles, const WeightView& weight);
+KernelCost split_rows_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight);
 /// linear_int.cu: rows of `tiles` times one to four quantised weights of one type and group.
 KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan,
                            std::span<const WeightView> weights, bool bias, const PlannedDevice& device);

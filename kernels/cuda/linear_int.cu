@@ -5,8 +5,9 @@
 // turns coefficients back into tokens and adds the bias.
 //
 // 4-bit weights become signed bytes in registers; 8-bit products multiply those. 4-bit products (MmaPath)
-// multiply the codes: a group's sums are scaled as they are added up, and what zero points take off is a
-// product over groups, of the zero points and of minus the rows' own sums, from which the sums begin.
+// multiply the codes by rows that were split into nibbles before: a group's sums are scaled as they are added up,
+// and what zero points take off is a product over groups, of the zero points and of minus the rows' own sums, from
+// which the sums begin.
 //
 // Weights are the products' left operand, so that a lane has four neighbouring output channels for all its
 // rows. The inner index may be permuted as long as both operands agree: a lane takes 16 consecutive input
@@ -28,6 +29,7 @@ constexpr int kChunk = 16;  // bytes of one copy
 constexpr int kLine = 64, kLineBits = 6,
               kLineChunks = kLine / kChunk;  // 64 input channels, or a panel's step
 constexpr int kLeastGroup = 32;
+constexpr int kHalfLine = kLine / 2, kHalfRows = kTileRows * kHalfLine;  // SplitRows: of a row, of a tile
 
 /// Where a chunk of a line lies: lanes that read at once are apart in the banks.
 __device__ __forceinline__ int chunk_offset(int line, int chunk) {
@@ -77,23 +79,28 @@ template <MmaPath kPath, int kBits, int kChannelWarps>
 class Copies {
   using Shared = Storage<kBits, kChannelWarps>;
   using Stage = typename Shared::Stage;
-  static constexpr int kRowCopies = kTileRows * kLineChunks / kThreads;
+  static constexpr int kRowCopies = kTileRows * kLineChunks / kThreads;  // the second of split rows' upper halves
+  static constexpr int kRowStep = kPath == MmaPath::kFour ? 2 * kHalfRows : kLine;
   static constexpr int kPanelBytes = Shared::kSteps * kLine, kPanelChunks = kPanelBytes / kChunk,
                        kAllChunks = Shared::kPanels * kPanelChunks,
                        kPanelCopies = (kAllChunks + kThreads - 1) / kThreads;
   // One more chunk, of the groups' parameters.
   static constexpr int kScaleChunks = Shared::kPanels * Shared::kMostGroups,
                        kZeroChunks = Shared::kPanels * int(kZeroGroups);
-  static_assert(kTileRows * kLineChunks % kThreads == 0 && kThreads % kPanelChunks == 0 &&
+  static_assert(2 * kHalfRows == 2 * kThreads * kChunk && kTileRows * kLineChunks % kThreads == 0 && kThreads % kPanelChunks == 0 &&
                 kScaleChunks + kZeroChunks <= kThreads);
 
  public:
-  __device__ __forceinline__ Copies(const RowTile& tile, const Integers& in, const WeightView& weight,
-                                    int first_panel) {
+  __device__ __forceinline__ Copies(const RowTile& tile, const Integers& in, const SplitRows& split, int wide,
+                                    const WeightView& weight, int first_panel) {
 #pragma unroll
     for (int i = 0; i < kRowCopies; ++i) {
       const int chunk = int(threadIdx.x) + i * kThreads;
-      rows_[i] = in.q + (tile.row + min(int64_t{chunk / kLineChunks}, tile.count - 1)) * in.stride +
+      if constexpr (kPath == MmaPath::kFour)
+        rows_[i] = split.nibbles + int64_t{blockIdx.x} * (depth_of(weight) / kLine) * 2 * kHalfRows +
+                   chunk * kChunk;
+      else
+        rows_[i] = in.q + (tile.row + min(int64_t{chunk / kLineChunks}, tile.count - 1)) * in.stride +
                  chunk % kLineChunks * kChunk;
     }
 #pragma unroll
@@ -105,7 +112,9 @@ class Copies {
                    step_of<kBits>(line) * kLine + chunk % kLineChunks * kChunk;
     }
     const int thread = int(threadIdx.x);
-    row_to_ = chunk_offset(thread / kLineChunks, thread % kLineChunks);
+    row_to_ = kPath == MmaPath::kFour ? thread * kChunk
+                                      : chunk_offset(thread / kLineChunks, thread % kLineChunks);
+    upper_rows_ = kPath == MmaPath::kFour && thread * kChunk < wide * kHalfLine;
     panel_to_ = thread / kPanelChunks * kPanelBytes +
                 chunk_offset(thread % kPanelChunks / kLineChunks, thread % kLineChunks);
     if constexpr (kBits == 4) {
@@ -138,7 +147,8 @@ class Copies {
   __device__ __forceinline__ void start(Stage& stage, int ahead, int step) const {
 #pragma unroll
     for (int i = 0; i < kRowCopies; ++i)
-      copy_async_16(stage.rows + row_to_ + i * kThreads * kChunk, rows_[i] + ahead * kLine);
+      if (kPath == MmaPath::kEight || i == 0 || upper_rows_)
+        copy_async_16(stage.rows + row_to_ + i * kThreads * kChunk, rows_[i] + ahead * kRowStep);
 #pragma unroll
     for (int i = 0; i < kPanelCopies; ++i)
       if ((i + 1) * kThreads <= kAllChunks || int(threadIdx.x) + i * kThreads < kAllChunks)
@@ -151,7 +161,7 @@ class Copies {
   }
   __device__ __forceinline__ void advance(int stages) {
 #pragma unroll
-    for (const uint8_t*& rows : rows_) rows += stages * kLine;
+    for (const uint8_t*& rows : rows_) rows += stages * kRowStep;
 #pragma unroll
     for (const uint8_t*& panels : panels_) panels += stages * kPanelBytes;
     if constexpr (kPath == MmaPath::kFour) other_ += stages * int(kPanel);
@@ -161,6 +171,7 @@ class Copies {
   const uint8_t *rows_[kRowCopies], *panels_[kPanelCopies];
   const uint8_t* other_ = nullptr;
   int other_step_ = 0, other_bits_ = 0, row_to_, panel_to_, other_to_ = -1;
+  bool upper_rows_;
 };
 
 /// A lane's output channels are 2 group and the next of either panel of its warp: two rows of each of two row
@@ -267,14 +278,22 @@ __device__ __forceinline__ void multiply_nibbles(Sums& sums, const Codes& codes,
     for (int i = 0; i < 4; ++i) sums[t][i] = add_scaled(sums[t][i], times * codes.scale[t][i / 2], group[i]);
   }
 }
-__device__ __forceinline__ void multiply_narrow(Sums& sums, const Codes& codes, const uint4& x) {
-  multiply_nibbles(sums, codes, {x.x + 16 * x.y, x.z + 16 * x.w}, 1);
+/// The lane's words of a line of a split row, which lies `row` rows after the one at.group places before.
+__device__ __forceinline__ void load_nibbles(uint32_t (&words)[2], const uint8_t* halves, const Lane& at) {
+  const uint2 both = *reinterpret_cast<const uint2*>(halves + at.group * kHalfLine + at.four * 8);
+  words[0] = both.x, words[1] = both.y;
 }
-/// Rows that have more than four bits take a second product, of the upper ones.
-__device__ __forceinline__ void multiply_wide(Sums& sums, const Codes& codes, const uint4& x) {
-  constexpr uint32_t kLow = kLowNibbles, kHigh = ~kLow;
-  multiply_nibbles(sums, codes, {(x.x & kLow) | (x.y << 4 & kHigh), (x.z & kLow) | (x.w << 4 & kHigh)}, 1);
-  multiply_nibbles(sums, codes, {(x.x >> 4 & kLow) | (x.y & kHigh), (x.z >> 4 & kLow) | (x.w & kHigh)}, 16);
+/// The same for eight split rows, `halves` the lower ones. Wide rows take a second product, of the upper ones.
+template <bool kWide>
+__device__ __forceinline__ void multiply_split(Sums& sums, const Codes& codes, const uint8_t* halves,
+                                               const Lane& at) {
+  uint32_t rows[2];
+  load_nibbles(rows, halves, at);
+  multiply_nibbles(sums, codes, rows, 1);
+  if constexpr (kWide) {
+    load_nibbles(rows, halves + kHalfRows, at);
+    multiply_nibbles(sums, codes, rows, 16);
+  }
 }
 
 /// sums += what zero points take off: zero points times `group_sums`, minus the rows' sums over groups,
@@ -323,8 +342,7 @@ inline constexpr int kLeastResident = kResidentBlocks;
 
 template <MmaPath kPath, int kBits, int kChannelWarps>
 __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
-    linear_int_kernel(const __grid_constant__ LinearProducts products, Integers in, const uint8_t* group_sums,
-                      const DctTable* dct) {
+    linear_int_kernel(const __grid_constant__ LinearProducts products, Integers in, SplitRows split, const DctTable* dct) {
   using Shared = Storage<kBits, kChannelWarps>;
   constexpr int kStages = Shared::kStages, kColumns = kTileRows / 8 * kChannelWarps / kWarps;
   auto& s = shared_storage<Shared>();
@@ -336,16 +354,16 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
   const Lane at;
   const RowTile& tile = in.tiles[blockIdx.x];  // read again after the loop: registers are scarce
   const bool busy = kChannelWarps == kWarps || warp_row < int(tile.count);
-  int wide = 0;        // so many rows of the warp have more than four bits
+  int wide = 0;        // so many rows of the warp, or more; for split ones
   int group_bits = 0;  // the logarithm of the group's size
   if constexpr (kPath == MmaPath::kFour) {
-    const bool low = tile.coded && in.plan.low_bits <= 4;
-    wide = (!low ? kTileRows : in.plan.high_bits > 4 ? in.plan.high_rows : 0) - warp_row;
+    wide = wide_rows(tile.coded, in.plan);
   } else if constexpr (kBits == 4) {
     group_bits = group_bits_of(weight);
   }
 
-  Copies<kPath, kBits, kChannelWarps> copies(tile, in, weight, first_panel);
+  Copies<kPath, kBits, kChannelWarps> copies(tile, in, split, wide, weight, first_panel);
+  wide -= warp_row;
   const int steps = depth_of(weight) / kLine;
 #pragma unroll
   for (int stage = 0; stage < kStages - 1; ++stage) {
@@ -356,25 +374,23 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
   Sums sums[kColumns] = {};
   if constexpr (kPath == MmaPath::kFour) {
     if (busy) {
-      add_zeros<true>(sums, weight, first_panel + warp_panel, group_sums, warp_row, at);
+      add_zeros<true>(sums, weight, first_panel + warp_panel, split.sums, warp_row, at);
 #pragma unroll
       for (auto& column : sums)
 #pragma unroll
         for (auto& panel : column)
 #pragma unroll
           for (int32_t& sum : panel) sum = add_scaled(0, 256, sum);
-      add_zeros<false>(sums, weight, first_panel + warp_panel, group_sums, warp_row, at);
+      add_zeros<false>(sums, weight, first_panel + warp_panel, split.sums, warp_row, at);
     }
   }
   const auto multiply = [&](const typename Shared::Stage& now, int step) {
-    const uint8_t* const rows = now.rows + warp_row * kLine;
-    const auto row = [&](int n) { return load_row(rows + n * 8 * kLine, at); };
     if constexpr (kPath == MmaPath::kEight) {
       Weights a;
       load_bytes<kBits>(a, now, warp_panel, step, group_bits, at);
 #pragma unroll
       for (int n = 0; n < kColumns; ++n) {
-        const uint4 x = row(n);
+        const uint4 x = load_row(now.rows + (warp_row + n * 8) * kLine, at);
         const uint32_t b[2][2] = {{x.x, x.y}, {x.z, x.w}};
 #pragma unroll
         for (int product = 0; product < 2; ++product)
@@ -383,14 +399,17 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
       }
     } else {
       const Codes codes(now, warp_panel, at);
-      if (wide > 0) multiply_wide(sums[0], codes, row(0));
-      else multiply_narrow(sums[0], codes, row(0));
+      const auto multiply_eight = [&]<bool kWide>(int n) {
+        multiply_split<kWide>(sums[n], codes, now.rows + (warp_row + n * 8) * kHalfLine, at);
+      };
+      if (wide > 0) multiply_eight.template operator()<true>(0);
+      else multiply_eight.template operator()<false>(0);
       if (wide > 8) {
 #pragma unroll
-        for (int n = 1; n < kColumns; ++n) multiply_wide(sums[n], codes, row(n));
+        for (int n = 1; n < kColumns; ++n) multiply_eight.template operator()<true>(n);
       } else {
 #pragma unroll
-        for (int n = 1; n < kColumns; ++n) multiply_narrow(sums[n], codes, row(n));
+        for (int n = 1; n < kColumns; ++n) multiply_eight.template operator()<false>(n);
       }
     }
   };
@@ -446,55 +465,66 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
   for (int r = first_row; r < rows; r += kStep, to += kStep * out.stride) *to = s.product[r][column] + shift;
 }
 
-constexpr int kSumRows = 32, kSumDepth = 512, kSumWarps = 8;  // rows and input channels of a block
-constexpr int kSumQuads = kSumDepth / kLine / int(kZeroGroups);
+constexpr int kSplitRows = 32, kSplitDepth = 512, kSplitWarps = 8;  // rows, input channels of a block
+constexpr int kSplitQuads = kSplitDepth / kLine / int(kZeroGroups);
 
-struct GroupSums {
-  // Lower and upper; one row more, which keeps the banks of a row's groups apart.
-  alignas(4) uint8_t bytes[2][kSumQuads][kSumRows + 1][kZeroGroups];
+struct LineSums {
+  // Lower and upper; one row more, which keeps the banks of a row's lines apart.
+  alignas(4) uint8_t bytes[2][kSplitQuads][kSplitRows + 1][kZeroGroups];
 };
 
-/// Half a tile. A warp reads 512 input channels of a row, 16 a lane; four neighbouring lanes add up a group.
-__global__ void __launch_bounds__(kSumWarps* kWarpSize)
-    group_sums_kernel(uint8_t* sums, Integers in, int groups) {
-  auto& s = shared_storage<GroupSums>();
-  const int lane = int(threadIdx.x) % kWarpSize, warp = int(threadIdx.x) / kWarpSize;
+/// Half a tile; absent rows are zeros. A warp reads 512 input channels of a row, 16 a lane; four neighbouring
+/// lanes have a line.
+__global__ void __launch_bounds__(kSplitWarps* kWarpSize)
+    split_rows_kernel(SplitRows out, Integers in, int lines) {
+  auto& s = shared_storage<LineSums>();
+  const int lane = int(threadIdx.x) % kWarpSize, warp = int(threadIdx.x) / kWarpSize, four = lane % 4;
   const int64_t tile_index = blockIdx.x / 2;
-  const int first_row = int(blockIdx.x) % 2 * kSumRows;
+  const int first_row = int(blockIdx.x) % 2 * kSplitRows;
   const RowTile tile = in.tiles[tile_index];
-  const int64_t channel = int64_t(blockIdx.y) * kSumDepth + lane * 16;
-  for (int r = warp; r < kSumRows; r += kSumWarps) {
+  const int wide = wide_rows(tile.coded, in.plan);
+  const int quads = int(divide_up(lines, kZeroGroups)), first_quad = int(blockIdx.y) * kSplitQuads,
+            line_of_block = lane / 4, line = first_quad * int(kZeroGroups) + line_of_block;
+  for (int r = warp; r < kSplitRows; r += kSplitWarps) {
+    const int row = first_row + r;
     uint4 x{};
-    if (first_row + r < tile.count && channel < int64_t{groups} * kLine)
-      x = *reinterpret_cast<const uint4*>(in.q + (tile.row + first_row + r) * in.stride + channel);
+    if (row < tile.count && line < lines)
+      x = *reinterpret_cast<const uint4*>(in.q + (tile.row + row) * in.stride + line * kLine + four * 16);
     int32_t sum = dp4a_u8_u8(x.x, kBytes, dp4a_u8_u8(x.y, kBytes, 0));
     sum = dp4a_u8_u8(x.z, kBytes, dp4a_u8_u8(x.w, kBytes, sum));
     sum += __shfl_xor_sync(kFullWarp, sum, 1);
     sum += __shfl_xor_sync(kFullWarp, sum, 2);
-    if (const int group = lane / 4; lane % 4 < 2)  // a byte each
-      s.bytes[lane % 4][group / int(kZeroGroups)][r][group % int(kZeroGroups)] =
-          uint8_t(uint32_t(-sum) >> lane % 4 * 8);
+    if (four < 2)  // a byte each
+      s.bytes[four][line_of_block / int(kZeroGroups)][r][line_of_block % int(kZeroGroups)] =
+          uint8_t(uint32_t(-sum) >> four * 8);
+    if (line >= lines) continue;
+    constexpr uint32_t kLow = kLowNibbles, kHigh = ~kLow;
+    uint8_t* const to =
+        out.nibbles + (tile_index * lines + line) * 2 * kHalfRows + row * kHalfLine + four * 8;
+    *reinterpret_cast<uint2*>(to) =
+        make_uint2((x.x & kLow) | (x.y << 4 & kHigh), (x.z & kLow) | (x.w << 4 & kHigh));
+    if (row < wide)
+      *reinterpret_cast<uint2*>(to + kHalfRows) =
+          make_uint2((x.x >> 4 & kLow) | (x.y & kHigh), (x.z >> 4 & kLow) | (x.w & kHigh));
   }
   __syncthreads();
-  const int quads = int(divide_up(groups, kZeroGroups)), first = int(blockIdx.y) * kSumQuads,
-            live = min(kSumQuads, quads - first);
-  for (int i = int(threadIdx.x); i < 2 * live * kSumRows; i += kSumWarps * kWarpSize) {
-    const int row = i % kSumRows, quad = i / kSumRows % live, upper = i / kSumRows / live;
-    const int64_t from_upper = upper != 0 ? 0 : quads;
-    reinterpret_cast<uint32_t*>(
-        sums)[(tile_index * 2 * quads + from_upper + first + quad) * kTileRows + first_row + row] =
-        *reinterpret_cast<const uint32_t*>(s.bytes[upper][quad][row]);
+  const int live = min(kSplitQuads, quads - first_quad);
+  for (int i = int(threadIdx.x); i < 2 * live * kSplitRows; i += kSplitWarps * kWarpSize) {
+    const int r = i % kSplitRows, quad = i / kSplitRows % live, upper = i / kSplitRows / live;
+    const int64_t to = tile_index * 2 * quads + (upper != 0 ? 0 : quads) + first_quad + quad;
+    reinterpret_cast<uint32_t*>(out.sums)[to * kTileRows + first_row + r] =
+        *reinterpret_cast<const uint32_t*>(s.bytes[upper][quad][r]);
   }
 }
 
 template <MmaPath kPath, int kBits>
 void start(const TilePlan& plan, const LinearProducts& products, const Integers& in,
-           const uint8_t* group_sums, const DctTable* dct, cudaStream_t stream) {
+           const SplitRows& split, const DctTable* dct, cudaStream_t stream) {
   const auto run = [&]<int kChannelWarps>() {
     using Shared = Storage<kBits, kChannelWarps>;
     const dim3 grid(uint32_t(in.tile_count), uint32_t(products.blocks(Shared::kChannels)));
     launch("linear_int", linear_int_kernel<kPath, kBits, kChannelWarps>, {grid, kThreads, sizeof(Shared)},
-           stream, products, in, group_sums, dct);
+           stream, products, in, split, dct);
   };
   if (plan.channel_warps == 4) run.template operator()<4>();
   else if (plan.channel_warps == 2) run.template operator()<2>();
@@ -503,22 +533,23 @@ void start(const TilePlan& plan, const LinearProducts& products, const Integers&
 
 }  // namespace
 
-int64_t group_sums_size(const Integers& in, int64_t groups) {
-  return in.tile_count * 2 * round_up(groups, kZeroGroups) * kTileRows;
+int64_t split_nibbles_size(const Integers& in, int64_t lines) { return in.tile_count * lines * 2 * kHalfRows; }
+int64_t split_sums_size(const Integers& in, int64_t lines) {
+  return in.tile_count * 2 * round_up(lines, kZeroGroups) * kTileRows;
 }
 
-void group_sums(uint8_t* sums, const Integers& in, int64_t groups, cudaStream_t stream) {
-  const dim3 grid(uint32_t(in.tile_count * (kTileRows / kSumRows)),
-                  uint32_t(divide_up(groups * kLine, kSumDepth)));
-  launch("group_sums", group_sums_kernel, {grid, kSumWarps * kWarpSize, sizeof(GroupSums)}, stream, sums, in,
-         int(groups));
+void split_rows(const SplitRows& out, const Integers& in, int64_t lines, cudaStream_t stream) {
+  const dim3 grid(uint32_t(in.tile_count * (kTileRows / kSplitRows)),
+                  uint32_t(divide_up(lines * kLine, kSplitDepth)));
+  launch("split_rows", split_rows_kernel, {grid, kSplitWarps * kWarpSize, sizeof(LineSums)}, stream, out, in,
+         int(lines));
 }
 
-void linear_int(const LinearProducts& products, const Integers& in, const uint8_t* group_sums,
+void linear_int(const LinearProducts& products, const Integers& in, const SplitRows& split,
                 const DctTable* dct, const Device& device, cudaStream_t stream) {
   const TilePlan plan = plan_linear(in.tile_count, products, device, in.any_coded, in.plan);
   const auto run = [&]<MmaPath kPath, int kBits>() {
-    start<kPath, kBits>(plan, products, in, group_sums, dct, stream);
+    start<kPath, kBits>(plan, products, in, split, dct, stream);
   };
   if (products.one[0].weight.dtype == DType::kQ8) run.template operator()<MmaPath::kEight, 8>();
   else if (plan.path == MmaPath::kEight) run.template operator()<MmaPath::kEight, 4>();

@@ -205,10 +205,12 @@ class CudaOps final : public Ops {
       }
     } else {
       const bool few = in.rows <= cuda::kFewRows;
-      uint8_t* sums = nullptr;
+      cuda::SplitRows split;
       if (!few && cuda::mma_path(first, x.any_coded, x.plan, device_) == cuda::MmaPath::kFour) {
-        sums = scratch_.take<uint8_t>(cuda::group_sums_size(x, first.groups()));
-        cuda::group_sums(sums, x, first.groups(), stream());
+        const int64_t lines = first.groups();
+        split = {.nibbles = scratch_.take<uint8_t>(cuda::split_nibbles_size(x, lines)),
+                 .sums = scratch_.take<uint8_t>(cuda::split_sums_size(x, lines))};
+        cuda::split_rows(split, x, lines, stream());
       }
       for (size_t first_of = 0; first_of < products.size(); first_of += cuda::LinearProducts::kMost) {
         cuda::LinearProducts together;
@@ -216,7 +218,7 @@ class CudaOps final : public Ops {
                  first_of, std::min(products.size() - first_of, size_t{cuda::LinearProducts::kMost})))
           together.one[together.count++] = {o.out(out), o.in(weight), o.in(bias)};
         if (few) cuda::linear_few(together, x, stream());
-        else cuda::linear_int(together, x, sums, dct_.data(), device_, stream());
+        else cuda::linear_int(together, x, split, dct_.data(), device_, stream());
       }
     }
     o.finish();

@@ -71,6 +71,14 @@ inline MmaPath mma_path(const WeightView& weight, bool any_coded, const BitPlan&
              : MmaPath::kEight;
 }
 
+/// Rows of a tile, from its first on, that MmaPath::kFour takes for wide, of more than four bits: none, the first
+/// eight or all.
+STAMP_INLINE int wide_rows(bool coded, const BitPlan& plan) {
+  if (!coded || plan.low_bits > 4) return int(kBlock);
+  const int wide = plan.high_bits > 4 ? plan.high_rows : 0;
+  return wide > 8 ? int(kBlock) : wide > 0 ? 8 : 0;
+}
+
 /// For `tiles` row tiles. Wide blocks do least work for an output, narrow ones occupy more multiprocessors.
 /// Neither this choice nor the path changes a bit of the result.
 inline TilePlan plan_linear(int64_t tiles, const LinearProducts& products, const Device& device,

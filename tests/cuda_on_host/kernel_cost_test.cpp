@@ -111,9 +111,9 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
           // The compiler may have a warp read its tile wherever the source names it: for the sources of rows,
           // after the loop.
           expect_counts(cost, cost.blocks * cost.warps * 3 * sizeof(RowTile));
-          const bool sums = Profile::instance().all().contains("group_sums");
-          EXPECT_EQ(wants_group_sums(tiles, kHaar, weight.view, device), sums);
-          if (sums) expect_counts(group_sums_cost(tiles, weight.view));
+          const bool split = Profile::instance().all().contains("split_rows");
+          EXPECT_EQ(wants_split_rows(tiles, kHaar, weight.view, device), split);
+          if (split) expect_counts(split_rows_cost(tiles, kHaar, weight.view));
           if (coded) {
             expect_counts(row_extremes_cost(tiles, kHaar, kCols));
             expect_counts(quantize_cost(tiles, kHaar, kCols));

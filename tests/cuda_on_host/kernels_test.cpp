@@ -338,7 +338,7 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
   EXPECT_EQ(kernels, (std::set<std::string>{"append_coded",  "append_float",    "attention",
                                             "attention_few", "attention_float", "attention_float_few",
                                             "dequantize",    "embed",           "finish_tiles",
-                                            "fold_splits",   "gather",          "group_sums",
+                                            "fold_splits",   "gather",          "split_rows",
                                             "heads",         "kl_divergence",   "linear_few",
                                             "linear_float",  "linear_int",      "quantize",
                                             "row_chain",     "row_extremes",    "token_logprobs"}));
