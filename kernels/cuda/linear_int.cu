@@ -4,15 +4,18 @@
 // channels are exact integers, so neither the order nor the path changes a bit. The epilogue scales them,
 // turns coefficients back into tokens and adds the bias.
 //
-// 4-bit weights become signed bytes in registers; 8-bit products multiply those. 4-bit products (MmaPath)
-// multiply the codes by rows that were split into nibbles before: a group's sums are scaled as they are added up,
-// and what zero points take off is a product over groups, of the zero points and of minus the rows' own sums, from
+// For 8-bit products 4-bit weights become signed bytes in registers. 4-bit products (MmaPath) multiply codes
+// by rows that were split into nibbles once before: a group's sums are scaled as they are added up, and what
+// zero points take off is a product over groups, of the zero points and of minus the rows' own sums, from
 // which the sums begin.
 //
-// Weights are the products' left operand, so that a lane has four neighbouring output channels for all its
-// rows. The inner index may be permuted as long as both operands agree: a lane takes 16 consecutive input
-// channels of a row in one load, for two products, which are two words of a panel, whose low nibbles are
-// channels 0..3, its high ones 4..7.
+// What bounds the loop is the issue of instructions. So it is unrolled over the stages, whose places are then
+// constants.
+//
+// Weights are the products' left operand, so that a lane has four output channels, whose parameters it keeps
+// for all its rows. The inner index may be permuted as long as both operands agree: a lane takes 16
+// consecutive input channels of a row in one load, for two products, which are two words of a panel, whose
+// low nibbles are channels 0..3, its high ones 4..7.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
@@ -25,10 +28,9 @@ namespace {
 
 constexpr int kTileRows = int(kBlock), kWarpPanels = kWarpChannels / int(kPanel);
 constexpr int kWarps = kLinearWarps, kThreads = kWarps * kWarpSize;
-constexpr int kChunk = 16;  // bytes of one copy
-constexpr int kLine = 64, kLineBits = 6,
-              kLineChunks = kLine / kChunk;  // 64 input channels, or a panel's step
-constexpr int kLeastGroup = 32;
+constexpr int kChunk = 16;                               // bytes of one copy
+constexpr int kLine = 64, kLineChunks = kLine / kChunk;  // a row's 64 input channels, or a panel's step
+constexpr int kLineBits = 6, kLeastGroup = 32;           // its logarithm; input channels of a group
 constexpr int kHalfLine = kLine / 2, kHalfRows = kTileRows * kHalfLine;  // SplitRows: of a row, of a tile
 
 /// Where a chunk of a line lies: lanes that read at once are apart in the banks.
@@ -79,7 +81,8 @@ template <MmaPath kPath, int kBits, int kChannelWarps>
 class Copies {
   using Shared = Storage<kBits, kChannelWarps>;
   using Stage = typename Shared::Stage;
-  static constexpr int kRowCopies = kTileRows * kLineChunks / kThreads;  // the second of split rows' upper halves
+  // Of split rows the second is one of the upper halves.
+  static constexpr int kRowCopies = kTileRows * kLineChunks / kThreads;
   static constexpr int kRowStep = kPath == MmaPath::kFour ? 2 * kHalfRows : kLine;
   static constexpr int kPanelBytes = Shared::kSteps * kLine, kPanelChunks = kPanelBytes / kChunk,
                        kAllChunks = Shared::kPanels * kPanelChunks,
@@ -87,8 +90,8 @@ class Copies {
   // One more chunk, of the groups' parameters.
   static constexpr int kScaleChunks = Shared::kPanels * Shared::kMostGroups,
                        kZeroChunks = Shared::kPanels * int(kZeroGroups);
-  static_assert(2 * kHalfRows == 2 * kThreads * kChunk && kTileRows * kLineChunks % kThreads == 0 && kThreads % kPanelChunks == 0 &&
-                kScaleChunks + kZeroChunks <= kThreads);
+  static_assert(kHalfRows == kThreads * kChunk && kTileRows * kLineChunks % kThreads == 0 &&
+                kThreads % kPanelChunks == 0 && kScaleChunks + kZeroChunks <= kThreads);
 
  public:
   __device__ __forceinline__ Copies(const RowTile& tile, const Integers& in, const SplitRows& split, int wide,
@@ -97,11 +100,11 @@ class Copies {
     for (int i = 0; i < kRowCopies; ++i) {
       const int chunk = int(threadIdx.x) + i * kThreads;
       if constexpr (kPath == MmaPath::kFour)
-        rows_[i] = split.nibbles + int64_t{blockIdx.x} * (depth_of(weight) / kLine) * 2 * kHalfRows +
-                   chunk * kChunk;
+        rows_[i] =
+            split.nibbles + int64_t{blockIdx.x} * (depth_of(weight) / kLine) * 2 * kHalfRows + chunk * kChunk;
       else
         rows_[i] = in.q + (tile.row + min(int64_t{chunk / kLineChunks}, tile.count - 1)) * in.stride +
-                 chunk % kLineChunks * kChunk;
+                   chunk % kLineChunks * kChunk;
     }
 #pragma unroll
     for (int i = 0; i < kPanelCopies; ++i) {
@@ -112,8 +115,8 @@ class Copies {
                    step_of<kBits>(line) * kLine + chunk % kLineChunks * kChunk;
     }
     const int thread = int(threadIdx.x);
-    row_to_ = kPath == MmaPath::kFour ? thread * kChunk
-                                      : chunk_offset(thread / kLineChunks, thread % kLineChunks);
+    row_to_ =
+        kPath == MmaPath::kFour ? thread * kChunk : chunk_offset(thread / kLineChunks, thread % kLineChunks);
     upper_rows_ = kPath == MmaPath::kFour && thread * kChunk < wide * kHalfLine;
     panel_to_ = thread / kPanelChunks * kPanelBytes +
                 chunk_offset(thread % kPanelChunks / kLineChunks, thread % kLineChunks);
@@ -193,7 +196,7 @@ struct TwoBytes {
   }
 };
 
-/// Of two panels and line `i` of the lane's four, times four, the words of the lane's two channels.
+/// The words of the lane's two channels of a panel, in the `i`-th of its lines that are the lane's.
 template <int kBytesOf>
 __device__ __forceinline__ uint2 weight_words(const uint8_t (&panel)[kBytesOf], int i, const Lane& at) {
   return *reinterpret_cast<const uint2*>(panel + chunk_offset(at.four, at.group / 2) + at.group % 2 * 8 +
@@ -278,12 +281,14 @@ __device__ __forceinline__ void multiply_nibbles(Sums& sums, const Codes& codes,
     for (int i = 0; i < 4; ++i) sums[t][i] = add_scaled(sums[t][i], times * codes.scale[t][i / 2], group[i]);
   }
 }
-/// The lane's words of a line of a split row, which lies `row` rows after the one at.group places before.
+/// The lane's words of a split row. `halves`: from the row at.group places before on.
 __device__ __forceinline__ void load_nibbles(uint32_t (&words)[2], const uint8_t* halves, const Lane& at) {
   const uint2 both = *reinterpret_cast<const uint2*>(halves + at.group * kHalfLine + at.four * 8);
   words[0] = both.x, words[1] = both.y;
 }
-/// The same for eight split rows, `halves` the lower ones. Wide rows take a second product, of the upper ones.
+
+/// sums += scale * the product of codes and eight split rows, `halves` their lower ones. Wide rows take a
+/// second product, of the upper ones.
 template <bool kWide>
 __device__ __forceinline__ void multiply_split(Sums& sums, const Codes& codes, const uint8_t* halves,
                                                const Lane& at) {
@@ -296,17 +301,17 @@ __device__ __forceinline__ void multiply_split(Sums& sums, const Codes& codes, c
   }
 }
 
-/// sums += what zero points take off: zero points times `group_sums`, minus the rows' sums over groups,
-/// either of their two bytes. `row`: the warp's first in the tile.
+/// sums += what zero points take off: zero points times `line_sums` (SplitRows::sums), either of their two
+/// bytes. `row`: the warp's first in the tile.
 template <bool kUpper, int kColumns>
 __device__ __forceinline__ void add_zeros(Sums (&sums)[kColumns], const WeightView& weight, int panel,
-                                          const uint8_t* group_sums, int row, const Lane& at) {
+                                          const uint8_t* line_sums, int row, const Lane& at) {
   constexpr int kQuads = 8, kWords = int(kPanel);  // four groups each, of a product; of a quad's zero points
   const int quads = int(divide_up(depth_of(weight) / kLine, kZeroGroups));
   const auto* const zeros = reinterpret_cast<const uint32_t*>(weight.zero) + at.group * 2;
   const uint32_t* const of_panel[kWarpPanels] = {zeros + panel_at(weight, panel) * quads * kWords,
                                                  zeros + panel_at(weight, panel + 1) * quads * kWords};
-  const auto* const from = reinterpret_cast<const uint32_t*>(group_sums) +
+  const auto* const from = reinterpret_cast<const uint32_t*>(line_sums) +
                            (int64_t{blockIdx.x} * 2 + (kUpper ? 0 : 1)) * quads * kTileRows + row + at.group;
   for (int first = at.four; first < quads + at.four; first += kQuads) {
     const int second = first + kQuads / 2;
@@ -342,7 +347,8 @@ inline constexpr int kLeastResident = kResidentBlocks;
 
 template <MmaPath kPath, int kBits, int kChannelWarps>
 __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
-    linear_int_kernel(const __grid_constant__ LinearProducts products, Integers in, SplitRows split, const DctTable* dct) {
+    linear_int_kernel(const __grid_constant__ LinearProducts products, Integers in, SplitRows split,
+                      const DctTable* dct) {
   using Shared = Storage<kBits, kChannelWarps>;
   constexpr int kStages = Shared::kStages, kColumns = kTileRows / 8 * kChannelWarps / kWarps;
   auto& s = shared_storage<Shared>();
@@ -518,8 +524,8 @@ __global__ void __launch_bounds__(kSplitWarps* kWarpSize)
 }
 
 template <MmaPath kPath, int kBits>
-void start(const TilePlan& plan, const LinearProducts& products, const Integers& in,
-           const SplitRows& split, const DctTable* dct, cudaStream_t stream) {
+void start(const TilePlan& plan, const LinearProducts& products, const Integers& in, const SplitRows& split,
+           const DctTable* dct, cudaStream_t stream) {
   const auto run = [&]<int kChannelWarps>() {
     using Shared = Storage<kBits, kChannelWarps>;
     const dim3 grid(uint32_t(in.tile_count), uint32_t(products.blocks(Shared::kChannels)));
@@ -533,7 +539,9 @@ void start(const TilePlan& plan, const LinearProducts& products, const Integers&
 
 }  // namespace
 
-int64_t split_nibbles_size(const Integers& in, int64_t lines) { return in.tile_count * lines * 2 * kHalfRows; }
+int64_t split_nibbles_size(const Integers& in, int64_t lines) {
+  return in.tile_count * lines * 2 * kHalfRows;
+}
 int64_t split_sums_size(const Integers& in, int64_t lines) {
   return in.tile_count * 2 * round_up(lines, kZeroGroups) * kTileRows;
 }

@@ -71,8 +71,8 @@ inline MmaPath mma_path(const WeightView& weight, bool any_coded, const BitPlan&
              : MmaPath::kEight;
 }
 
-/// Rows of a tile, from its first on, that MmaPath::kFour takes for wide, of more than four bits: none, the first
-/// eight or all.
+/// Rows of a tile, from its first on, that MmaPath::kFour takes for wide, of more than four bits: none, the
+/// first eight or all.
 STAMP_INLINE int wide_rows(bool coded, const BitPlan& plan) {
   if (!coded || plan.low_bits > 4) return int(kBlock);
   const int wide = plan.high_bits > 4 ? plan.high_rows : 0;
@@ -85,8 +85,8 @@ inline TilePlan plan_linear(int64_t tiles, const LinearProducts& products, const
                             bool any_coded, const BitPlan& rows) {
   TilePlan plan{.path = mma_path(products.one[0].weight, any_coded, rows, device)};
   // Times of one, two and three blocks that share a multiprocessor, in us on an H100 for 4096 input channels
-  // (tests/bench/cuda_products.cpp); for others they are in proportion. They were measured when 4-bit weights
-  // had float scales for their groups, which took more of the narrow blocks' time than now.
+  // (tests/bench/cuda_products.cpp); for others they are in proportion. They were measured with a
+  // loop that scaled the sums of every group in floats.
   struct Choice {
     int channel_warps, times[kResidentBlocks];
   };
