@@ -86,7 +86,7 @@ MappedFile::MappedFile(const std::filesystem::path& file) {
   bytes_ = {memory, size};
 }
 
-void MappedFile::move_to_huge_pages(const std::stop_token& stop) {
+void MappedFile::move_to_huge_pages(const std::stop_token& stop, std::span<const std::byte> scattered) {
   constexpr size_t kPiece = 4 * kHugePage;
   auto* target = const_cast<std::byte*>(bytes_.data());
   const size_t whole = bytes_.size() / kHugePage * kHugePage;
@@ -97,6 +97,11 @@ void MappedFile::move_to_huge_pages(const std::stop_token& stop) {
   while (done < whole && !stop.stop_requested()) {
     const size_t piece = std::min(kPiece, whole - done);
     std::byte* memory = source + done;
+    if (target + done >= scattered.data() && target + done + piece <= scattered.data() + scattered.size()) {
+      munmap(memory, piece);
+      done += piece;
+      continue;
+    }
     // Moving under a new mapping is one step for everyone else: a reader's page fault waits for its end.
     const bool moved =
         mprotect(memory, piece, PROT_READ | PROT_WRITE) == 0 && madvise(memory, piece, MADV_HUGEPAGE) == 0 &&

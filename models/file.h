@@ -30,8 +30,8 @@ class MappedFile {
   /// Replaces the mapping, piece by piece, by the same bytes in huge pages at the same addresses, through
   /// which a core streams much faster than through a file's small pages. Others may read the bytes meanwhile.
   /// Ends early when asked to stop, or when the system has no memory or the file no bytes to give: what is
-  /// not moved stays mapped.
-  void move_to_huge_pages(const std::stop_token& stop);
+  /// not moved stays mapped. So do pieces that lie in `scattered`, bytes of which few are ever read.
+  void move_to_huge_pages(const std::stop_token& stop, std::span<const std::byte> scattered = {});
 
  private:
   int descriptor_ = -1;

@@ -163,6 +163,13 @@ ModelWeights ModelWeights::load(const std::filesystem::path& directory, const Mo
   return w;
 }
 
+void ModelWeights::move_to_huge_pages(const std::stop_token& stop) {
+  std::span<const std::byte> scattered;
+  if (embedding.data != lm_head.data)
+    scattered = {static_cast<const std::byte*>(embedding.data), size_t(embedding.data_bytes())};
+  files_.move_to_huge_pages(stop, scattered);
+}
+
 void ModelWeights::move_to(Memory& memory) {
   const auto move = [&]<class T>(const T*& data, int64_t count) {
     if (data == nullptr || count == 0) return;

@@ -46,8 +46,9 @@ struct ModelWeights {
   /// shape than the config says, or is a tensor that this engine would have to ignore.
   static ModelWeights load(const std::filesystem::path& directory, const ModelConfig& config);
 
-  /// See MappedFile: views stay valid, and may be read meanwhile.
-  void move_to_huge_pages(const std::stop_token& stop) { files_.move_to_huge_pages(stop); }
+  /// See MappedFile: views stay valid, and may be read meanwhile. An embedding that is not the head, too,
+  /// stays in the file: a step reads few of its rows.
+  void move_to_huge_pages(const std::stop_token& stop);
 
   /// Copies everything to a device's memory, where the views then point, and lets go of the host's.
   void move_to(Memory& memory);

@@ -1,342 +1,4 @@
-// Attention over coefficient pages. Queries are the lanes: everything below is [.., lanes] with one query a
-// lane, so the transforms of scores and probabilities along a page's 64 rows are vector operations, and no
-// sum crosses lanes. Products of codes are the integer tiles of linear_int.inl: a page's rows stand for the
-// activations, the queries, or the weights of the values, for a panel.
-
-/// Queries that go through a page together, few enough that all they need stays in the first-level cache.
-constexpr int64_t kPartLanes = kPanel;
-
-/// 8-bit queries: [ceil(head_dim / 4), lanes, 4] signed bytes; query = step * code.
-struct QueryPart {
-  uint8_t* codes;
-  float *step, *sum;  // [lanes]; sum: of the codes
-};
-/// Softmax over the pages so far, relative to the greatest score.
-struct PartState {
-  float *out, *peak, *total;  // [head_dim, lanes], [lanes], [lanes]; scores are in powers of 2
-};
-/// A page's keys as nibbles, a wide row's low and high ones in two rows, with each coefficient's scale and
-/// zero.
-struct PageKeys {
-  uint8_t* codes;  // [kBlock + wide rows, ld], rounded up to whole tiles
-  float *scale, *zero;
-  int64_t ld, wide;
-};
-/// Its values: the wide rows as whole numbers in float; the others as nibbles, [kBlock / 4, head_dim, 4].
-struct PageValues {
-  uint8_t *codes, *four_rows;
-  float *wide_codes, *scale, *zero;
-  int64_t wide, narrow;  // rows [0, wide) are wide; the others lie in [narrow, kBlock), whole quads of rows
-};
-struct CodedScratch {
-  PageKeys keys;
-  PageValues values;
-  uint8_t* weights;              // [kBlock / 4, lanes, 4] signed
-  float *scores, *wide_weights;  // [2 kBlock + 8, lanes], [kBlock, lanes]
-  float *shift, *common, *step;  // [lanes]: what a page does to a state's outputs
-  float *page_state, *queries;
-  int64_t lanes, head_dim;
-
-  int64_t quads() const { return (head_dim + 3) / 4; }
-  QueryPart query(int64_t part) const {
-    float* step = queries + part * (quads() + 2) * lanes;
-    return {.codes = reinterpret_cast<uint8_t*>(step + 2 * lanes), .step = step, .sum = step + lanes};
-  }
-  PartState state(float* states, int64_t part) const {
-    float* out = states + part * (head_dim + 2) * lanes;
-    return {.out = out, .peak = out + head_dim * lanes, .total = out + (head_dim + 1) * lanes};
-  }
-};
-
-inline int64_t lanes_of(int64_t queries) { return queries <= kLanes ? int64_t(kLanes) : kPartLanes; }
-
-inline CodedScratch coded_scratch(const CodedTile& t) {
-  const int64_t d = t.head_dim, queries = t.tokens * t.group, lanes = lanes_of(queries);
-  const int64_t parts = (queries + lanes - 1) / lanes;
-  float* p = t.scratch;
-  const auto floats = [&p](int64_t n) { return (p += n) - n; };
-  const auto bytes = [&](int64_t n) { return reinterpret_cast<uint8_t*>(floats(n / 4)); };
-  CodedScratch s;
-  s.lanes = lanes, s.head_dim = d;
-  s.keys = {.codes = bytes((2 * kBlock + 8) * s.quads() * 4),
-            .scale = floats(kBlock),
-            .zero = floats(kBlock),
-            .ld = s.quads() * 4,
-            .wide = 0};
-  s.values = {.codes = bytes(kBlock * (s.quads() * 4 + 8)),
-              .four_rows = bytes(4 * s.quads() * 4),
-              .wide_codes = floats(kBlock * d),
-              .scale = floats(kBlock),
-              .zero = floats(kBlock),
-              .wide = 0,
-              .narrow = 0};
-  s.weights = bytes(kBlock * lanes);
-  s.scores = floats((2 * kBlock + 8) * lanes);
-  s.wide_weights = floats(kBlock * lanes);
-  s.shift = floats(lanes), s.common = floats(lanes), s.step = floats(lanes);
-  s.page_state = floats((d + 2) * lanes * parts);
-  s.queries = p;
-  return s;
-}
-
-// ---- pages ------------------------------------------------------------------------------------------------
-
-/// low, high [n] = the nibbles of n bytes.
-inline void split_nibbles(uint8_t* low, uint8_t* high, const uint8_t* bytes, int64_t n) {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const Bytes x = load_16(bytes + i);
-    store_16(low + i, x & 15);
-    store_16(high + i, x >> 4);
-  }
-  for (; i < n; ++i) low[i] = bytes[i] & 15, high[i] = bytes[i] >> 4;
-}
-
-/// out [n, 4] = four rows side by side.
-inline void interleave_rows(uint8_t* out, const uint8_t* rows, int64_t ld, int64_t n) {
-  int64_t c = 0;
-  for (; c + 16 <= n; c += 16) {
-    const Bytes a = load_16(rows + c), b = load_16(rows + ld + c), x = load_16(rows + 2 * ld + c),
-                y = load_16(rows + 3 * ld + c);
-    const auto low = [](Bytes u, Bytes v) {
-      return __builtin_shufflevector(u, v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    };
-    const auto high = [](Bytes u, Bytes v) {
-      return __builtin_shufflevector(u, v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    };
-    const auto low_pairs = [](Bytes u, Bytes v) {
-      return __builtin_shufflevector(u, v, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
-    };
-    const auto high_pairs = [](Bytes u, Bytes v) {
-      return __builtin_shufflevector(u, v, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31);
-    };
-    store_16(out + 4 * c, low_pairs(low(a, b), low(x, y)));
-    store_16(out + 4 * c + 16, high_pairs(low(a, b), low(x, y)));
-    store_16(out + 4 * c + 32, low_pairs(high(a, b), high(x, y)));
-    store_16(out + 4 * c + 48, high_pairs(high(a, b), high(x, y)));
-  }
-  for (; c < n; ++c)
-    for (int i = 0; i < 4; ++i) out[4 * c + i] = rows[i * ld + c];
-}
-
-inline const uint8_t* row_codes(const std::byte* side, const KvSide& format, int64_t r) {
-  return reinterpret_cast<const uint8_t*>(side + format.row_offset(r));
-}
-
-inline void unpack_keys(PageKeys& keys, const std::byte* side, const KvSide& format, int64_t rows) {
-  const int64_t d = format.head_dim, ld = keys.ld;
-  keys.wide = format.wide_rows() < rows ? format.wide_rows() : rows;
-  kv_parameters(keys.scale, keys.zero, side, format, rows);
-  uint8_t* codes = keys.codes;
-  for (int64_t r = 0; r < keys.wide; ++r, codes += 2 * ld) {
-    if (format.row_bits(r) > 4) {
-      split_nibbles(codes, codes + ld, row_codes(side, format, r), d);
-    } else {
-      split_nibbles(codes, codes + d / 2, row_codes(side, format, r), d / 2);
-      __builtin_memset(codes + ld, 0, size_t(d));
-    }
-  }
-  const uint8_t* row = row_codes(side, format, keys.wide);
-  for (int64_t r = keys.wide; r < rows; ++r, codes += ld, row += d / 2)
-    split_nibbles(codes, codes + d / 2, row, d / 2);
-}
-
-inline void unpack_values(PageValues& values, const std::byte* side, const KvSide& format, int64_t rows) {
-  const int64_t d = format.head_dim, ld = (d + 3) / 4 * 4;
-  values.wide = format.wide_rows() < rows ? format.wide_rows() : rows;
-  values.narrow = values.wide < rows ? values.wide / 4 * 4 : kBlock;  // pages that have some are whole
-  kv_parameters(values.scale, values.zero, side, format, rows);
-  for (int64_t r = 0; r < values.wide; ++r) kv_unpack_row(values.wide_codes + r * d, side, format, r);
-  const uint8_t* codes = row_codes(side, format, values.wide);
-  for (int64_t first = values.narrow; first < kBlock; first += 4) {
-    for (int64_t i = 0; i < 4; ++i) {
-      uint8_t* row = values.four_rows + i * ld;
-      if (first + i < values.wide) {
-        __builtin_memset(row, 0, size_t(d));
-      } else {
-        split_nibbles(row, row + d / 2, codes, d / 2);
-        codes += d / 2;
-      }
-    }
-    interleave_rows(values.codes + first * d, values.four_rows, ld, d);
-  }
-}
-
-// ---- products of codes ------------------------------------------------------------------------------------
-
-/// acc [R, N] = sums over `steps` steps of nibbles times the panel at w. at(r, step): row r's four codes.
-template <int R, int N, class At>
-inline __attribute__((always_inline)) void code_dots(I (&acc)[R][N], const At& at, const uint8_t* w,
-                                                     int64_t steps) {
-  constexpr int kSteps = 8;  // 2 * 15 * 127 each stay within 16 bits
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < N; ++v) acc[r][v] = int_zero();
-  for (int64_t step = 0; step < steps; step += kSteps) {
-    I pairs[R][N];
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < N; ++v) pairs[r][v] = kPairSums ? int_zero() : acc[r][v];
-    const auto from = [&](int r, int s) __attribute__((always_inline)) { return at(r, step + s); };
-    if (steps - step >= kSteps) {
-      int_dots<Codes::kFourUnpacked, kPairSums, kSteps>(pairs, from, w + step * N * kLanes * 4);
-    } else {
-      for (int64_t i = step; i < steps; ++i)
-        int_dots<Codes::kFourUnpacked, kPairSums, 1>(
-            pairs, [&](int r, int) __attribute__((always_inline)) { return at(r, i); },
-            w + i * N * kLanes * 4);
-    }
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < N; ++v) {
-        if constexpr (kPairSums) acc[r][v] = fold_pairs(acc[r][v], pairs[r][v]);
-        else acc[r][v] = pairs[r][v];
-      }
-  }
-}
-
-/// scores [n, N vectors] = codes [n, ld] times the queries; n is rounded up to a tile.
-template <int N>
-void code_scores(const CodedScratch& s, const QueryPart& part, int64_t n) {
-  constexpr int R = kIntRows * kPanelVecs / N;
-  for (int64_t row = 0; row < n; row += R) {
-    const uint8_t* codes = s.keys.codes + row * s.keys.ld;
-    I acc[R][N];
-    code_dots(
-        acc,
-        [&](int r, int64_t step) __attribute__((always_inline)) { return codes + r * s.keys.ld + step * 4; },
-        part.codes, s.quads());
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < N; ++v) store(s.scores + ((row + r) * N + v) * kLanes, to_float(acc[r][v]));
-  }
-}
-
-/// out [head_dim, N vectors] = shift * out + common + step * (codes^T weights)
-template <int N, int R>
-inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, float* out, int64_t c) {
-  const int64_t stride = s.head_dim * 4, first = s.values.narrow;
-  const uint8_t* codes = s.values.codes + first * s.head_dim + c * 4;
-  I acc[R][N];
-  code_dots(
-      acc, [&](int r, int64_t step) __attribute__((always_inline)) { return codes + step * stride + r * 4; },
-      s.weights + first * s.lanes, (kBlock - first) / 4);
-  for (int v = 0; v < N; ++v) {
-    const V shift = load(s.shift + v * kLanes), common = load(s.common + v * kLanes),
-            step = load(s.step + v * kLanes);
-    for (int r = 0; r < R; ++r) {
-      float* y = out + ((c + r) * N + v) * kLanes;
-      store(y, fma(to_float(acc[r][v]), step, fma(load(y), shift, common)));
-    }
-  }
-}
-template <int N>
-void code_values(const CodedScratch& s, const PartState& state) {
-  constexpr int R = kIntRows * kPanelVecs / N;
-  int64_t c = 0;
-  for (; c + R <= s.head_dim; c += R) value_tile<N, R>(s, state.out, c);
-  for (; c < s.head_dim; ++c) value_tile<N, 1>(s, state.out, c);
-}
-
-/// 2^x for x <= 0, clamped at 2^-126; relative error below 3e-7, exact for whole x. A minimax polynomial on
-/// [-1/2, 1/2].
-inline V exp2(V x) {
-  x = max(x, set1(-126.0f));
-  const V n = round_nearest(x), f = sub(x, n);
-  V p = set1(0.00132647273f);
-  p = fma(p, f, set1(0.00967151299f));
-  p = fma(p, f, set1(0.0555073358f));
-  p = fma(p, f, set1(0.240222424f));
-  p = fma(p, f, set1(0.693147004f));
-  p = fma(p, f, set1(1.0f));
-  return scale_by_power(p, n);
-}
-
-// ---- a page -----------------------------------------------------------------------------------------------
-
-/// Scores to softmax weights and on to the weights of V~'s rows, a vector of queries at offset `lane`. Row r
-/// is visible to a lane if r < visible[lane]. Probabilities are relative to the state's greatest score; what
-/// is there already has to be multiplied with `shift`.
-template <bool kMasked>
-void page_weights(const CodedScratch& s, const QueryPart& part, const PartState& state, int64_t lane,
-                  const float* visible, SeqTransform kind, int levels, int64_t rows) {
-  const int64_t lanes = s.lanes;
-  const V q_sum = load(part.sum + lane), q_step = load(part.step + lane), lowest = set1(-__builtin_inff());
-  V t[kB];
-  const auto finished = [&](int64_t r, V dot) {  // q_step * scale * (dot - zero * sum)
-    return mul(mul(sub(dot, mul(set1(s.keys.zero[r]), q_sum)), set1(s.keys.scale[r])), q_step);
-  };
-  const float* raw = s.scores + lane;
-  for (int64_t r = 0; r < s.keys.wide; ++r, raw += 2 * lanes)
-    t[r] = finished(r, fma(load(raw + lanes), set1(16.0f), load(raw)));
-  for (int64_t r = s.keys.wide; r < rows; ++r, raw += lanes) t[r] = finished(r, load(raw));
-  transform_inverse(t, kind, levels);
-
-  const V seen = kMasked ? load(visible + lane) : lowest;
-  const auto masked = [&](int64_t r, V x, V hidden) {
-    return kMasked ? select_less(set1(float(r)), seen, x, hidden) : x;
-  };
-  const V before = load(state.peak + lane);
-  V top = before;
-  for (int64_t r = 0; r < rows; ++r) top = max(top, masked(r, t[r], lowest));
-  V shift = exp2(sub(before, top));  // of the first page: 2^-inf, while total and out are zero
-  V total = mul(load(state.total + lane), shift);
-  for (int64_t r = 0; r < rows; ++r) {
-    t[r] = masked(r, exp2(sub(t[r], top)), set1(0.0f));
-    total = add(total, t[r]);
-  }
-  store(state.total + lane, total);
-  store(state.peak + lane, top);
-  store(s.shift + lane, shift);
-  transform_forward(t, kind, levels);
-
-  V common = set1(0.0f), peak = set1(0.0f);
-  for (int64_t r = 0; r < rows; ++r) {
-    t[r] = mul(t[r], set1(s.values.scale[r]));
-    if (r >= s.values.wide) {
-      peak = max(peak, magnitude(t[r]));
-      continue;
-    }
-    common = sub(common, mul(t[r], set1(s.values.zero[r])));
-    store(s.wide_weights + r * lanes + lane, t[r]);
-  }
-  const V inverse = select_less(set1(kLeastPeak), peak, div(set1(127.0f), peak), set1(0.0f));
-  const V step = mul(peak, set1(1.0f / 127));
-  V zeros = set1(0.0f);  // whole numbers below 2^24, in sixteenths
-  for (int64_t first = s.values.narrow; first < kBlock; first += 4) {
-    V four[4];
-    for (int64_t i = 0; i < 4; ++i) {
-      const int64_t r = first + i;
-      four[i] = r < s.values.wide ? set1(0.0f) : round_nearest(mul(t[r], inverse));
-      if (r >= s.values.wide) zeros = fma(four[i], set1(s.values.zero[r]), zeros);
-    }
-    store_bytes(s.weights + (first * lanes + 4 * lane), signed_bytes(four));
-  }
-  store(s.step + lane, step);
-  store(s.common + lane, sub(common, mul(zeros, step)));
-}
-
-template <int N>
-void page_of_part(const CodedTile& t, const CodedScratch& s, int64_t part, float* states,
-                  const float* visible, SeqTransform kind, int64_t rows) {
-  const QueryPart query = s.query(part);
-  const PartState state = s.state(states, part);
-  code_scores<N>(s, query, rows + s.keys.wide);
-  for (int v = 0; v < N; ++v) {
-    if (visible != nullptr) page_weights<true>(s, query, state, v * kLanes, visible, kind, t.levels, rows);
-    else page_weights<false>(s, query, state, v * kLanes, visible, kind, t.levels, rows);
-  }
-  if (s.values.wide < rows) {
-    code_values<N>(s, state);
-  } else {
-    for (int64_t c = 0; c < s.head_dim; ++c)
-      for (int64_t i = 0; i < s.lanes; i += kLanes) {
-        float* y = state.out + c * s.lanes + i;
-        store(y, fma(load(y), load(s.shift + i), load(s.common + i)));
-      }
-  }
-  if (s.values.wide > 0)
-    multiply(state.out, s.lanes, s.values.wide_codes, 1, s.head_dim, s.wide_weights, s.lanes, s.head_dim,
-             s.lanes, s.values.wide, true);
-}
-
-// ---- a tile -----------------------------------------------------------------------------------------------
+// Attention over coefficient pages: a tile of queries, page after page.
 
 /// Rounds the queries to 8 bits. Spare lanes have a query of zeros.
 inline void load_queries(const CodedTile& t, const CodedScratch& s) {
@@ -367,6 +29,14 @@ inline void load_queries(const CodedTile& t, const CodedScratch& s) {
       part.step[lane] = peak * (1.0f / 127) * (t.scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
       part.sum[lane] = reduce_add(sum);
     }
+    for (int64_t i = 0; i < lanes; i += kLanes)
+      for (int64_t quad = 0; quad < s.quads();) {
+        uint8_t* target = part.start + (quad / kSpanSteps * lanes + i) * 4;
+        I start = int_zero();
+        for (int64_t end = quad + kSpanSteps; quad < end && quad < s.quads(); ++quad)
+          start = subtract_middle(start, load_bytes(part.codes + (quad * lanes + i) * 4));
+        store_bytes(target, start);
+      }
   }
 }
 
@@ -392,24 +62,26 @@ inline void merge_states(const PartState& a, const PartState& b, int64_t lanes, 
   }
 }
 
-struct HeadPage {
-  const std::byte *keys, *values;
-  const KvSide* side;
-  bool sealed;
-};
-inline HeadPage head_page(const CodedTile& t, int64_t page) {
-  if (page >= t.first_sealed && page < t.end_sealed) {
-    const std::byte* base = t.sealed[t.pages[page]];
-    return {.keys = base + t.sealed_k, .values = base + t.sealed_v, .side = &t.sealed_side, .sealed = true};
-  }
-  const std::byte* base = t.open[t.pages[page]];
-  return {.keys = base + t.open_k, .values = base + t.open_v, .side = &t.open_side, .sealed = false};
-}
-/// While this page is worked on: with few queries, the wait for its bytes is most of a page's time.
-inline void prefetch_page(const HeadPage& page) {
-  for (int64_t i = 0; i < page.side->bytes(); i += 64) {
-    prefetch(page.keys + i);
-    prefetch(page.values + i);
+/// All queries at one page.
+inline void attend_page(const CodedTile& t, CodedScratch& s, float* states, const float* row_scale,
+                        int64_t page) {
+  const int64_t queries = t.tokens * t.group, lanes = s.lanes;
+  const int64_t present = t.length - page * kBlock, rows = present < kBlock ? present : kBlock;
+  const HeadPage here = head_page(t, page);
+  unpack_keys(s.keys, here.keys, *here.side, row_scale, rows);
+  unpack_values(s.values, here.values, *here.side, row_scale, rows);
+  if (page + 1 < t.end_page) prefetch_page(head_page(t, page + 1));
+  const SeqTransform kind = here.sealed ? t.transform : SeqTransform::kIdentity;
+  const bool masked = t.position + 1 - page * kBlock < rows;
+  for (int64_t part = 0; part * lanes < queries; ++part) {
+    float visible[kPartLanes];
+    for (int64_t lane = 0; masked && lane < lanes; ++lane) {
+      const int64_t query = part * lanes + lane < queries ? part * lanes + lane : queries - 1;
+      visible[lane] = float(t.position + query / t.group + 1 - page * kBlock);
+    }
+    const float* mask = masked ? visible : nullptr;
+    if (lanes == kLanes) page_of_part<1>(t, s, part, states, mask, kind, rows);
+    else page_of_part<kPanelVecs>(t, s, part, states, mask, kind, rows);
   }
 }
 
@@ -417,29 +89,20 @@ void attend_coded(const CodedTile& t) {
   const int64_t queries = t.tokens * t.group;
   CodedScratch s = coded_scratch(t);
   const int64_t lanes = s.lanes, parts = (queries + lanes - 1) / lanes;
+  const bool few = is_few(t);
   load_queries(t, s);
-  for (int64_t page = t.first_page; page < t.end_page; ++page) {
+  float plain_scales[kBlock], sealed_scales[kBlock];
+  row_scales(plain_scales, SeqTransform::kIdentity, 0);
+  row_scales(sealed_scales, t.transform, t.levels);
+  for (int64_t page = t.first_page, end; page < t.end_page; page = end) {
     const bool begins = page % kSpanPages == 0 || page == t.first_page;
     float* states = page < t.first_page + kSpanPages ? t.state : s.page_state;
     if (begins) clear_states(s, states, parts);
-    const int64_t present = t.length - page * kBlock, rows = present < kBlock ? present : kBlock;
-    const HeadPage here = head_page(t, page);
-    unpack_keys(s.keys, here.keys, *here.side, rows);
-    unpack_values(s.values, here.values, *here.side, rows);
-    if (page + 1 < t.end_page) prefetch_page(head_page(t, page + 1));
-    const SeqTransform kind = here.sealed ? t.transform : SeqTransform::kIdentity;
-    const bool masked = t.position + 1 - page * kBlock < rows;
-    for (int64_t part = 0; part < parts; ++part) {
-      float visible[kPartLanes];
-      for (int64_t lane = 0; masked && lane < lanes; ++lane) {
-        const int64_t query = part * lanes + lane < queries ? part * lanes + lane : queries - 1;
-        visible[lane] = float(t.position + query / t.group + 1 - page * kBlock);
-      }
-      const float* mask = masked ? visible : nullptr;
-      if (lanes == kLanes) page_of_part<1>(t, s, part, states, mask, kind, rows);
-      else page_of_part<kPanelVecs>(t, s, part, states, mask, kind, rows);
-    }
-    const bool ends = (page + 1) % kSpanPages == 0 || page + 1 == t.end_page;
+    const int64_t run = few ? run_pages(t, page) : 0;
+    end = page + (run > 1 ? run : 1);
+    if (run > 1) attend_run(t, s, s.state(states, 0), sealed_scales, page, run);
+    else attend_page(t, s, states, t.is_sealed(page) ? sealed_scales : plain_scales, page);
+    const bool ends = end % kSpanPages == 0 || end == t.end_page;
     for (int64_t part = 0; ends && states != t.state && part < parts; ++part)
       merge_states(s.state(t.state, part), s.state(states, part), lanes, t.head_dim);
   }

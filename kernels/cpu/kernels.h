@@ -43,6 +43,8 @@ struct CodedTile {
   float scale;
   float* state;    // coded_state_floats(tokens * group, head_dim)
   float* scratch;  // coded_scratch_floats(tokens * group, head_dim)
+
+  STAMP_INLINE bool is_sealed(int64_t page) const { return page >= first_sealed && page < end_sealed; }
 };
 constexpr int64_t kSpanPages = 8;
 
@@ -50,11 +52,24 @@ constexpr int64_t kSpanPages = 8;
 inline int64_t coded_state_floats(int64_t queries, int64_t head_dim) {
   return round_up(queries, kPanel) * (head_dim + 2);
 }
+/// Of each query: its codes and what sums over 16 of their steps begin with, step and sum.
+STAMP_INLINE int64_t query_floats(int64_t head_dim) {
+  return divide_up(head_dim, 4) + divide_up(head_dim, 64) + 2;
+}
+/// For up to kFewQueries queries and as many lanes as there are (attend_few.inl).
+constexpr int64_t kFewQueries = 8;
+inline int64_t few_scratch_floats(int64_t queries, int64_t head_dim) {
+  constexpr int64_t kMostLanes = 16, kRows = 2 * kBlock;
+  const int64_t few = queries < kFewQueries ? queries : kFewQueries;
+  return kBlock * head_dim / 4 + 4 * kBlock * (kSpanPages + kMostLanes) + kRows * kMostLanes +
+         few * (kRows * kSpanPages + kMostLanes * (kBlock * 5 / 4 + 4) + head_dim);
+}
 inline int64_t coded_scratch_floats(int64_t queries, int64_t head_dim) {
   const int64_t ld = round_up(head_dim, 4), rows = 2 * kBlock + 8;
-  const int64_t pages = rows * ld / 4 + kBlock * (ld / 4 + 2) + ld + kBlock * (head_dim + 4);
-  const int64_t parts = round_up(queries, kPanel) * (ld / 4 + 2) + coded_state_floats(queries, head_dim);
-  return pages + kPanel * (rows + kBlock * 5 / 4 + 3) + parts;
+  const int64_t pages = rows * ld / 4 + kBlock * (ld / 4 + 2) + kBlock * (head_dim + 4);
+  const int64_t parts =
+      round_up(queries, kPanel) * query_floats(head_dim) + coded_state_floats(queries, head_dim);
+  return pages + kPanel * (rows + kBlock * 5 / 4 + 4) + parts + few_scratch_floats(queries, head_dim);
 }
 
 /// Input channels whose products with 4-bit weights are summed in 16 bits (linear_int.inl).

@@ -246,6 +246,10 @@ void attend(const AttendTile& t) {
 
 #include "kernels/cpu/kv_codec.inl"
 
+#include "kernels/cpu/attend_page.inl"
+
+#include "kernels/cpu/attend_few.inl"
+
 #include "kernels/cpu/attend_coded.inl"
 
 const CpuKernels kKernels = {.name = isa::kName,

@@ -21,8 +21,9 @@ constexpr int kFourMiddle = 8;
 /// acc [R, N] += the next kSteps * 4 channels of R rows times those of a panel N vectors wide, whose bytes
 /// begin at w; at(r, step) is where row r has the four of a step. kPairs: into sums of pairs, which are 16
 /// bits wide. Unrolled as a whole: at the end of a loop GCC moves every sum from one register to another.
-/// Stored weights come from memory, those `ahead` are asked for.
-template <Codes kCodes, bool kPairs, int kSteps, int R, int N, class At>
+/// Stored weights come from memory, those `ahead` are asked for. kLine: bytes from step to step, 0 if they
+/// follow each other.
+template <Codes kCodes, bool kPairs, int kSteps, int kLine = 0, int R, int N, class At>
 inline __attribute__((always_inline)) void int_dots(I (&acc)[R][N], const At& at, const uint8_t* w,
                                                     int64_t ahead = 0) {
   const auto dot = [](auto sum, const uint8_t* four, auto codes) __attribute__((always_inline)) {
@@ -31,7 +32,8 @@ inline __attribute__((always_inline)) void int_dots(I (&acc)[R][N], const At& at
     else return dot_q4(sum, broadcast_four(four), codes);
   };
 #pragma GCC unroll 16
-  for (int step = 0; step < kSteps; step += kCodes == Codes::kFour ? 2 : 1, w += N * kLanes * 4) {
+  for (int step = 0; step < kSteps;
+       step += kCodes == Codes::kFour ? 2 : 1, w += kLine > 0 ? kLine : N * kLanes * 4) {
     if (kCodes != Codes::kFourUnpacked) prefetch(w + ahead);
     for (int v = 0; v < N; ++v) {
       const I x = load_bytes(w + v * kLanes * 4);
@@ -48,37 +50,38 @@ inline __attribute__((always_inline)) void int_dots(I (&acc)[R][N], const At& at
 }
 
 /// acc += a 4-bit group's products as they are stored, its integer scales times sums of q code.
-template <int R>
-inline __attribute__((always_inline)) void four_group(I (&acc)[R][kPanelVecs], const uint8_t* (&rows)[R],
+template <int R, int N>
+inline __attribute__((always_inline)) void four_group(I (&acc)[R][N], const uint8_t* (&rows)[R],
                                                       const uint8_t* w, const uint8_t* group_scale,
                                                       int64_t group, int64_t ahead) {
   constexpr int kSteps = 4;  // of products up to 2 * 255 * 15 four steps fit into 16 bits
   const auto at = [&](int r, int step) __attribute__((always_inline)) { return rows[r] + step * 4; };
-  I factor[kPanelVecs], sums[R][kPanelVecs];
+  I factor[N], sums[R][N];
   const auto clear = [&]() __attribute__((always_inline)) {
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kPanelVecs; ++v) sums[r][v] = int_zero();
+      for (int v = 0; v < N; ++v) sums[r][v] = int_zero();
   };
-  for (int v = 0; v < kPanelVecs; ++v) factor[v] = load_factors(group_scale + v * kLanes);
+  for (int v = 0; v < N; ++v) factor[v] = load_factors(group_scale + v * kLanes);
   const auto add = [&]() __attribute__((always_inline)) {
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = add_scaled(acc[r][v], sums[r][v], factor[v]);
+      for (int v = 0; v < N; ++v) acc[r][v] = add_scaled(acc[r][v], sums[r][v], factor[v]);
   };
   if constexpr (!kPairSums) clear();
   for (int64_t k = 0; k < group; k += 4 * kSteps, w += kSteps * 32) {
     if constexpr (kPairSums) clear();
-    int_dots<Codes::kFour, kPairSums, kSteps>(sums, at, w, ahead);
+    int_dots<Codes::kFour, kPairSums, kSteps, 64>(sums, at, w, ahead);
     if constexpr (kPairSums) add();
     for (int r = 0; r < R; ++r) rows[r] += 4 * kSteps;
   }
   if constexpr (!kPairSums) add();
 }
 
-/// out = weight scale * (scale * acc + offset * (sum of weights)), of R rows and one panel
-template <int R>
-inline void store_tile(const IntLinear& p, const I (&acc)[R][kPanelVecs], int64_t row, int64_t panel) {
-  for (int v = 0; v < kPanelVecs; ++v) {
-    const int64_t col = panel * kPanel + v * kLanes, live = p.cols - col;
+/// out = weight scale * (scale * acc + offset * (sum of weights)), of R rows and N vectors of channels from
+/// `first` on
+template <int R, int N>
+inline void store_tile(const IntLinear& p, const I (&acc)[R][N], int64_t row, int64_t first) {
+  for (int v = 0; v < N; ++v) {
+    const int64_t col = first + v * kLanes, live = p.cols - col;
     if (live <= 0) break;
     const V sum = to_float(load_bytes(reinterpret_cast<const uint8_t*>(p.weight_sum + col))),
             weight_scale = load(p.weight_scale + col);
@@ -125,20 +128,20 @@ inline void eight_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_
     int_dots<Codes::kEight, false, kSteps>(acc, at, w, ahead_of<R>(p));
     for (int r = 0; r < R; ++r) rows[r] += kSteps * kEightBytes;
   }
-  store_tile(p, acc, row, panel);
+  store_tile(p, acc, row, panel * kPanel);
 }
 
-/// R rows times one 4-bit panel as it is stored.
-template <int R>
-inline void four_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t panel) {
+/// R rows times N vectors of channels, from `channel` on, of one 4-bit panel as it is stored.
+template <int R, int N>
+inline void four_tile(const IntLinear& p, int64_t row, int64_t panel, int64_t channel) {
   // Zeros first: two of the four groups of a lane are its even bytes, two its odd ones.
-  const uint8_t* zero = p.weight_zero + panel * p.zero_groups * kPanel;
+  const uint8_t* zero = p.weight_zero + panel * p.zero_groups * kPanel + channel * kZeroGroups;
   const int16_t* sums = p.sums + row * p.zero_groups;
-  I acc[R][kPanelVecs];
+  I acc[R][N];
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < kPanelVecs; ++v) acc[r][v] = int_zero();
+    for (int v = 0; v < N; ++v) acc[r][v] = int_zero();
   for (int64_t g = 0; g < p.zero_groups; g += kZeroGroups) {
-    for (int v = 0; v < kPanelVecs; ++v) {
+    for (int v = 0; v < N; ++v) {
       const I four = load_bytes(zero + g * kPanel + v * kLanes * kZeroGroups);
       for (int r = 0; r < R; ++r) {
         const auto* of_row = reinterpret_cast<const uint8_t*>(sums + r * p.zero_groups + g);
@@ -149,10 +152,11 @@ inline void four_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t
   }
   const uint8_t* rows[R];
   rows_from(rows, p, row);
-  const uint8_t* group_scale = p.weight_group_scale + panel * p.groups * kPanel;
+  const uint8_t* w = p.weights + panel * p.panel_bytes + channel * 4;
+  const uint8_t* group_scale = p.weight_group_scale + panel * p.groups * kPanel + channel;
   for (int64_t k = 0; k < p.depth; k += p.group, w += p.group * 8, group_scale += kPanel)
     four_group(acc, rows, w, group_scale, p.group, ahead_of<R>(p));
-  store_tile(p, acc, row, panel);
+  store_tile(p, acc, row, panel * kPanel + channel);
 }
 
 /// A 4-bit panel unpacked for many rows where sums of pairs are the faster. Spans are of a group's channels,
@@ -209,21 +213,17 @@ inline void unpacked_tile(const IntLinear& p, const UnpackedPanel& w, int64_t ro
     }
     for (int r = 0; r < R; ++r) rows[r] += 4 * kSteps;
   }
-  store_tile(p, acc, row, panel);
+  store_tile(p, acc, row, panel * kPanel);
 }
 
-/// Calls tile.template operator()<R>(row) for all rows, R at most kIntRows.
-template <class Tile>
+/// Calls tile.template operator()<R>(row) for all rows, R at most kRows.
+template <int kRows, class Tile>
 inline void for_row_tiles(int64_t rows, const Tile& tile) {
   int64_t row = 0;
-  for (; row + kIntRows <= rows; row += kIntRows) tile.template operator()<kIntRows>(row);
-  if constexpr (kIntRows > 4)
-    if (rows - row >= 4) tile.template operator()<4>(row), row += 4;
-  if constexpr (kIntRows > 3)
-    if (rows - row == 3) return tile.template operator()<3>(row);
-  if constexpr (kIntRows > 2)
-    if (rows - row == 2) return tile.template operator()<2>(row);
-  if (rows - row == 1) tile.template operator()<1>(row);
+  for (; row + kRows <= rows; row += kRows) tile.template operator()<kRows>(row);
+  if constexpr (kRows > 1)
+    if (row < rows)
+      for_row_tiles<kRows - 1>(rows - row, [&]<int R>(int64_t r) { tile.template operator()<R>(row + r); });
 }
 
 /// Makes bytes of code - 8 of `channels` of a 4-bit panel at w, its `start`, and adds what the span is short
@@ -312,11 +312,14 @@ inline void unpacked_linear(const IntLinear& p, int64_t panel) {
     const UnpackedPanel unpacked(p.scratch, p);
     unpack_panel<kPanelVecs>(unpacked, p, panel);
     if (unpacked.span == kPairSpan)
-      for_row_tiles(p.rows, [&]<int R>(int64_t row) { unpacked_tile<16, R>(p, unpacked, row, panel); });
-    else for_row_tiles(p.rows, [&]<int R>(int64_t row) { unpacked_tile<8, R>(p, unpacked, row, panel); });
+      for_row_tiles<kIntRows>(p.rows,
+                              [&]<int R>(int64_t row) { unpacked_tile<16, R>(p, unpacked, row, panel); });
+    else
+      for_row_tiles<kIntRows>(p.rows,
+                              [&]<int R>(int64_t row) { unpacked_tile<8, R>(p, unpacked, row, panel); });
   } else {
     widen_panel(p.scratch, p, panel);
-    for_row_tiles(p.rows, [&]<int R>(int64_t row) { eight_tile<R>(p, p.scratch, row, panel); });
+    for_row_tiles<kIntRows>(p.rows, [&]<int R>(int64_t row) { eight_tile<R>(p, p.scratch, row, panel); });
   }
 }
 
@@ -330,9 +333,15 @@ void int_linear(const IntLinear& product) {
   for (int64_t panel = p.first_panel; panel < p.last_panel; ++panel) {
     const uint8_t* w = p.weights + panel * p.panel_bytes;
     if (!p.four_bits) {
-      for_row_tiles(p.rows, [&]<int R>(int64_t row) { eight_tile<R>(p, w, row, panel); });
+      for_row_tiles<kIntRows>(p.rows, [&]<int R>(int64_t row) { eight_tile<R>(p, w, row, panel); });
     } else if (p.rows <= kIntRows) {
-      for_row_tiles(p.rows, [&]<int R>(int64_t row) { four_tile<R>(p, w, row, panel); });
+      for_row_tiles<kIntRows>(p.rows,
+                              [&]<int R>(int64_t row) { four_tile<R, kPanelVecs>(p, row, panel, 0); });
+    } else if (p.rows <= kIntRows * kPanelVecs) {
+      // As many sums as registers hold, of all rows and one vector of channels after the other.
+      for (int64_t channel = 0; channel < kPanel; channel += kLanes)
+        for_row_tiles<kIntRows * kPanelVecs>(
+            p.rows, [&]<int R>(int64_t row) { four_tile<R, 1>(p, row, panel, channel); });
     } else {
       unpacked_linear<kPairSums>(p, panel);
     }

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kQueryTile =
     16;  // tokens of an attention tile, at least over coefficient pages; divides kBlock
+constexpr int64_t kStreamedRows = 8;      // up to here integer products are bound by reading their weights
 constexpr int64_t kSerialFloats = 16384;  // elementwise work below this is done before a worker would wake
 
 class CpuOps final : public Ops {
@@ -56,7 +57,8 @@ class CpuOps final : public Ops {
     const int64_t wanted = divide_up(4 * threads(), tiles);
     int64_t panels = 0;
     for (const Product& product : products) panels += product.weight.panels();
-    split_panels(products, std::clamp<int64_t>(divide_up(panels, wanted), 1, 8));
+    if (in.rows <= kStreamedRows) split_streams(products, panels);
+    else split_panels(products, std::clamp<int64_t>(divide_up(panels, wanted), 1, 8));
     for (auto& scratch : scratch_)
       reserve(scratch, int_scratch_bytes(weight, kBlock) / int64_t{sizeof(float)});
     pool_.parallel_for(int64_t(column_tasks_.size()) * tiles, [&](int64_t item, int thread) {
@@ -359,7 +361,7 @@ class CpuOps final : public Ops {
       append_page(kv, value == 0 ? k : v, *run, page, head, value, scratch_[size_t(thread)].data());
     };
     const int64_t items = int64_t(pages_.size()) * sides;
-    if (8 * k.rows * sides * d >= kSerialFloats) return pool_.parallel_for(items, append);
+    if (2 * k.rows * sides * d >= kSerialFloats) return pool_.parallel_for(items, append);
     for (int64_t item = 0; item < items; ++item) append(item, 0);
   }
 
@@ -416,6 +418,22 @@ class CpuOps final : public Ops {
       for (int64_t piece = 0; piece < pieces; ++piece) {
         const int64_t col = panels * piece / pieces * kPanel, end = panels * (piece + 1) / pieces * kPanel;
         column_tasks_.push_back({&product, col, std::min(end, product.weight.rows) - col});
+      }
+    }
+  }
+
+  /// The same for few rows, where a core's stream of reads starts anew with each piece: most of the panels in
+  /// one long piece for each thread, the rest in short ones for whoever is done first.
+  void split_streams(std::span<const Product> products, int64_t panels) {
+    column_tasks_.clear();
+    const int64_t longs = panels * 4 / 5 / threads(), shorts = divide_up(panels, 20 * threads());
+    int64_t pieces = 0, left = 0;
+    for (const Product& product : products) {
+      for (int64_t panel = 0; panel < product.weight.panels();) {
+        if (left == 0) left = pieces++ < threads() && longs > 0 ? longs : shorts;
+        const int64_t end = std::min(panel + left, product.weight.panels()), col = panel * kPanel;
+        column_tasks_.push_back({&product, col, std::min(end * kPanel, product.weight.rows) - col});
+        left -= end - panel, panel = end;
       }
     }
   }

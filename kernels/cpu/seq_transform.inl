@@ -6,43 +6,71 @@ constexpr int kB = int(kBlock);
 constexpr float kRootHalf = 0.70710678118654752f;
 
 /// Haar's rows are scaled by 2^(-level / 2), level 1 being the finest; the coarse band like the last level's
-/// details. The details of n tokens are rows [n / 2, n).
-inline void haar_forward(V* t, int levels) {
-  V detail[kB];
-  float scale = 1.0f;
-  for (int level = 1, n = kB; level <= levels; ++level, n /= 2) {
-    const V s = set1(scale *= kRootHalf);
+/// details. The details of n tokens are rows [n / 2, n). These two leave the scales out; a tree of kTokens
+/// tokens stays in registers. Forward gives the sum of the tokens.
+template <int kTokens, class Get, class Put>
+inline __attribute__((always_inline)) V haar_forward(int levels, const Get& get, const Put& put) {
+  constexpr int kTrees = kB / kTokens;
+  V coarse[kTrees];
+  for (int tree = 0; tree < kTrees; ++tree) {
+    V x[kTokens];
+#pragma GCC unroll 8
+    for (int i = 0; i < kTokens; ++i) x[i] = get(tree * kTokens + i);
+#pragma GCC unroll 3
+    for (int n = kTokens / 2; n > 0; n /= 2) {
+#pragma GCC unroll 4
+      for (int i = 0; i < n; ++i) {
+        const V a = x[2 * i], b = x[2 * i + 1];
+        put((kTrees + tree) * n + i, sub(a, b));
+        x[i] = add(a, b);
+      }
+    }
+    coarse[tree] = x[0];
+  }
+  int n = kTrees;
+  for (; n > kB >> levels; n /= 2) {
     for (int i = 0; i < n / 2; ++i) {
-      const V a = t[2 * i], b = t[2 * i + 1];
-      detail[n / 2 + i] = mul(sub(a, b), s);
-      t[i] = add(a, b);
+      const V a = coarse[2 * i], b = coarse[2 * i + 1];
+      put(n / 2 + i, sub(a, b));
+      coarse[i] = add(a, b);
     }
   }
-  const V s = set1(scale);
-  for (int i = 0; i < kB >> levels; ++i) t[i] = mul(t[i], s);
-  for (int i = kB >> levels; i < kB; ++i) t[i] = detail[i];
+  V sum = set1(0.0f);
+  for (int i = 0; i < n; ++i) {
+    put(i, coarse[i]);
+    sum = add(sum, coarse[i]);
+  }
+  return sum;
 }
 
-inline void haar_inverse(V* t, int levels) {
-  V coarse[kB / 2];
-  float scale = 1.0f, scales[6];
-  for (int level = 0; level < levels; ++level) scales[level] = scale *= kRootHalf;
-  for (int i = 0; i < kB >> levels; ++i) coarse[i] = mul(t[i], set1(scale));
-  // Sums spread out from the back, where they are no longer needed; the last level's details are read before
-  // their places are taken.
-  for (int level = levels - 1, n = kB >> level; level > 0; --level, n *= 2) {
-    const V s = set1(scales[level]);
-    for (int i = n / 2 - 1; i >= 0; --i) {
-      const V a = coarse[i], d = mul(t[n / 2 + i], s);
+template <int kTokens, class Get, class Put>
+inline __attribute__((always_inline)) void haar_inverse(int levels, const Get& get, const Put& put) {
+  constexpr int kTrees = kB / kTokens;
+  V coarse[kTrees];
+  int n = kB >> levels;
+  for (int i = 0; i < n; ++i) coarse[i] = get(i);
+  // Sums spread out from the back, where they are no longer needed.
+  for (; n < kTrees; n *= 2) {
+    for (int i = n - 1; i >= 0; --i) {
+      const V a = coarse[i], d = get(n + i);
       coarse[2 * i] = add(a, d);
       coarse[2 * i + 1] = sub(a, d);
     }
   }
-  const V s = set1(kRootHalf);
-  for (int i = 0; i < kB / 2; ++i) {
-    const V a = coarse[i], d = mul(t[kB / 2 + i], s);
-    t[2 * i] = add(a, d);
-    t[2 * i + 1] = sub(a, d);
+  for (int tree = 0; tree < kTrees; ++tree) {
+    V x[kTokens];
+    x[0] = coarse[tree];
+#pragma GCC unroll 3
+    for (int half = 1; half < kTokens; half *= 2) {
+#pragma GCC unroll 4
+      for (int i = half - 1; i >= 0; --i) {
+        const V a = x[i], d = get((kTrees + tree) * half + i);
+        x[2 * i] = add(a, d);
+        x[2 * i + 1] = sub(a, d);
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kTokens; ++i) put(tree * kTokens + i, x[i]);
   }
 }
 
@@ -54,6 +82,7 @@ constexpr int walsh_row(int r) {
   return row;
 }
 
+/// Hadamard's matrix of +-1, its own inverse but for the scale.
 inline void butterflies(V* t) {
   for (int h = 1; h < kB; h *= 2) {
     for (int i = 0; i < kB; i += 2 * h) {
@@ -64,20 +93,6 @@ inline void butterflies(V* t) {
       }
     }
   }
-}
-
-inline void walsh_forward(V* t) {
-  butterflies(t);
-  V ordered[kB];
-  for (int i = 0; i < kB; ++i) ordered[i] = mul(t[walsh_row(i)], set1(0.125f));
-  for (int i = 0; i < kB; ++i) t[i] = ordered[i];
-}
-
-inline void walsh_inverse(V* t) {
-  V natural[kB];
-  for (int i = 0; i < kB; ++i) natural[walsh_row(i)] = mul(t[i], set1(0.125f));
-  for (int i = 0; i < kB; ++i) t[i] = natural[i];
-  butterflies(t);
 }
 
 /// Lee's recursion (IEEE Trans. ASSP 32, 1984): a DCT-II of n is one of the sums of mirrored pairs, the even
@@ -120,39 +135,84 @@ inline void dct_transposed(V* t) {
   }
 }
 
-/// Makes the rows orthonormal: sqrt(1/64) for the first, sqrt(2/64) for the others.
-inline void dct_scale(V* t) {
-  t[0] = mul(t[0], set1(0.125f));
-  for (int i = 1; i < kB; ++i) t[i] = mul(t[i], set1(0.125f * 1.41421356237309505f));
-}
-
-/// t = L t
-inline void transform_forward(V* t, SeqTransform kind, int levels) {
+/// What makes the rows orthonormal: one factor each, which transform_forward and transform_inverse leave to
+/// their callers, after the one and before the other.
+inline void row_scales(float* scales, SeqTransform kind, int levels) {
   switch (kind) {
     case SeqTransform::kIdentity:
+      for (int r = 0; r < kB; ++r) scales[r] = 1.0f;
       return;
-    case SeqTransform::kHaar:
-      return haar_forward(t, levels);
+    case SeqTransform::kHaar: {
+      float scale = 1.0f;
+      int end = kB;
+      for (int level = 0; level < levels; ++level, end /= 2) {
+        scale *= kRootHalf;
+        for (int r = 0; r < end; ++r) scales[r] = scale;
+      }
+      return;
+    }
     case SeqTransform::kWalshHadamard:
-      return walsh_forward(t);
-    case SeqTransform::kDct:
-      dct_forward<kB>(t);
-      return dct_scale(t);
+      for (int r = 0; r < kB; ++r) scales[r] = 0.125f;  // sqrt(1/64)
+      return;
+    case SeqTransform::kDct:  // sqrt(1/64) for the first, sqrt(2/64) for the others
+      for (int r = 0; r < kB; ++r) scales[r] = r == 0 ? 0.125f : 0.125f * 1.41421356237309505f;
+      return;
   }
 }
 
-/// t = L^-1 t, which is L^T t
-inline void transform_inverse(V* t, SeqTransform kind, int levels) {
+/// Rows of L t, but for their scales, go to put(row, x), as soon as the tokens get(i) they come from are
+/// read; of the identity the first `rows`. Returns the sum of the tokens.
+template <class Get, class Put>
+inline __attribute__((always_inline)) V transform_forward(SeqTransform kind, int levels, int64_t rows,
+                                                          const Get& get, const Put& put) {
+  V t[kB], sum = set1(0.0f);
   switch (kind) {
     case SeqTransform::kIdentity:
+      for (int r = 0; r < rows; ++r) {
+        const V x = get(r);
+        sum = add(sum, x);
+        put(r, x);
+      }
+      return sum;
+    case SeqTransform::kHaar:
+      return levels >= 3 ? haar_forward<8>(levels, get, put) : haar_forward<2>(levels, get, put);
+    case SeqTransform::kWalshHadamard:
+      for (int r = 0; r < kB; ++r) t[r] = get(r);
+      butterflies(t);
+      for (int r = 0; r < kB; ++r) put(r, t[walsh_row(r)]);
+      return t[0];
+    case SeqTransform::kDct:
+      for (int r = 0; r < kB; ++r) t[r] = get(r);
+      dct_forward<kB>(t);
+      for (int r = 0; r < kB; ++r) put(r, t[r]);
+      return t[0];
+  }
+  __builtin_unreachable();
+}
+
+/// The tokens of L^-1 t, which is L^T t, go to put(i, x); get(row) is t[row] with its scale.
+template <class Get, class Put>
+inline __attribute__((always_inline)) void transform_inverse(SeqTransform kind, int levels, int64_t rows,
+                                                             const Get& get, const Put& put) {
+  V t[kB];
+  switch (kind) {
+    case SeqTransform::kIdentity:
+      for (int r = 0; r < rows; ++r) put(r, get(r));
       return;
     case SeqTransform::kHaar:
-      return haar_inverse(t, levels);
+      if (levels >= 3) haar_inverse<8>(levels, get, put);
+      else haar_inverse<2>(levels, get, put);
+      return;
     case SeqTransform::kWalshHadamard:
-      return walsh_inverse(t);
+      for (int r = 0; r < kB; ++r) t[walsh_row(r)] = get(r);
+      butterflies(t);
+      for (int r = 0; r < kB; ++r) put(r, t[r]);
+      return;
     case SeqTransform::kDct:
-      dct_scale(t);
-      return dct_transposed<kB>(t);
+      for (int r = 0; r < kB; ++r) t[r] = get(r);
+      dct_transposed<kB>(t);
+      for (int r = 0; r < kB; ++r) put(r, t[r]);
+      return;
   }
 }
 
@@ -160,13 +220,22 @@ inline void transform_inverse(V* t, SeqTransform kind, int levels) {
 template <bool kInverse>
 void transform_block(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t cols, SeqTransform kind,
                      int levels) {
+  float scales[kB];
+  row_scales(scales, kind, levels);
   for (int64_t c = 0; c < cols; c += kLanes) {
     const int64_t live = cols - c < kLanes ? cols - c : kLanes;
     V t[kB];
     for (int r = 0; r < kB; ++r) t[r] = load_some(in + r * ldi + c, live);
-    if (kInverse) transform_inverse(t, kind, levels);
-    else transform_forward(t, kind, levels);
-    for (int r = 0; r < kB; ++r) store_some(out + r * ldo + c, t[r], live);
+    if constexpr (kInverse)
+      transform_inverse(
+          kind, levels, kB, [&](int r) __attribute__((always_inline)) { return mul(t[r], set1(scales[r])); },
+          [&](int i, V x) __attribute__((always_inline)) { store_some(out + i * ldo + c, x, live); });
+    else
+      transform_forward(
+          kind, levels, kB, [&](int i) __attribute__((always_inline)) { return t[i]; },
+          [&](int r, V x) __attribute__((always_inline)) {
+            store_some(out + r * ldo + c, mul(x, set1(scales[r])), live);
+          });
   }
 }
 

@@ -52,10 +52,10 @@ inline float reduce_max(V v) {
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 inline V round_nearest(V v) { return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-/// v * 2^n for whole n in [-126, 127]
+/// v * 2^n for whole n in [-126, 127]; both v and the product normal
 inline V scale_by_power(V v, V n) {
-  const __m256i bits = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-  return _mm256_mul_ps(v, _mm256_castsi256_ps(bits));
+  return _mm256_castsi256_ps(
+      _mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
 }
 // Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
 __attribute__((always_inline)) inline void prefetch(const void* p) {
@@ -152,6 +152,7 @@ inline I add_pairs(I pairs, I a, I w) {
   asm("" : "+x"(pairs));
   return pairs;
 }
+inline I sub_pairs(I pairs, I a, I w) { return _mm256_sub_epi16(pairs, _mm256_maddubs_epi16(a, w)); }
 inline I fold_pairs(I acc, I pairs) { return madd_pairs(acc, pairs, _mm256_set1_epi16(1)); }
 /// Bytes as both numbers of a pair; acc += pairs times them.
 inline I load_factors(const uint8_t* p) {

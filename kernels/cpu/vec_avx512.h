@@ -48,7 +48,7 @@ inline float reduce_add(V v) {
 }
 inline float reduce_max(V v) { return _mm512_reduce_max_ps(v); }
 inline V round_nearest(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-/// v * 2^n for whole n in [-126, 127]
+/// v * 2^n for whole n in [-126, 127]; both v and the product normal
 inline V scale_by_power(V v, V n) { return _mm512_scalef_ps(v, n); }
 // Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
 __attribute__((always_inline)) inline void prefetch(const void* p) {
@@ -142,6 +142,7 @@ inline I dot_q8(I acc, const uint8_t* four, I w) { return dot_q4(acc, broadcast_
 /// Sums of pairs of products with 4-bit weights in 16-bit lanes, and their sum in 32-bit ones.
 constexpr bool kPairSums = true;
 inline I add_pairs(I pairs, I a, I w) { return _mm512_add_epi16(pairs, _mm512_maddubs_epi16(a, w)); }
+inline I sub_pairs(I pairs, I a, I w) { return _mm512_sub_epi16(pairs, _mm512_maddubs_epi16(a, w)); }
 inline I fold_pairs(I acc, I pairs) { return madd_pairs(acc, pairs, _mm512_set1_epi16(1)); }
 /// Bytes as both numbers of a pair; acc += pairs times them.
 inline I load_factors(const uint8_t* p) {

@@ -84,7 +84,7 @@ inline V round_nearest(V v) {
   constexpr float kMagic = 0x1.8p23f;  // adding it leaves no fraction bits; exact for |v| < 2^22
   return (v + kMagic) - kMagic;
 }
-/// v * 2^n for whole n in [-126, 127]
+/// v * 2^n for whole n in [-126, 127]; both v and the product normal
 inline V scale_by_power(V v, V n) {
   I bits;
   for (int i = 0; i < kLanes; ++i) bits[i] = (int32_t(n[i]) + 127) << 23;

@@ -17,20 +17,22 @@ struct Hessian {
   void add(const float* rows, int64_t count, ThreadPool& pool);
 };
 
-/// What GPTQ needs of a Hessian: the order in which channels are quantised, most energy first, and the upper
-/// Cholesky factor of the damped inverse in that order (Frantar et al., arXiv 2210.17323, algorithm 1).
+/// What GPTQ needs of a Hessian: the damped moments, the order in which channels are quantised, most energy
+/// first, and the upper Cholesky factor of the inverse in that order (Frantar et al., arXiv 2210.17323,
+/// algorithm 1).
 struct GptqPlan {
-  std::vector<int64_t> order;  // [size]
-  std::vector<double> energy;  // [size], the Hessian's diagonal
-  std::vector<double> factor;  // [size, size]
+  std::vector<double> moments;  // [size, size]
+  std::vector<int64_t> order;   // [size]
+  std::vector<double> factor;   // [size, size]
 
   /// Damping is raised until the factorisation succeeds.
-  static GptqPlan from(const Hessian& hessian);
+  static GptqPlan from(Hessian hessian);
 };
 
 /// Quantises one matrix whose input has this plan: after each channel, the rounding errors are made up for in
-/// the channels still to come. 4-bit grids are fixed beforehand, group by group, weighted by the channels'
-/// energy. Rows are independent, so threads change nothing.
+/// the channels still to come; then some sweeps of coordinate descent over all codes lower what is left of
+/// the product's error (as QuantEase does, arXiv 2309.01885). 4-bit grids are fixed beforehand. Rows are
+/// independent, so threads change nothing.
 PackedWeight quantize_gptq(DenseMatrix& weight, const GptqPlan& plan, int bits, int64_t group, bool symmetric,
                            ThreadPool& pool);
 

@@ -112,10 +112,11 @@ class Preparation {
                  .dtype = DType::kF32,
                  .rows = matrix->rows,
                  .cols = matrix->cols};
-      const auto hessians = calibration_->collect(layer, index);
+      auto hessians = calibration_->collect(layer, index);
       std::array<GptqPlan, kSites> plans;
-      pool_.parallel_for(
-          kSites, [&](int64_t site, int) { plans[size_t(site)] = GptqPlan::from(hessians[size_t(site)]); });
+      pool_.parallel_for(kSites, [&](int64_t site, int) {
+        plans[size_t(site)] = GptqPlan::from(std::move(hessians[size_t(site)]));
+      });
       const auto& w = recipe_.weights;
       for (size_t i = 0; i < matrices.size(); ++i)
         *matrices[i].first = result_.own(quantize_gptq(*matrices[i].second, plans[size_t(kInputs[i])], w.bits,

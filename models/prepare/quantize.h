@@ -22,16 +22,13 @@ struct GroupGrid {
 struct RowGrid {
   float scale = 0;
   int64_t group = 0;
-  std::vector<uint8_t> group_scale, zero;  // [groups]
+  std::vector<uint8_t> group_scale{}, zero{};  // [groups]
 
-  /// The grids of sixteen steps with little squared error over `weights` (each counted `importance` times;
-  /// empty: once). Ranges are shrunk where clipping a few extremes lets the others have finer steps. The
-  /// row's scale is the least with which its integers reach the steps that every group wants for itself; then
-  /// each group takes the best of the integers near its own step, with the zeros that go to either end of its
-  /// range or between.
-  /// Symmetric: code 8 is the weight 0.
-  static RowGrid fit(std::span<const double> weights, std::span<const double> importance, int64_t group,
-                     bool symmetric);
+  /// The grids of sixteen steps with little squared error over `weights`. Ranges are shrunk where clipping a
+  /// few extremes lets the others have finer steps. The row's scale is the least with which its integers
+  /// reach the steps that every group wants for itself; then each group takes the best of the integers near
+  /// its own step, with zeros from one end of its range to the other. Symmetric: code 8 is the weight 0.
+  static RowGrid fit(std::span<const double> weights, int64_t group, bool symmetric);
   GroupGrid of_group(int64_t g) const { return {double(scale), group_scale[size_t(g)], zero[size_t(g)]}; }
 };
 

@@ -163,8 +163,8 @@ TEST(SplitTiles, CodesWholeAlignedBlocksButTheFirst) {
 }
 
 TEST_P(QuantTest, IntegerProductsEqualReference) {
-  for (const auto& [rows, k, n] :
-       std::vector<std::array<int64_t, 3>>{{1, 576, 64}, {3, 65, 33}, {130, 192, 50}, {201, 96, 17}}) {
+  for (const auto& [rows, k, n] : std::vector<std::array<int64_t, 3>>{
+           {1, 576, 64}, {3, 65, 33}, {7, 320, 40}, {130, 192, 50}, {201, 96, 17}}) {
     const auto x = smooth_floats(rows, k, 3), bias = smooth_floats(1, n, 4);
     const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
     for (const auto& [name, plan] : kPlans) {
@@ -413,6 +413,26 @@ TEST_P(QuantTest, ManyPagesAreSplitBetweenThreadsWithoutChangingABit) {
   EXPECT_EQ(0, std::memcmp(pieces.data(), whole.data(), size_t(whole.size()) * 4));
   Cache truth(*reference_, 1, 8, haar, order);
   EXPECT_LE(nmse(whole.span(), s.run(*reference_, truth, {tokens}).span()), 1e-6);
+}
+
+TEST_P(QuantTest, FewQueriesGetTheBitsOfMany) {
+  // Tokens by themselves meet sealed pages in runs; whole chunks, page by page with their neighbours.
+  const int64_t tokens = 648, prefilled = 640;
+  std::vector<int32_t> order(11);
+  std::iota(order.begin(), order.end(), 0);
+  for (const auto& [group, d, plan] :
+       std::vector<std::array<int64_t, 3>>{{3, 64, 2}, {1, 128, 5}, {4, 40, 4}, {8, 16, 1}}) {
+    const Sequence s(tokens, group, 1, d);
+    const auto run = [&](const std::vector<int64_t>& chunks, int threads) {
+      const auto ops = make_ops(GetParam(), threads);
+      Cache cache(*ops, 1, d, kPlans[plan].plan, order);
+      return s.run(*ops, cache, chunks);
+    };
+    const auto whole = run({tokens}, 1);
+    for (const auto& other : {run({prefilled, 1, 1, 1, 1, 4}, 1), run({prefilled, 2, 1, 2, 3}, 2)})
+      EXPECT_EQ(0, std::memcmp(other.data(), whole.data(), size_t(whole.size()) * 4))
+          << kPlans[plan].name << " " << group << " " << d;
+  }
 }
 
 TEST_P(QuantTest, DecodingIntoAPageSealsItWhenItIsFull) {

@@ -73,6 +73,24 @@ TEST(MappedFile, KeepsAddressesAndBytesWhileItMovesToHugePages) {
   EXPECT_EQ(text_of(file), bytes);
 }
 
+TEST(MappedFile, LeavesPiecesMappedOfWhichFewBytesAreRead) {
+  const TempDir dir;
+  constexpr size_t kPiece = size_t{8} << 20;
+  const std::string bytes(3 * kPiece, 'a');
+  write_file(dir / "x", bytes);
+  MappedFile file(dir / "x");
+  // The second piece as a whole, and a part of the third, which moves.
+  file.move_to_huge_pages({}, file.bytes().subspan(kPiece, kPiece + 100));
+  EXPECT_EQ(text_of(file), bytes);
+  std::ofstream changed(dir / "x", std::ios::in | std::ios::out);
+  for (size_t piece = 0; piece < 3; ++piece) changed.seekp(std::streamoff(piece * kPiece)).write("b", 1);
+  changed.close();
+  const std::string now = text_of(file);
+  EXPECT_EQ(now[0], 'a');
+  EXPECT_EQ(now[kPiece], 'b');
+  EXPECT_EQ(now[2 * kPiece], 'a');
+}
+
 TEST(MappedFile, StaysMappedWhenToldToStop) {
   const TempDir dir;
   write_file(dir / "x", std::string(size_t{5} << 20, 'a'));

@@ -141,7 +141,7 @@ TEST(RowGrid, ClippingNeverLosesToTheFullRange) {
   for (int i = 0; i < 64; ++i) weights.push_back(std::sin(i * 2.3) * 0.1);
   weights[7] = 1.5;
   for (bool symmetric : {false, true}) {
-    const GroupGrid grid = RowGrid::fit(weights, {}, 64, symmetric).of_group(0);
+    const GroupGrid grid = RowGrid::fit(weights, 64, symmetric).of_group(0);
     double error = 0, full = 0;
     const double step = symmetric ? 1.5 / 7 : 1.6 / 15;
     for (double w : weights) {
@@ -166,13 +166,13 @@ TEST(RowGrid, GroupsOfOneRowAreNearlyAsGoodAsByThemselves) {
     return error;
   };
   for (bool symmetric : {false, true}) {
-    const RowGrid row = RowGrid::fit(weights, {}, kGroup, symmetric);
+    const RowGrid row = RowGrid::fit(weights, kGroup, symmetric);
     double together = 0, alone = 0;
     for (int64_t g = 0; g < kGroups; ++g) {
       const auto part = std::span<const double>(weights).subspan(size_t(g * kGroup), size_t(kGroup));
       const GroupGrid grid = row.of_group(g);
       together += error_of(grid, part);
-      alone += error_of(RowGrid::fit(part, {}, kGroup, symmetric).of_group(0), part);
+      alone += error_of(RowGrid::fit(part, kGroup, symmetric).of_group(0), part);
       for (int code : {0, kTopCode}) {
         EXPECT_GE(grid.group_scale * code - grid.zero, -128);
         EXPECT_LE(grid.group_scale * code - grid.zero, 127);
@@ -185,54 +185,97 @@ TEST(RowGrid, GroupsOfOneRowAreNearlyAsGoodAsByThemselves) {
 
 TEST(RowGrid, ZerosStayZeros) {
   const std::vector<double> weights(128, 0.0);
-  const RowGrid row = RowGrid::fit(weights, {}, 64, false);
+  const RowGrid row = RowGrid::fit(weights, 64, false);
   EXPECT_EQ(row.of_group(1).value(row.of_group(1).code(0.0)), 0.0);
 }
 
-TEST(Gptq, BeatsRoundingOnCorrelatedInputs) {
-  constexpr int64_t kIn = 96, kOut = 40, kTokens = 512;
-  std::vector<float> x(size_t(kTokens * kIn));
-  uint64_t state = 1;
-  const auto next = [&] {
-    return float(int64_t((state = state * 6364136223846793005u + 1442695040888963407u) >> 40) - (1 << 23)) /
-           float(1 << 23);
-  };
-  for (int64_t t = 0; t < kTokens; ++t) {
-    const float common = 3 * next();
-    for (int64_t c = 0; c < kIn; ++c) x[size_t(t * kIn + c)] = common * float(1 + c % 5) + next();
+/// Tokens of correlated channels, and a matrix.
+struct CorrelatedProduct {
+  static constexpr int64_t kIn = 96, kOut = 40, kTokens = 512;
+
+  explicit CorrelatedProduct(float correlation = 3) : x(size_t(kTokens * kIn)) {
+    uint64_t state = 1;
+    const auto next = [&] {
+      return float(int64_t((state = state * 6364136223846793005u + 1442695040888963407u) >> 40) - (1 << 23)) /
+             float(1 << 23);
+    };
+    for (int64_t t = 0; t < kTokens; ++t) {
+      const float common = correlation * next();
+      for (int64_t c = 0; c < kIn; ++c) x[size_t(t * kIn + c)] = common * float(1 + c % 5) + next();
+    }
+    for (int64_t i = 0; i < kOut * kIn; ++i) w.values.push_back(double(next()));
   }
+  Hessian hessian(ThreadPool& pool) const {
+    Hessian h(kIn);
+    h.add(x.data(), kTokens, pool);
+    return h;
+  }
+
+  std::vector<float> x;
   DenseMatrix w{kOut, kIn, {}};
-  for (int64_t i = 0; i < kOut * kIn; ++i) w.values.push_back(double(next()));
+};
+
+TEST(Hessian, HoldsTheInputsMomentsForAnyNumberOfThreads) {
+  const CorrelatedProduct p;
   ThreadPool pool(2), one(1);
-  Hessian hessian(kIn), serial(kIn);
-  hessian.add(x.data(), kTokens, pool);
-  serial.add(x.data(), kTokens, one);
-  EXPECT_EQ(hessian.values, serial.values);
+  const Hessian hessian = p.hessian(pool);
+  EXPECT_EQ(hessian.values, p.hessian(one).values);
   double moment = 0;
-  for (int64_t t = 0; t < kTokens; ++t)
-    moment += double(x[size_t(t * kIn + 70)]) * double(x[size_t(t * kIn + 90)]);
-  EXPECT_NEAR(hessian.values[70 * kIn + 90], moment, 1e-4 * std::fabs(moment));
+  for (int64_t t = 0; t < p.kTokens; ++t)
+    moment += double(p.x[size_t(t * p.kIn + 70)]) * double(p.x[size_t(t * p.kIn + 90)]);
+  EXPECT_NEAR(hessian.values[size_t(70 * p.kIn + 90)], moment, 1e-4 * std::fabs(moment));
+}
+
+TEST(Gptq, BeatsRoundingOnCorrelatedInputs) {
+  CorrelatedProduct p;
+  ThreadPool pool(2), one(1);
   const auto error_of = [&](const PackedWeight& q) {
-    std::vector<float> row(static_cast<size_t>(kIn));
+    std::vector<float> row(static_cast<size_t>(p.kIn));
     double error = 0;
-    for (int64_t r = 0; r < kOut; ++r) {
+    for (int64_t r = 0; r < p.kOut; ++r) {
       unpack_row(q.view, r, row);
-      for (int64_t t = 0; t < kTokens; ++t) {
+      for (int64_t t = 0; t < p.kTokens; ++t) {
         double difference = 0;
-        for (int64_t c = 0; c < kIn; ++c)
-          difference += (double(row[size_t(c)]) - w.row(r)[c]) * double(x[size_t(t * kIn + c)]);
+        for (int64_t c = 0; c < p.kIn; ++c)
+          difference += (double(row[size_t(c)]) - p.w.row(r)[c]) * double(p.x[size_t(t * p.kIn + c)]);
         error += difference * difference;
       }
     }
     return error;
   };
   for (int bits : {4, 8}) {
-    const GptqPlan plan = GptqPlan::from(hessian);
-    const PackedWeight gptq = quantize_gptq(w, plan, bits, 32, false, pool),
-                       alone = quantize_gptq(w, plan, bits, 32, false, one);
-    EXPECT_LT(error_of(gptq), 0.5 * error_of(quantize_nearest(w, bits, 32, false, pool))) << bits;
+    const GptqPlan plan = GptqPlan::from(p.hessian(pool));
+    const PackedWeight gptq = quantize_gptq(p.w, plan, bits, 32, false, pool),
+                       alone = quantize_gptq(p.w, plan, bits, 32, false, one);
+    EXPECT_LT(error_of(gptq), 0.05 * error_of(quantize_nearest(p.w, bits, 32, false, pool))) << bits;
     EXPECT_EQ(0, std::memcmp(gptq.data.data(), alone.data.data(), size_t(gptq.data.size()))) << bits;
   }
+}
+
+/// The descent has gone through: hardly a code is left whose neighbour would lower the damped error.
+TEST(Gptq, LeavesHardlyACodeThatItsNeighbourWouldBetter) {
+  CorrelatedProduct p(0.5f);
+  ThreadPool pool(2);
+  const GptqPlan plan = GptqPlan::from(p.hessian(pool));
+  const PackedWeight q = quantize_gptq(p.w, plan, 4, 32, false, pool);
+  std::vector<float> row(static_cast<size_t>(p.kIn));
+  int64_t better = 0;
+  for (int64_t r = 0; r < p.kOut; ++r) {
+    unpack_row(q.view, r, row);
+    for (int64_t c = 0; c < p.kIn; ++c) {
+      const double* moments = plan.moments.data() + c * p.kIn;
+      double slope = 0;
+      for (int64_t j = 0; j < p.kIn; ++j) slope += moments[j] * (double(row[size_t(j)]) - p.w.row(r)[j]);
+      const int64_t g = c / 32;
+      const int group_scale = q.view.group_scale[q.view.group_scale_at(r, g)],
+                zero = q.view.zero[q.view.zero_at(r, g)];
+      const double step = double(q.view.scale[r]) * group_scale,
+                   code = std::nearbyint((double(row[size_t(c)] / q.view.scale[r]) + zero) / group_scale);
+      const bool can_move = slope > 0 ? code > 0 : code < kTopCode;
+      if (can_move && step * step * moments[c] < 2 * step * std::fabs(slope)) ++better;
+    }
+  }
+  EXPECT_LE(better, 10);  // rounding in order alone leaves 73
 }
 
 }  // namespace
