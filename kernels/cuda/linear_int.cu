@@ -66,11 +66,6 @@ struct Storage {
   };
 };
 
-/// weight.padded_cols() without a division.
-__device__ __forceinline__ int depth_of(const WeightView& weight) {
-  const int least = max(kLine, int(weight.group));
-  return (int(weight.cols) + least - 1) & -least;
-}
 __device__ __forceinline__ int64_t panel_at(const WeightView& weight, int panel) {
   return min(int64_t{panel}, weight.panels() - 1);
 }
