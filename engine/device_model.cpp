@@ -198,8 +198,8 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
   };
   const auto linears = [&](const std::vector<WeightView>& weights) {
     if (rows <= few_rows()) return sum.add(kLinears, m.layers, linear_few_cost(rows, weights, false));
-    if (weights.front().dtype == DType::kQ4)
-      sum.add(kQuantise, m.layers, group_sums_cost(tiles, weights.front()));
+    if (wants_split_rows(tiles, plan, weights.front(), device))
+      sum.add(kQuantise, m.layers, split_rows_cost(tiles, plan, weights.front()));
     sum.add(kLinears, m.layers, linear_int_cost(tiles, plan, weights, false, device));
   };
   const KvPages kv{.open = {},

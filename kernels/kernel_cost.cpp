@@ -14,8 +14,8 @@
 namespace stamp {
 namespace {
 
-constexpr double kLanes = 32, kFloat = sizeof(float), kHalf = 2, kWide = 16;  // bytes of one lane's access
-constexpr double kRowTile = sizeof(RowTile), kPointer = sizeof(void*);        // as warps read them
+constexpr double kLanes = 32, kFloat = sizeof(float), kWide = 16;       // bytes of one lane's access
+constexpr double kRowTile = sizeof(RowTile), kPointer = sizeof(void*);  // as warps read them
 constexpr int64_t kChannels = 128;  // of a block of quantize.cu, and threads
 
 /// No more than the counted work needs, with accesses as wide as they can be.
@@ -30,6 +30,7 @@ cuda::Device planned(const PlannedDevice& device) {
 double coded_tiles(std::span<const RowTile> tiles) {
   return double(std::ranges::count_if(tiles, &RowTile::coded));
 }
+bool any_coded(std::span<const RowTile> tiles) { return std::ranges::any_of(tiles, &RowTile::coded); }
 int64_t rows_of(std::span<const RowTile> tiles) {
   int64_t rows = 0;
   for (const RowTile& tile : tiles) rows += tile.count;
@@ -107,12 +108,29 @@ KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, in
   return with_instructions(c);
 }
 
-KernelCost group_sums_cost(std::span<const RowTile> tiles, const WeightView& weight) {
+bool wants_split_rows(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
+                      const PlannedDevice& device) {
+  return cuda::mma_path(weight, any_coded(tiles), plan, planned(device)) == cuda::MmaPath::kFour;
+}
+
+namespace {
+
+/// Of cuda::SplitRows.
+double split_bytes(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight) {
+  double rows = 0;
+  for (const RowTile& tile : tiles) rows += double(kBlock + cuda::wide_rows(tile.coded, plan));
+  return rows * double(weight.padded_cols()) / 2 +
+         double(int64_t(tiles.size()) * kBlock * weight.zero_groups()) * 2;
+}
+
+}  // namespace
+
+KernelCost split_rows_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight) {
   constexpr double kDepth = 512, kWarps = 8;  // of a block, which has half a tile
   const auto depth = double(weight.padded_cols()),
              blocks = double(tiles.size()) * 2 * std::ceil(depth / kDepth);
-  KernelCost c{.kernel = "group_sums"};
-  c.bytes = double(rows_of(tiles)) * depth + double(tiles.size() * kBlock) * double(weight.groups()) * kFloat;
+  KernelCost c{.kernel = "split_rows"};
+  c.bytes = double(rows_of(tiles)) * depth + split_bytes(tiles, plan, weight);
   c.requested = c.bytes + blocks * kWarps * kRowTile;
   c.dp4a = blocks * (kBlock / 2) * 4;  // a lane's four for 16 channels of a row, absent or not
   return with_instructions(c);
@@ -120,45 +138,58 @@ KernelCost group_sums_cost(std::span<const RowTile> tiles, const WeightView& wei
 
 namespace {
 
+constexpr int64_t kLine = cuda::kStageDepth;
+
 /// The asynchronous copies of one stage by one block of linear_int.cu.
 struct StageCopies {
   double copies = 0, bytes = 0;
 };
-/// `rows`: of the block's tile; in the place of others, and of panels beyond the last, comes the last again.
-StageCopies stage_copies(int channel_warps, int64_t group, int64_t rows, int64_t live_panels) {
-  constexpr int64_t kLanesOf = 32, kLine = 64, kLineChunks = 4, kSumChunks = 16;
-  const int64_t depth = std::max<int64_t>(group, kLine), parts = depth / kLine;
-  const int64_t panels = channel_warps * cuda::kWarpChannels / kPanel;
+/// `tile`: the block's; in the place of rows beyond its last, and of panels beyond the last, comes the last
+/// again.
+StageCopies stage_copies(const cuda::TilePlan& cut, const WeightView& weight, const RowTile& tile,
+                         const BitPlan& plan, int64_t live_panels) {
+  constexpr int64_t kLanesOf = 32, kLineChunks = 4, kMostGroups = 2;
+  const bool four = weight.dtype == DType::kQ4;
+  const int64_t panels = cut.channel_warps * cuda::kWarpChannels / kPanel;
   StageCopies c;
   constexpr int64_t kRowsOf = kLanesOf / kLineChunks;  // that a warp copies
-  for (int64_t row = 0; row < kBlock; row += kRowsOf)
-    c.bytes += double(std::clamp<int64_t>(rows - row, 1, kRowsOf) * kLine * parts);
-  c.copies += double(kBlock / kRowsOf * parts);
-  const int64_t panel_chunks = panels * kLine * kPanel / (group > 0 ? 2 : 1) / int64_t(kWide);
-  c.copies += double(panel_chunks / kLanesOf * parts);
-  c.bytes += double(panel_chunks * parts) * kWide;
-  if (group == 0) return c;
-  // Parameters, one chunk a thread: scales, zeros, sums of the rows.
-  const int64_t groups = depth / group, zeros = panels * groups, count = 3 * zeros + groups * kSumChunks;
-  c.copies += double(divide_up(count, kLanesOf));
-  std::set<std::tuple<int64_t, int, int64_t, int64_t>> asked;  // warp, what, where
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t warp = i / kLanesOf, scale = i, zero = i - 2 * zeros, sum = i - 3 * zeros;
-    if (zero < 0)
-      asked.insert({warp, 0, std::min(scale / (2 * groups), live_panels - 1), scale % (2 * groups)});
-    else if (sum < 0) asked.insert({warp, 1, std::min(zero / groups, live_panels - 1), zero % groups});
-    else asked.insert({warp, 2, 0, sum});
+  if (cut.path == cuda::MmaPath::kFour) {              // half as long, and the upper halves of wide ones
+    const int64_t wide = cuda::wide_rows(tile.coded, plan);
+    c.bytes += double((kBlock + wide) * kLine / 2);
+    c.copies += double(kBlock / (2 * kRowsOf) + divide_up(wide, 2 * kRowsOf));
+  } else {
+    for (int64_t row = 0; row < kBlock; row += kRowsOf)
+      c.bytes += double(std::clamp<int64_t>(tile.count - row, 1, kRowsOf) * kLine);
+    c.copies += double(kBlock / kRowsOf);
   }
+  const int64_t panel_chunks = panels * kLine * kPanel / (four ? 2 : 1) / int64_t(kWide);
+  c.copies += double(panel_chunks / kLanesOf);
+  c.bytes += double(panel_chunks) * kWide;
+  if (!four) return c;
+  // Parameters, one chunk a thread: four groups' zeros, and the scales of one group or two.
+  const int64_t scales = panels * kMostGroups,
+                zeros = cut.path == cuda::MmaPath::kEight ? panels * kZeroGroups : 0;
+  std::set<int64_t> warps;
+  std::set<std::tuple<int64_t, bool, int64_t, int64_t>> asked;  // warp, whether zeros, panel, chunk
+  for (int64_t i = 0; i < zeros + scales; ++i) {
+    const bool zero = i < zeros;
+    const int64_t panel = zero ? i / kZeroGroups : (i - zeros) % panels,
+                  chunk = zero ? i % kZeroGroups : (i - zeros) / panels;
+    if (!zero && chunk * weight.group >= kLine) continue;
+    warps.insert(i / kLanesOf);
+    asked.insert({i / kLanesOf, zero, std::min(panel, live_panels - 1), chunk});
+  }
+  c.copies += double(warps.size());
   c.bytes += double(asked.size()) * kWide;
   return c;
 }
 
 /// What one weight adds to `c`, which `cut` cuts into blocks.
 void add_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
-                 bool bias, const cuda::TilePlan& cut, const cuda::MainLoop& loop) {
+                 bool bias, const cuda::TilePlan& cut, int compute_capability) {
   const bool four = weight.dtype == DType::kQ4, nibbles = cut.path == cuda::MmaPath::kFour;
-  const int64_t group = four ? weight.group : 0, depth = std::max<int64_t>(group, 64),
-                steps = weight.padded_cols() / depth, panels = weight.panels();
+  const int64_t steps = weight.padded_cols() / kLine, panels = weight.panels(),
+                quads = weight.zero_groups() / kZeroGroups;
   const int64_t channels = cut.channel_warps * cuda::kWarpChannels, block_panels = channels / kPanel,
                 channel_blocks = divide_up(weight.rows, channels);
   const int64_t row_warps = cuda::kLinearWarps / cut.channel_warps, warp_rows = kBlock / row_warps,
@@ -168,32 +199,37 @@ void add_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& p
   for (const RowTile& tile : tiles) {
     for (const bool last : {false, true}) {
       const double blocks = last ? 1 : double(channel_blocks - 1);
-      const StageCopies copies =
-          stage_copies(cut.channel_warps, group, tile.count,
-                       last ? panels - (channel_blocks - 1) * block_panels : block_panels);
+      const StageCopies copies = stage_copies(
+          cut, weight, tile, plan, last ? panels - (channel_blocks - 1) * block_panels : block_panels);
       c.copies += blocks * double(steps) * copies.copies;
       c.requested += blocks * double(steps) * copies.bytes;
     }
-    const int64_t high = plan.high_bits > 4 ? plan.high_rows : 0;
-    const int64_t wide_rows = !tile.coded || plan.low_bits > 4 ? kBlock : high;
     for (int64_t row = 0; row < tile.count; row += warp_rows) {
-      // Two row tiles of 16 channels for each column tile of eight rows.
-      int64_t narrow = 0;
-      for (int64_t column = row; column < row + warp_rows; column += 8) narrow += column >= wide_rows ? 1 : 0;
-      const double products = channel_warps * double(steps * 2 * column_tiles);
-      if (nibbles) c.mma_u4 += channel_warps * double(steps * 2 * (2 * column_tiles - narrow));
-      else c.mma_u8 += products * double(depth / 32);
-      // Of the loop's two branches for eight rows each skips the other: products and what makes nibbles of
-      // bytes, and for rows with high nibbles the addition of both products.
-      const double skipped =
-          nibbles ? double(narrow) * (4 + 8 + 8) + double(column_tiles - narrow) * (2 + 2) : 0;
-      c.instructions += channel_warps * double(steps) * (loop.instructions - skipped);
-      c.float_ops += products * 16 * 8 * ((four ? 3.0 * double(depth / group) : 0) + 3.0 / double(steps));
+      // Two row tiles of 16 channels for each column tile of eight rows; of nibbles a second time where rows
+      // are wide, which either the first eight are, or as good as all.
+      const int64_t wide = cuda::wide_rows(tile.coded, plan) - row, wide_tiles = !nibbles || wide <= 0 ? 0
+                                                                                 : wide <= 8           ? 1
+                                                                                             : column_tiles;
+      const int64_t stage = nibbles ? 2 * (column_tiles + wide_tiles) : 4 * column_tiles;
+      (nibbles ? c.mma_u4 : c.mma_u8) += channel_warps * double(steps * stage);
+      c.instructions += channel_warps * double(steps) / cuda::kLoopStages *
+                        main_loop(compute_capability, cut, four ? 4 : 8, int(stage)).instructions;
+      if (nibbles) {
+        // Zero points of a product's eight quads, times upper and lower bytes of the sums.
+        const double products = 2 * 2 * double(column_tiles * divide_up(quads, 8));
+        c.mma_u8 += channel_warps * products;
+        for (int64_t panel = 0; panel < channel_blocks * block_panels; panel += 2)
+          c.requested += 2 * double(quads * std::clamp<int64_t>(panels - panel, 1, 2) * kPanel * kZeroGroups);
+        c.requested += channel_warps * 2 * double(quads * warp_rows * kZeroGroups);
+        // With loads of both, and the upper bytes' place.
+        c.instructions += channel_warps * (products * 2 + double(column_tiles * 8));
+      }
+      c.float_ops += channel_warps * double(2 * column_tiles * 16 * 8 * 3);
     }
-    // Scales and offsets, for each of a warp's two panels; every warp reads its panels' sums, threads the
-    // bias for the rows they write.
+    // Scales and offsets, for each of a warp's two panels; every warp reads its panels' scales and sums,
+    // threads the bias for the rows they write.
     c.requested += channel_warps * 2 * double(tile.count) * 2 * kFloat;
-    c.requested += double(row_warps * panels) * kPanel * (kFloat + (four ? 0 : kHalf));
+    c.requested += double(row_warps * panels) * kPanel * 2 * kFloat;
     if (bias) c.requested += double(weight.rows * row_warps) * kFloat;
     if (tile.coded) c.transform_ops += double(weight.rows) * transform_ops(plan);
   }
@@ -209,17 +245,16 @@ KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan,
   cuda::LinearProducts products;
   for (const WeightView& w : weights) products.one[products.count++].weight = w;
   const WeightView& first = weights.front();
-  const bool four = first.dtype == DType::kQ4;
-  const cuda::TilePlan cut = cuda::plan_linear(int64_t(tiles.size()), products, planned(device));
-  const cuda::MainLoop& loop = cuda::main_loop(device.compute_capability, cut, four ? first.group : 0);
+  const cuda::TilePlan cut =
+      cuda::plan_linear(int64_t(tiles.size()), products, planned(device), any_coded(tiles), plan);
   KernelCost c{.kernel = "linear_int", .warps = cuda::kLinearWarps};
-  for (const WeightView& w : weights) add_product(c, tiles, plan, w, bias, cut, loop);
+  for (const WeightView& w : weights) add_product(c, tiles, plan, w, bias, cut, device.compute_capability);
   const auto rows = double(rows_of(tiles));
   c.requested += c.blocks * cuda::kLinearWarps * kRowTile;
   c.float_ops += c.transform_ops;
   c.instructions += c.transform_ops / kLanes;
-  c.bytes += rows * double(first.padded_cols()) + rows * 2 * kFloat +
-             (four ? double(int64_t(tiles.size()) * kBlock * first.groups()) * kFloat : 0);
+  c.bytes += rows * 2 * kFloat + (cut.path == cuda::MmaPath::kFour ? split_bytes(tiles, plan, first)
+                                                                   : rows * double(first.padded_cols()));
   return c;
 }
 
@@ -229,24 +264,19 @@ KernelCost linear_few_cost(int64_t rows, std::span<const WeightView> weights, bo
   constexpr int64_t kWarps = 4, kWarpDepth = 512, kSteps = 8;
   const bool four = weights.front().dtype == DType::kQ4;
   const int64_t computed = rows == 1 ? 1 : rows <= 4 ? 4 : cuda::kFewRows;  // the kernel's instances
-  KernelCost c{.kernel = four ? "linear_few_four" : "linear_few_eight", .warps = kWarps};
+  KernelCost c{.kernel = "linear_few", .warps = kWarps};
   for (const WeightView& w : weights) {
-    const int64_t depth = w.padded_cols();
+    const int64_t depth = w.padded_cols(), turns = divide_up(depth, kWarpDepth);
     c.blocks += double(w.panels());
-    // With groups all warps go through every round, also where no channels are left for them.
-    const int64_t turns =
-        four ? kWarps * divide_up(depth, kWarps * kWarpDepth) : divide_up(depth, kWarpDepth);
     c.dp4a += double(w.panels() * turns * computed * (kSteps * 4 * 2 + (four ? 4 : 0)));
-    const double sums = double(w.panels()) * kPanel * kFloat;
+    const double of_rows = double(w.panels()) * kPanel * 2 * kFloat;  // scales and sums
     const auto pairs = double(divide_up(rows, 2)), out = double(rows * w.rows) * kFloat;
     c.bytes += double(w.bytes()) + double(rows * depth) + out + double(rows) * 2 * kFloat +
                (bias ? double(w.rows) * kFloat : 0);
-    // A warp finishes two rows: sums and bias come once for both.
-    c.requested += double(w.bytes()) - sums + double(w.panels() * rows) * (double(depth) + 2 * kFloat) + out +
-                   pairs * double(w.rows) * kFloat * (bias ? 2 : 1);
-    if (!four)
-      c.requested += double(w.panels() * (divide_up(computed, 2) - 1) * kPanel) * kHalf;  // scales, too
-    c.float_ops += double(rows * w.rows) * (double(w.groups()) * 2 + 3);
+    // A warp finishes two rows: scales, sums and bias come once for both.
+    c.requested += double(w.bytes()) - of_rows + double(w.panels() * rows) * (double(depth) + 2 * kFloat) +
+                   out + pairs * double(w.rows) * kFloat * (bias ? 3 : 2);
+    c.float_ops += double(rows * w.rows) * 4;
   }
   return with_instructions(c);
 }

@@ -49,15 +49,17 @@ KernelCost embed_cost(int64_t rows, const WeightView& table);
 /// An input with coded tiles as integers (quantize.cu).
 KernelCost row_extremes_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
 KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
-/// For zero points of 4-bit weights, once for all products of an input of many rows.
-KernelCost group_sums_cost(std::span<const RowTile> tiles, const WeightView& weight);
-
 /// What plans follow (kernels/cuda/tile_plan.h).
 struct PlannedDevice {
   int compute_capability = 80;  // 10 * major + minor
   int64_t multiprocessors = 108;
   int64_t shared_bytes = 163 << 10;  // that a block may have
 };
+/// Whether products of many rows want them split (kernels/cuda/kernels.h), and that, once for all products of
+/// an input.
+bool wants_split_rows(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
+                      const PlannedDevice& device);
+KernelCost split_rows_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight);
 /// linear_int.cu: rows of `tiles` times one to four quantised weights of one type and group.
 KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan,
                            std::span<const WeightView> weights, bool bias, const PlannedDevice& device);

@@ -16,6 +16,16 @@ __device__ __forceinline__ float half_bits_to_float(uint16_t bits) {
   return __half2float(__ushort_as_half(bits));
 }
 
+/// The logarithm of a weight's group, which is a power of two.
+__device__ __forceinline__ int group_bits_of(const WeightView& weight) {
+  return __ffs(int(weight.group)) - 1;
+}
+/// weight.padded_cols() without a division.
+__device__ __forceinline__ int depth_of(const WeightView& weight) {
+  const int least = max(int(kColAlign), int(weight.group));
+  return (int(weight.cols) + least - 1) & -least;
+}
+
 /// Weight [row, col] at its float value, whatever its type.
 __device__ __forceinline__ float weight_value(const WeightView& w, int64_t row, int64_t col) {
   const int64_t i = row * w.cols + col;
@@ -27,14 +37,25 @@ __device__ __forceinline__ float weight_value(const WeightView& w, int64_t row, 
     memcpy(&value, &bits, sizeof(value));
     return value;
   }
-  const auto* panel = static_cast<const uint8_t*>(w.data) + row / kPanel * w.panel_bytes();
+  const auto* panel = static_cast<const uint8_t*>(w.data) +
+                      row / kPanel * depth_of(w) * (w.dtype == DType::kQ4 ? kPanel / 2 : kPanel);
   const int64_t channel = row % kPanel;
-  if (w.dtype == DType::kQ8)
-    return half_bits_to_float(w.scale[row]) * float(int8_t(panel[col / 4 * 64 + channel * 4 + col % 4]));
+  if (w.dtype == DType::kQ8) return w.scale[row] * float(int8_t(panel[col / 4 * 64 + channel * 4 + col % 4]));
   const uint8_t byte = panel[col / 8 * 64 + channel * 4 + col % 4];
-  const int64_t group = (row / kPanel * w.groups() + col / w.group) * kPanel + channel;
-  const float q = float(col % 8 < 4 ? byte & 15 : byte >> 4);
-  return half_bits_to_float(w.scale[group]) * (q - float(w.zero[group]) * (1.0f / 16));
+  const int code = col % 8 < 4 ? byte & 15 : byte >> 4;
+  const int bits = group_bits_of(w), groups = depth_of(w) >> bits, g = int(col) >> bits;
+  const int64_t panel_index = row / kPanel,
+                quad = panel_index * divide_up(groups, kZeroGroups) + g / kZeroGroups;
+  const int scale = w.group_scale[(panel_index * groups + g) * kPanel + channel],
+            zero = w.zero[(quad * kPanel + channel) * kZeroGroups + g % int(kZeroGroups)];
+  return w.scale[row] * float(scale * code - zero);
+}
+
+/// An output of integer products before L^-1 and the bias: `sum` of the row's integers and the channel's,
+/// their scales, the row's offset, and the sum of the channel's own.
+__device__ __forceinline__ float scaled_sum(int32_t sum, float scale, float offset, float weight_scale,
+                                            int32_t weight_sum) {
+  return weight_scale * fmaf(scale, float(sum), offset * float(weight_sum));
 }
 
 /// Channels c .. c + 3 of a row of `cols`, zeros beyond its end; one access where they lie on 16 bytes.

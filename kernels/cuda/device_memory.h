@@ -61,7 +61,7 @@ class Uploads {
   const void* on_device(const void* data, int64_t bytes);
 
  private:
-  static constexpr size_t kKept = 32;
+  static constexpr size_t kKept = 64;
   struct Upload {
     std::vector<std::byte> content;
     Buffer<std::byte> copy;

@@ -97,14 +97,22 @@ void linear_float(Mat<float> out, Mat<const float> in, const WeightView& weight,
 void finish_tiles(Mat<float> out, const Integers& in, const DctTable* dct, const float* bias,
                   cudaStream_t stream);
 
-/// Of the integers of each group of `group` input channels, for zero points. `sums`: group_sums_size(in,
-/// groups), in linear_int's order.
-int64_t group_sums_size(const Integers& in, int64_t groups);
-void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, cudaStream_t stream);
-/// out = L^-1 (in weight^T) + bias by integer products, in one launch; `sums` is for kQ4. Groups are
-/// multiples of 32.
-void linear_int(const LinearProducts& products, const Integers& in, const float* sums, const DctTable* dct,
-                const Device& device, cudaStream_t stream);
+/// Rows as MmaPath::kFour takes them, in lines of 64 input channels, of which 16 are 8 bytes: the low nibbles
+/// channels 0..3 and 8..11 of these, the high ones 4..7 and 12..15, as in panels (quant_format.h).
+struct SplitRows {
+  uint8_t* nibbles = nullptr;  // [tiles, lines, 2, kBlock, 32]: lower halves, and upper ones of wide_rows()
+  // Minus the sums of lines, for zero points, as two bytes, the upper signed: [tiles, 2, zero groups /
+  // kZeroGroups, kBlock, kZeroGroups], the upper ones first.
+  uint8_t* sums = nullptr;
+};
+/// Bytes of either.
+int64_t split_nibbles_size(const Integers& in, int64_t lines);
+int64_t split_sums_size(const Integers& in, int64_t lines);
+void split_rows(const SplitRows& out, const Integers& in, int64_t lines, cudaStream_t stream);
+/// out = L^-1 (in weight^T) + bias by integer products, in one launch; `split` is for MmaPath::kFour. Groups
+/// are powers of two from 32 on.
+void linear_int(const LinearProducts& products, const Integers& in, const SplitRows& split,
+                const DctTable* dct, const Device& device, cudaStream_t stream);
 
 /// The same bits for at most kFewRows rows (tile_plan.h), none of them coded, in one launch.
 void linear_few(const LinearProducts& products, const Integers& in, cudaStream_t stream);

@@ -1,9 +1,8 @@
 // Products of integers for few rows, as in decoding: tensor cores would multiply mostly absent rows, and the
 // time is that of reading the weights once. A block has one panel of 16 output channels, of any of the
-// products. A warp takes 512
-// input channels at a time, a lane 64 of them for four output channels, so that a lane's 16-byte loads are
-// whole sectors with its neighbours' and a group's sum needs no exchange. Sums of integers are exact however
-// they are dealt out; the scaling of groups runs in their order, so the bits are those of linear_int.cu.
+// products. A warp takes 512 input channels at a time, a lane 64 of them for four output channels, so that a
+// lane's 16-byte loads are whole sectors with its neighbours', and keeps its integer sums to the end. These
+// are exact however they are dealt out, so the bits are those of linear_int.cu.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
@@ -17,22 +16,8 @@ constexpr int kWarps = 4, kThreads = kWarps * kWarpSize;
 constexpr int kQuads = int(kPanel) / 4, kLaneDepth = 64, kSteps = kLaneDepth / 8;
 constexpr int kWarpDepth = kWarpSize / kQuads * kLaneDepth, kDepth = kWarps * kWarpDepth;
 
-/// What the warps leave for the scaling of one round of kDepth input channels. A unit is as many of them as a
-/// lane adds up before it must begin anew: a group of 32, else 64. Odd halves of the banks for odd rows.
-template <int kRows, int kUnits>
-struct Round {
-  alignas(16) int32_t sum[kRows][kUnits * kPanel + kPanel];
-  alignas(16) float scale[kUnits][kPanel];  // of groups, from the round's first on
-  alignas(16) float shift[kUnits][kPanel];  // -zero / 16 * scale
-  int32_t row_sum[kRows][kUnits + 1];
-};
-template <int kRows, int kUnits>
-struct Storage {
-  alignas(16) uint8_t rows[kWarps][kRows][kWarpDepth];
-  Round<kRows, kUnits> round[2];  // in turn, so that one barrier a round is enough
-};
 template <int kRows>
-struct StorageOfEight {
+struct Storage {
   alignas(16) uint8_t rows[kWarps][kRows][kWarpDepth];
   alignas(16) int32_t sum[kWarps][kRows][kPanel];
 };
@@ -41,7 +26,7 @@ struct Lane {
   int warp = int(threadIdx.x) / kWarpSize, lane = int(threadIdx.x) % kWarpSize;
   int quad = lane % kQuads;  // its output channels are 4 quad .. + 3
   int part = lane / kQuads;  // its input channels begin at 64 part of the warp's
-  // Lanes go through their steps in different orders, i ^ turn, which keeps the banks of rows and sums apart:
+  // Lanes go through their steps in different orders, i ^ turn, which keeps the banks of rows apart:
   // the bits of `part` backwards.
   int turn = (part & 1) << 2 | (part & 2) | part >> 2;
 };
@@ -104,160 +89,140 @@ __device__ __forceinline__ void load_words(uint4 (&words)[kSteps][kFourBits ? 1 
   }
 }
 
-/// This block's product, and its panel of it.
-struct Place {
-  const LinearProduct& product;
-  int64_t panel;
+/// Parameters of the lane's groups, which are neighbours, for its four output channels, as they lie there.
+template <int kLaneGroups>
+struct GroupParameters {
+  uint32_t scale[kLaneGroups];
+  uint4 zero;
 };
-__device__ __forceinline__ Place place_of(const LinearProducts& products) {
-  const auto [product, panel] = products.place(blockIdx.x, kPanel);
-  return {products.one[product], panel};
+template <int kLaneGroups>
+__device__ __forceinline__ void load_parameters(GroupParameters<kLaneGroups>& p, const WeightView& weight,
+                                                int64_t panel, int groups, int group, const Lane& at) {
+  const int64_t quads = divide_up(groups, kZeroGroups);
+  p = {};
+  if (group >= groups) return;
+#pragma unroll
+  for (int g = 0; g < kLaneGroups; ++g)
+    p.scale[g] = *reinterpret_cast<const uint32_t*>(weight.group_scale +
+                                                    (panel * groups + group + g) * kPanel + at.quad * 4);
+  p.zero =
+      reinterpret_cast<const uint4*>(weight.zero)[(panel * quads + group / kZeroGroups) * kQuads + at.quad];
 }
 
-/// The row's scale and offset, and the bias.
-__device__ __forceinline__ void finish(const Place& place, const Integers& in, int row, int column,
-                                       float total) {
-  const auto& [out, weight, bias] = place.product;
-  const int64_t channel = place.panel * kPanel + column;
-  if (row >= in.rows || channel >= out.cols) return;
-  const float product = fmaf(in.scale[row], total, in.offset[row] * weight.sum[channel]);
-  out.row(row)[channel] = product + (bias != nullptr ? bias[channel] : 0.0f);
-}
-
-template <int kRows, int kUnit>
-__global__ void __launch_bounds__(kThreads)
-    linear_few_four_kernel(const __grid_constant__ LinearProducts products, Integers in) {
-  const Place place = place_of(products);
-  const WeightView& weight = place.product.weight;
-  constexpr int kUnits = kDepth / kUnit;
-  auto& s = shared_storage<Storage<kRows, kUnits>>();
-  const Lane at;
-  const int tid = int(threadIdx.x), depth = int(weight.padded_cols()), group = int(weight.group),
-            groups = depth / group;
-  const auto* const panel = static_cast<const uint8_t*>(weight.data) + place.panel * weight.panel_bytes();
-  const int64_t parameters = place.panel * groups * kPanel;
-  // The scaling: a thread has one row and one output channel.
-  const int row = tid / int(kPanel), column = tid % int(kPanel);
-  float total = 0.0f;
-
-  uint4 words[kSteps][1];
-  load_words<true>(words, panel, at.warp * kWarpDepth + at.part * kLaneDepth, depth, at);
-  for (int k = 0, turn = 0; k < depth; k += kDepth, turn ^= 1) {
-    auto& rows = s.rows[at.warp];
-    auto& round = s.round[turn];
-    const int warp_k = k + at.warp * kWarpDepth;
-    stage_rows<kRows>(rows, in, warp_k, depth, at);
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {  // 16 channels a lane
-      constexpr int kLanes = kUnit / 16;
-      constexpr uint32_t kOnes = 0x01010101u;
-      const uint4 x = *reinterpret_cast<const uint4*>(&rows[r][at.lane * 16]);
-      int32_t sum = dp4a_u8_u8(x.x, kOnes, dp4a_u8_u8(x.y, kOnes, 0));
-      sum = dp4a_u8_u8(x.z, kOnes, dp4a_u8_u8(x.w, kOnes, sum));
-      for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kFullWarp, sum, lanes);
-      if (at.lane % kLanes == 0) round.row_sum[r][(at.warp * kWarpSize + at.lane) / kLanes] = sum;
-    }
-
-    int32_t sums[kRows][4] = {};
-    const auto leave = [&](int unit) {  // one of the warp's is complete
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        int32_t* const to = &round.sum[r][(at.warp * (kWarpDepth / kUnit) + unit) * kPanel + at.quad * 4];
-        *reinterpret_cast<int4*>(to) = make_int4(sums[r][0], sums[r][1], sums[r][2], sums[r][3]);
-#pragma unroll
-        for (int c = 0; c < 4; ++c) sums[r][c] = 0;
-      }
-    };
-    constexpr bool kHalves = kUnit < kLaneDepth;
-    const int half = at.turn >> 2;  // the one that comes first
-#pragma unroll
-    for (int j = 0; j < kSteps; ++j) {
-      multiply_step<true>(sums, rows, words[j], j ^ at.turn, at);
-      if (kHalves && j == kSteps / 2 - 1) leave(2 * at.part + half);
-    }
-    leave(kHalves ? 2 * at.part + 1 - half : at.part);
-    load_words<true>(words, panel, warp_k + kDepth + at.part * kLaneDepth, depth, at);
-
-    const int first = k / group, live = min(kDepth / group, groups - first);
-    for (int i = tid; i < live * kQuads; i += kThreads) {
-      const int64_t from = parameters + (int64_t{first} * kQuads + i) * 4;
-      const uint2 halves = *reinterpret_cast<const uint2*>(weight.scale + from);
-      const uint32_t zeros = *reinterpret_cast<const uint32_t*>(weight.zero + from);
-      const float4 scale =
-          make_float4(half_bits_to_float(uint16_t(halves.x)), half_bits_to_float(uint16_t(halves.x >> 16)),
-                      half_bits_to_float(uint16_t(halves.y)), half_bits_to_float(uint16_t(halves.y >> 16)));
-      constexpr float kSixteenth = -1.0f / 16;
-      *reinterpret_cast<float4*>(&round.scale[i / kQuads][i % kQuads * 4]) = scale;
-      *reinterpret_cast<float4*>(&round.shift[i / kQuads][i % kQuads * 4]) = make_float4(
-          float(zeros & 255) * kSixteenth * scale.x, float(zeros >> 8 & 255) * kSixteenth * scale.y,
-          float(zeros >> 16 & 255) * kSixteenth * scale.z, float(zeros >> 24) * kSixteenth * scale.w);
-    }
-    __syncthreads();
-    if (row >= kRows) continue;
-    const int units = group / kUnit;  // of a group: one or two
-    for (int g = 0; g < live; ++g) {
-      int32_t sum = round.sum[row][g * units * kPanel + column], row_sum = round.row_sum[row][g * units];
-      if (units == 2) {
-        sum += round.sum[row][(2 * g + 1) * kPanel + column];
-        row_sum += round.row_sum[row][2 * g + 1];
-      }
-      total = fmaf(float(sum), round.scale[g][column], total);
-      total = fmaf(float(row_sum), round.shift[g][column], total);
-    }
-  }
-  if (row < kRows) finish(place, in, row, column, total);
-}
-
+/// total += scale * sums - zero * row_sum; the zeros are those of `group`.
 template <int kRows>
+__device__ __forceinline__ void add_group(int32_t (&total)[kRows][4], const int32_t (&sums)[kRows][4],
+                                          const int32_t (&row_sum)[kRows], uint32_t scales,
+                                          const uint4& zeros, int group) {
+  const int shift = group % int(kZeroGroups) * 8;
+  const uint32_t zero[4] = {zeros.x >> shift & 255, zeros.y >> shift & 255, zeros.z >> shift & 255,
+                            zeros.w >> shift & 255};
+#pragma unroll
+  for (int c = 0; c < 4; ++c) {
+    const uint32_t scale = scales >> c * 8 & 255;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r)  // beyond 32 bits in between
+      total[r][c] =
+          int32_t(uint32_t(total[r][c]) + scale * uint32_t(sums[r][c]) - zero[c] * uint32_t(row_sum[r]));
+  }
+}
+
+/// kLaneGroups: of 4-bit weights, groups that a lane's input channels begin or lie in; 0: 8-bit weights.
+template <int kRows, int kLaneGroups>
 __global__ void __launch_bounds__(kThreads)
-    linear_few_eight_kernel(const __grid_constant__ LinearProducts products, Integers in) {
-  const Place place = place_of(products);
-  const WeightView& weight = place.product.weight;
-  auto& s = shared_storage<StorageOfEight<kRows>>();
+    linear_few_kernel(const __grid_constant__ LinearProducts products, Integers in) {
+  constexpr bool kFourBits = kLaneGroups > 0;
+  const auto [which, panel_index] = products.place(blockIdx.x, kPanel);
+  const auto& [out, weight, bias] = products.one[which];
+  auto& s = shared_storage<Storage<kRows>>();
   const Lane at;
   const int depth = int(weight.padded_cols());
-  const auto* const panel = static_cast<const uint8_t*>(weight.data) + place.panel * weight.panel_bytes();
-  int32_t sums[kRows][4] = {};
-  for (int k = at.warp * kWarpDepth; k < depth; k += kDepth) {
-    uint4 words[kSteps][2];
-    load_words<false>(words, panel, k + at.part * kLaneDepth, depth, at);
-    stage_rows<kRows>(s.rows[at.warp], in, k, depth, at);
+  const int group_bits = kFourBits ? group_bits_of(weight) : 0, groups = depth >> group_bits;
+  const auto* const panel = static_cast<const uint8_t*>(weight.data) + panel_index * weight.panel_bytes();
+  int32_t total[kRows][4] = {};
+
+  uint4 words[kSteps][kFourBits ? 1 : 2];
+  GroupParameters<kFourBits ? kLaneGroups : 1> parameters;
+  const auto load = [&](int k) {  // the lane's
+    load_words<kFourBits>(words, panel, k, depth, at);
+    if constexpr (kFourBits) load_parameters(parameters, weight, panel_index, groups, k >> group_bits, at);
+  };
+  load(at.warp * kWarpDepth + at.part * kLaneDepth);
+  for (int warp_k = at.warp * kWarpDepth; warp_k < depth; warp_k += kDepth) {
+    auto& rows = s.rows[at.warp];
+    const int k = warp_k + at.part * kLaneDepth;
+    stage_rows<kRows>(rows, in, warp_k, depth, at);
+    if constexpr (!kFourBits) {
 #pragma unroll
-    for (int j = 0; j < kSteps; ++j) multiply_step<false>(sums, s.rows[at.warp], words[j], j ^ at.turn, at);
+      for (int j = 0; j < kSteps; ++j) multiply_step<kFourBits>(total, rows, words[j], j ^ at.turn, at);
+    } else {
+      int32_t row_sum[kLaneGroups][kRows];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {  // a quarter, which neighbours have the others of
+        constexpr uint32_t kOnes = 0x01010101u;
+        const uint4 x = *reinterpret_cast<const uint4*>(&rows[r][at.lane * 16]);
+        int32_t sum = dp4a_u8_u8(x.x, kOnes, dp4a_u8_u8(x.y, kOnes, 0));
+        sum = dp4a_u8_u8(x.z, kOnes, dp4a_u8_u8(x.w, kOnes, sum));
+        sum += __shfl_xor_sync(kFullWarp, sum, 1);
+        const int32_t other = __shfl_xor_sync(kFullWarp, sum, 2);
+        if constexpr (kLaneGroups == 1) row_sum[0][r] = sum + other;
+        else row_sum[0][r] = at.quad < 2 ? sum : other, row_sum[1][r] = at.quad < 2 ? other : sum;
+      }
+      int32_t sums[kRows][4] = {};
+      const auto add = [&](int g) {  // sums, to begin anew; no index but by constants: these are registers
+        int32_t of_group[kRows];
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) of_group[r] = g == 0 ? row_sum[0][r] : row_sum[kLaneGroups - 1][r];
+        add_group(total, sums, of_group, g == 0 ? parameters.scale[0] : parameters.scale[kLaneGroups - 1],
+                  parameters.zero, (k >> group_bits) + g);
+#pragma unroll
+        for (auto& of_row : sums)
+#pragma unroll
+          for (int32_t& sum : of_row) sum = 0;
+      };
+      const int first = kLaneGroups == 2 ? at.turn >> 2 : 0;  // the half of its steps that comes first
+#pragma unroll
+      for (int j = 0; j < kSteps; ++j) {
+        multiply_step<kFourBits>(sums, rows, words[j], j ^ at.turn, at);
+        if (kLaneGroups == 2 && j == kSteps / 2 - 1) add(first);
+      }
+      add(kLaneGroups == 2 ? 1 - first : 0);
+    }
+    load(k + kDepth);
   }
+
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
 #pragma unroll
     for (int c = 0; c < 4; ++c)
       for (int lanes = kQuads; lanes < kWarpSize; lanes *= 2)
-        sums[r][c] += __shfl_xor_sync(kFullWarp, sums[r][c], lanes);
+        total[r][c] += __shfl_xor_sync(kFullWarp, total[r][c], lanes);
     if (at.part == 0)
       *reinterpret_cast<int4*>(&s.sum[at.warp][r][at.quad * 4]) =
-          make_int4(sums[r][0], sums[r][1], sums[r][2], sums[r][3]);
+          make_int4(total[r][0], total[r][1], total[r][2], total[r][3]);
   }
   __syncthreads();
+  // A thread has one row and one output channel.
   const int row = int(threadIdx.x) / int(kPanel), column = int(threadIdx.x) % int(kPanel);
-  if (row >= kRows) return;
+  const int64_t channel = panel_index * kPanel + column;
+  if (row >= min(int64_t{kRows}, in.rows) || channel >= out.cols) return;
   int32_t sum = 0;
 #pragma unroll
   for (int warp = 0; warp < kWarps; ++warp) sum += s.sum[warp][row][column];
-  const float scale = half_bits_to_float(weight.scale[place.panel * kPanel + column]);
-  finish(place, in, row, column, fmaf(float(sum), scale, 0.0f));
+  const float product =
+      scaled_sum(sum, in.scale[row], in.offset[row], weight.scale[channel], weight.sum[channel]);
+  out.row(row)[channel] = product + (bias != nullptr ? bias[channel] : 0.0f);
 }
 
 template <int kRows>
 void start(const LinearProducts& products, const Integers& in, cudaStream_t stream) {
-  const auto blocks = uint32_t(products.blocks(kPanel));
-  const auto four = [&]<int kUnit>() {
-    launch("linear_few_four", linear_few_four_kernel<kRows, kUnit>,
-           {blocks, kThreads, sizeof(Storage<kRows, kDepth / kUnit>)}, stream, products, in);
-  };
+  const Shape shape{uint32_t(products.blocks(kPanel)), kThreads, sizeof(Storage<kRows>)};
   const WeightView& first = products.one[0].weight;
   if (first.dtype == DType::kQ8)
-    launch("linear_few_eight", linear_few_eight_kernel<kRows>,
-           {blocks, kThreads, sizeof(StorageOfEight<kRows>)}, stream, products, in);
-  else if (first.group < kLaneDepth) four.template operator()<32>();
-  else four.template operator()<kLaneDepth>();
+    launch("linear_few", linear_few_kernel<kRows, 0>, shape, stream, products, in);
+  else if (first.group < kLaneDepth)
+    launch("linear_few", linear_few_kernel<kRows, 2>, shape, stream, products, in);
+  else launch("linear_few", linear_few_kernel<kRows, 1>, shape, stream, products, in);
 }
 
 }  // namespace

@@ -1,12 +1,16 @@
 // Products of integers on tensor cores. A warp multiplies 32 output channels, two panels of weights, by up to
 // 64 rows; a block of four is one tile of rows times channels of any of the products (tile_plan.h). Rows,
-// weights and the parameters of groups arrive through a pipeline of asynchronous copies. The sums of a group
-// of input channels are exact; they are scaled group after group in the order of kernels/cpu/linear_int.inl.
-// The epilogue scales rows, turns coefficients back into tokens and adds the bias.
+// weights and the parameters of groups arrive through a pipeline of asynchronous copies. Sums over all input
+// channels are exact integers, so neither the order nor the path changes a bit. The epilogue scales them,
+// turns coefficients back into tokens and adds the bias.
 //
-// What bounds the loop is the issue of instructions, and of these the scaling: three operations for each sum,
-// where a group is but one or two products. So sums need no conversion (kMagic) and begin anew without being
-// cleared, and whatever addresses depend on is computed before.
+// For 8-bit products 4-bit weights become signed bytes in registers. 4-bit products (MmaPath) multiply codes
+// by rows that were split into nibbles once before: a group's sums are scaled as they are added up, and what
+// zero points take off is a product over groups, of the zero points and of minus the rows' own sums, from
+// which the sums begin.
+//
+// What bounds the loop is the issue of instructions. So it is unrolled over the stages, whose places are then
+// constants.
 //
 // Weights are the products' left operand, so that a lane has four output channels, whose parameters it keeps
 // for all its rows. The inner index may be permuted as long as both operands agree: a lane takes 16
@@ -26,155 +30,146 @@ constexpr int kTileRows = int(kBlock), kWarpPanels = kWarpChannels / int(kPanel)
 constexpr int kWarps = kLinearWarps, kThreads = kWarps * kWarpSize;
 constexpr int kChunk = 16;                               // bytes of one copy
 constexpr int kLine = 64, kLineChunks = kLine / kChunk;  // a row's 64 input channels, or a panel's step
+constexpr int kLineBits = 6, kLeastGroup = 32;           // its logarithm; input channels of a group
+constexpr int kHalfLine = kLine / 2, kHalfRows = kTileRows * kHalfLine;  // SplitRows: of a row, of a tile
 
 /// Where a chunk of a line lies: lanes that read at once are apart in the banks.
 __device__ __forceinline__ int chunk_offset(int line, int chunk) {
   return (line * kLineChunks + (chunk ^ (line >> 1 & 1) * 2)) * kChunk;
 }
 /// The step of a panel that lies in line `line` of 64 input channels: those that a warp reads at once
-/// together, which are every second, or fourth if weights have eight bits. In groups of 32 they follow each
-/// other.
-template <int kGroup>
+/// together, which are every second, or fourth if weights have eight bits.
+template <int kBits>
 __device__ __forceinline__ int step_of(int line) {
-  return kGroup == 32 ? line : kGroup > 0 ? line % 4 * 2 + line / 4 : line % 4 * 4 + line / 4;
-}
-/// Sums of the rows' groups lie so that a lane reads its four of two column tiles at once.
-__device__ __forceinline__ int row_of_sum(int i) {
-  return i / 16 * 16 + i % 4 / 2 * 8 + i / 4 % 4 * 2 + i % 2;
+  constexpr int kOfLane = kBits == 4 ? 2 : 4;
+  return line % 4 * kOfLane + line / 4;
 }
 
-/// kGroup: input channels that share a scale, or 0 for 8-bit weights. kChannelWarps: TilePlan::channel_warps.
-template <int kGroup, int kChannelWarps>
+/// kBits: of weights. kChannelWarps: TilePlan::channel_warps. A stage has kLine input channels.
+template <int kBits, int kChannelWarps>
 struct Storage {
-  static constexpr bool kFourBits = kGroup > 0;
-  static constexpr int kDepth = kGroup > kLine ? kGroup : kLine;  // input channels of a stage
-  static constexpr int kParts = kDepth / kLine, kGroups = kFourBits ? kDepth / kGroup : 1;
-  static constexpr int kStages = kParts > 1 ? 3 : 4;
+  static constexpr int kStages = 4, kMostGroups = kLine / kLeastGroup;  // groups of a stage
   static constexpr int kChannels = kChannelWarps * kWarpChannels, kPanels = kChannels / int(kPanel);
-  static constexpr int kSteps = kFourBits ? 8 : 16;  // of a panel in a part
+  static constexpr int kSteps = kBits == 4 ? 8 : 16;  // of a panel
   // Lanes store eight channels of four rows at once, every second one: a quarter of the banks apart.
   static constexpr int kProductPitch = kChannels + 4;
   struct Stage {
-    alignas(16) uint8_t rows[kParts][kTileRows * kLine];
-    alignas(16) uint8_t panels[kParts][kPanels][kSteps * kLine];
-    alignas(16) uint16_t scale[kPanels][kGroups][kPanel];
-    alignas(16) uint8_t zero[kPanels][kGroups][kPanel];
-    alignas(16) float sums[kGroups][kTileRows];
+    alignas(16) uint8_t rows[kTileRows * kLine];
+    alignas(16) uint8_t panels[kPanels][kSteps * kLine];
+    alignas(16) uint8_t zero[kPanels][kPanel][kZeroGroups];
+    // Of eight panels, another one's place keeps the banks of groups apart.
+    alignas(16) uint8_t group_scale[kMostGroups][kPanels + kPanels / 8][kPanel];
   };
-  /// weight.padded_cols() without a division.
-  static __device__ __forceinline__ int64_t depth(const WeightView& weight) {
-    return round_up(weight.cols, kDepth);
-  }
   union {
     Stage stages[kStages];
     alignas(16) float product[kTileRows][kProductPitch];
   };
 };
 
-/// Sources that advance together: the first, and how far from it the others are.
-template <int kCount>
-struct Sources {
-  const uint8_t* first;
-  int from_first[kCount];
-  template <class At>  // At(i): the i-th source
-  __device__ __forceinline__ explicit Sources(const At& at) : first(at(0)) {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) from_first[i] = int(at(i) - first);
-  }
-  __device__ __forceinline__ const uint8_t* operator[](int i) const {
-    return i == 0 ? first : first + from_first[i];
-  }
-};
+__device__ __forceinline__ int64_t panel_at(const WeightView& weight, int panel) {
+  return min(int64_t{panel}, weight.panels() - 1);
+}
 
 /// What one thread copies of every stage: the sources go from stage to stage, the places stay. Rows and
 /// panels beyond the last are others: their products are not used.
-template <int kGroup, int kChannelWarps>
+template <MmaPath kPath, int kBits, int kChannelWarps>
 class Copies {
-  using Shared = Storage<kGroup, kChannelWarps>;
+  using Shared = Storage<kBits, kChannelWarps>;
   using Stage = typename Shared::Stage;
-  static constexpr int kParts = Shared::kParts, kGroups = Shared::kGroups;
+  // Of split rows the second is one of the upper halves.
   static constexpr int kRowCopies = kTileRows * kLineChunks / kThreads;
+  static constexpr int kRowStep = kPath == MmaPath::kFour ? 2 * kHalfRows : kLine;
   static constexpr int kPanelBytes = Shared::kSteps * kLine, kPanelChunks = kPanelBytes / kChunk,
                        kAllChunks = Shared::kPanels * kPanelChunks,
                        kPanelCopies = (kAllChunks + kThreads - 1) / kThreads;
   // One more chunk, of the groups' parameters.
-  static constexpr int kZeroChunks = Shared::kPanels * kGroups, kScaleChunks = 2 * kZeroChunks,
-                       kTileChunks = kTileRows * int(sizeof(float)) / kChunk,
-                       kSumChunks = kGroups * kTileChunks;
-  static_assert(kTileRows * kLineChunks % kThreads == 0 && kThreads % kPanelChunks == 0 &&
-                kScaleChunks + kZeroChunks + kSumChunks <= kThreads);
+  static constexpr int kScaleChunks = Shared::kPanels * Shared::kMostGroups,
+                       kZeroChunks = Shared::kPanels * int(kZeroGroups);
+  static_assert(kHalfRows == kThreads * kChunk && kTileRows * kLineChunks % kThreads == 0 &&
+                kThreads % kPanelChunks == 0 && kScaleChunks + kZeroChunks <= kThreads);
 
  public:
-  __device__ __forceinline__ Copies(const RowTile& tile, const Integers& in, const WeightView& weight,
-                                    int first_panel, const float* row_sums)
-      : rows_([&](int i) {
-          const int chunk = int(threadIdx.x) + i * kThreads;
-          return in.q + (tile.row + min(int64_t{chunk / kLineChunks}, tile.count - 1)) * in.stride +
-                 chunk % kLineChunks * kChunk;
-        }),
-        panels_([&](int i) {
-          const int chunk = int(threadIdx.x) + i * kThreads, line = chunk % kPanelChunks / kLineChunks;
-          return static_cast<const uint8_t*>(weight.data) +
-                 panel_at(weight, first_panel + chunk / kPanelChunks) *
-                     (Shared::depth(weight) * kPanel / (kGroup > 0 ? 2 : 1)) +
-                 step_of<kGroup>(line) * kLine + chunk % kLineChunks * kChunk;
-        }) {
+  __device__ __forceinline__ Copies(const RowTile& tile, const Integers& in, const SplitRows& split, int wide,
+                                    const WeightView& weight, int first_panel) {
+#pragma unroll
+    for (int i = 0; i < kRowCopies; ++i) {
+      const int chunk = int(threadIdx.x) + i * kThreads;
+      if constexpr (kPath == MmaPath::kFour)
+        rows_[i] =
+            split.nibbles + int64_t{blockIdx.x} * (depth_of(weight) / kLine) * 2 * kHalfRows + chunk * kChunk;
+      else
+        rows_[i] = in.q + (tile.row + min(int64_t{chunk / kLineChunks}, tile.count - 1)) * in.stride +
+                   chunk % kLineChunks * kChunk;
+    }
+#pragma unroll
+    for (int i = 0; i < kPanelCopies; ++i) {
+      const int chunk = int(threadIdx.x) + i * kThreads, line = chunk % kPanelChunks / kLineChunks;
+      panels_[i] = static_cast<const uint8_t*>(weight.data) +
+                   panel_at(weight, first_panel + chunk / kPanelChunks) *
+                       (int64_t{depth_of(weight)} * kPanel * kBits / 8) +
+                   step_of<kBits>(line) * kLine + chunk % kLineChunks * kChunk;
+    }
     const int thread = int(threadIdx.x);
-    const int64_t groups = kGroup > 0 ? Shared::depth(weight) / kGroup : 0;
-    row_to_ = chunk_offset(thread / kLineChunks, thread % kLineChunks);
+    row_to_ =
+        kPath == MmaPath::kFour ? thread * kChunk : chunk_offset(thread / kLineChunks, thread % kLineChunks);
+    upper_rows_ = kPath == MmaPath::kFour && thread * kChunk < wide * kHalfLine;
     panel_to_ = thread / kPanelChunks * kPanelBytes +
                 chunk_offset(thread % kPanelChunks / kLineChunks, thread % kLineChunks);
-    int chunk = thread;
-    if (kGroup > 0 && chunk < kScaleChunks) {
-      other_ = reinterpret_cast<const uint8_t*>(
-                   weight.scale + panel_at(weight, first_panel + chunk / (2 * kGroups)) * groups * kPanel) +
-               chunk % (2 * kGroups) * kChunk;
-      other_step_ = kGroups * 2 * kChunk;
-      other_to_ = int(offsetof(Stage, scale)) + chunk * kChunk;
-    } else if (chunk -= kScaleChunks; kGroup > 0 && chunk < kZeroChunks) {
-      other_ =
-          weight.zero + (panel_at(weight, first_panel + chunk / kGroups) * groups + chunk % kGroups) * kPanel;
-      other_step_ = kGroups * kChunk;
-      other_to_ = int(offsetof(Stage, zero)) + chunk * kChunk;
-    } else if (chunk -= kZeroChunks; kGroup > 0 && chunk < kSumChunks) {
-      const int64_t tiles = chunk / kTileChunks * in.tile_count + blockIdx.x;
-      other_ = reinterpret_cast<const uint8_t*>(row_sums + tiles * kTileRows) + chunk % kTileChunks * kChunk;
-      other_step_ = kGroups * int(in.tile_count) * kTileRows * int(sizeof(float));
-      other_to_ = int(offsetof(Stage, sums)) + chunk * kChunk;
+    if constexpr (kBits == 4) {
+      // Sizes of groups are powers of two.
+      const int group_bits = kPath == MmaPath::kFour ? kLineBits : group_bits_of(weight),
+                groups = depth_of(weight) >> group_bits;
+      int chunk = thread;
+      if (kPath == MmaPath::kEight && chunk < kZeroChunks) {
+        constexpr int kOfQuad = int(kPanel * kZeroGroups);
+        const int64_t quads = divide_up(groups, kZeroGroups);
+        other_ = weight.zero + panel_at(weight, first_panel + chunk / int(kZeroGroups)) * quads * kOfQuad +
+                 chunk % int(kZeroGroups) * kChunk;
+        other_step_ = kOfQuad;
+        other_bits_ = group_bits + 2 - kLineBits;
+        other_to_ = int(offsetof(Stage, zero)) + chunk * kChunk;
+        return;
+      }
+      if (kPath == MmaPath::kEight) chunk -= kZeroChunks;
+      const int group = chunk / Shared::kPanels, panel = chunk % Shared::kPanels;
+      if (chunk >= kScaleChunks || group << group_bits >= kLine) return;
+      other_ = weight.group_scale + (panel_at(weight, first_panel + panel) * groups + group) * kPanel;
+      other_step_ = group_bits < kLineBits ? kLine / kLeastGroup * int(kPanel) : int(kPanel);
+      other_bits_ = max(group_bits - kLineBits, 0);
+      other_to_ = int(offsetof(Stage, group_scale)) +
+                  (group * (Shared::kPanels + Shared::kPanels / 8) + panel) * kChunk;
     }
   }
 
-  /// Starts those of the next stage.
-  __device__ __forceinline__ void start(Stage& stage) {
+  /// Starts those of the stage that is `ahead` of where advance() is; it is `step` of all.
+  __device__ __forceinline__ void start(Stage& stage, int ahead, int step) const {
 #pragma unroll
-    for (int i = 0; i < kRowCopies; ++i) {
+    for (int i = 0; i < kRowCopies; ++i)
+      if (kPath == MmaPath::kEight || i == 0 || upper_rows_)
+        copy_async_16(stage.rows + row_to_ + i * kThreads * kChunk, rows_[i] + ahead * kRowStep);
 #pragma unroll
-      for (int part = 0; part < kParts; ++part)
-        copy_async_16(&stage.rows[part][0] + row_to_ + i * kThreads * kChunk, rows_[i] + part * kLine);
-    }
-    rows_.first += Shared::kDepth;
+    for (int i = 0; i < kPanelCopies; ++i)
+      if ((i + 1) * kThreads <= kAllChunks || int(threadIdx.x) + i * kThreads < kAllChunks)
+        copy_async_16(&stage.panels[0][0] + panel_to_ + i * kThreads * kChunk,
+                      panels_[i] + ahead * kPanelBytes);
+    if (kBits == 4 && other_to_ >= 0)
+      copy_async_16(
+          reinterpret_cast<uint8_t*>(&stage) + other_to_,
+          other_ + (kPath == MmaPath::kFour ? ahead * int(kPanel) : (step >> other_bits_) * other_step_));
+  }
+  __device__ __forceinline__ void advance(int stages) {
 #pragma unroll
-    for (int i = 0; i < kPanelCopies; ++i) {
-      if ((i + 1) * kThreads <= kAllChunks || int(threadIdx.x) + i * kThreads < kAllChunks) {
+    for (const uint8_t*& rows : rows_) rows += stages * kRowStep;
 #pragma unroll
-        for (int part = 0; part < kParts; ++part)
-          copy_async_16(&stage.panels[part][0][0] + panel_to_ + i * kThreads * kChunk,
-                        panels_[i] + part * kPanelBytes);
-      }
-    }
-    panels_.first += kParts * kPanelBytes;
-    if (other_to_ >= 0) copy_async_16(reinterpret_cast<uint8_t*>(&stage) + other_to_, other_);
-    other_ += other_step_;
+    for (const uint8_t*& panels : panels_) panels += stages * kPanelBytes;
+    if constexpr (kPath == MmaPath::kFour) other_ += stages * int(kPanel);
   }
 
  private:
-  static __device__ __forceinline__ int64_t panel_at(const WeightView& weight, int panel) {
-    return min(int64_t{panel}, weight.panels() - 1);
-  }
-  Sources<kRowCopies> rows_;
-  Sources<kPanelCopies> panels_;
+  const uint8_t *rows_[kRowCopies], *panels_[kPanelCopies];
   const uint8_t* other_ = nullptr;
-  int other_step_ = 0, row_to_, panel_to_, other_to_ = -1;
+  int other_step_ = 0, other_bits_ = 0, row_to_, panel_to_, other_to_ = -1;
+  bool upper_rows_;
 };
 
 /// A lane's output channels are 2 group and the next of either panel of its warp: two rows of each of two row
@@ -183,124 +178,155 @@ struct Lane {
   int group = int(threadIdx.x) % kWarpSize / 4, four = int(threadIdx.x) % 4;
 };
 using Weights = uint32_t[2][2][4];  // [row tile][product of a line]: the products' left operands
-using Sums = int32_t[2][4];
+using Sums = int32_t[2][4];         // [row tile]
 
-/// Those of 64 input channels. For 4-bit products these are but one.
-template <MmaPath kPath, int kGroup, int kBytes>
-__device__ __forceinline__ void load_weights(Weights& a, const uint8_t (*panels)[kBytes], const Lane& at) {
+constexpr uint32_t kLowNibbles = 0x0f0f0f0fu, kSigns = 0x80808080u, kBytes = 0x01010101u;
+
+/// Two neighbouring bytes.
+struct TwoBytes {
+  uint32_t first, second;
+  __device__ __forceinline__ explicit TwoBytes(const uint8_t* from) {
+    const uint32_t both = *reinterpret_cast<const uint16_t*>(from);
+    first = both & 255, second = both >> 8;
+  }
+};
+
+/// The words of the lane's two channels of a panel, in the `i`-th of its lines that are the lane's.
+template <int kBytesOf>
+__device__ __forceinline__ uint2 weight_words(const uint8_t (&panel)[kBytesOf], int i, const Lane& at) {
+  return *reinterpret_cast<const uint2*>(panel + chunk_offset(at.four, at.group / 2) + at.group % 2 * 8 +
+                                         i * 4 * kLine);
+}
+
+/// Those of 64 input channels, as signed bytes; of 4-bit weights `line` is the stage's of the whole input.
+template <int kBits, class Stage>
+__device__ __forceinline__ void load_bytes(Weights& a, const Stage& now, int warp_panel, int line,
+                                           int group_bits, const Lane& at) {
+  const int first_group = at.four * kChunk >> group_bits;  // the lane's in the stage
+  const int group = (line << kLineBits >> group_bits) + first_group;
 #pragma unroll
   for (int t = 0; t < kWarpPanels; ++t) {
-    const uint8_t* const from = panels[t] + chunk_offset(at.four, at.group / 2) + at.group % 2 * 8;
-    const auto words = [&](int i) { return *reinterpret_cast<const uint2*>(from + i * 4 * kLine); };
-    if constexpr (kPath == MmaPath::kFour) {
-      const uint2 first = words(0), second = words(1);
-      a[t][0][0] = first.x, a[t][0][1] = first.y, a[t][0][2] = second.x, a[t][0][3] = second.y;
+    const auto& panel = now.panels[warp_panel + t];
+    if constexpr (kBits == 4) {
+      const int channel = at.group * 2;
+      const TwoBytes scale(&now.group_scale[first_group][warp_panel + t][channel]);
+      const uint2 zeros = *reinterpret_cast<const uint2*>(&now.zero[warp_panel + t][channel][0]);
+      const uint32_t same = uint32_t(group % int(kZeroGroups)) * 0x1111u;  // that byte, four times
+      const uint32_t shift[2] = {kSigns - __byte_perm(zeros.x, 0, same),
+                                 kSigns - __byte_perm(zeros.y, 0, same)};
+      // No byte carries into the next: code * scale - zero + 128 is a byte, too.
+      const auto bytes = [&](uint32_t codes, int c) {
+        const uint32_t scaled = (codes & kLowNibbles) * (c == 0 ? scale.first : scale.second);
+        return (scaled + shift[c]) ^ kSigns;
+      };
+#pragma unroll
+      for (int product = 0; product < 2; ++product) {
+        const uint2 x = weight_words(panel, product, at);
+        uint32_t(&to)[4] = a[t][product];
+        to[0] = bytes(x.x, 0), to[1] = bytes(x.y, 1), to[2] = bytes(x.x >> 4, 0), to[3] = bytes(x.y >> 4, 1);
+      }
     } else {
 #pragma unroll
       for (int product = 0; product < 2; ++product) {
+        const uint2 first = weight_words(panel, 2 * product, at),
+                    second = weight_words(panel, 2 * product + 1, at);
         uint32_t(&to)[4] = a[t][product];
-        if constexpr (kGroup > 0) {
-          constexpr uint32_t kLow = 0x0f0f0f0fu;
-          const uint2 x = words(product);
-          to[0] = x.x & kLow, to[1] = x.y & kLow, to[2] = x.x >> 4 & kLow, to[3] = x.y >> 4 & kLow;
-        } else {
-          const uint2 first = words(2 * product), second = words(2 * product + 1);
-          to[0] = first.x, to[1] = first.y, to[2] = second.x, to[3] = second.y;
-        }
+        to[0] = first.x, to[1] = first.y, to[2] = second.x, to[3] = second.y;
       }
     }
   }
 }
 
 /// The lane's words of a line of 64 input channels of a row, .x and .y for the first product, .z and .w for
-/// the second. `line` is that of the lane's row.
-template <int kGroup>
+/// the second. `lines`: from the row at.group places before on.
 __device__ __forceinline__ uint4 load_row(const uint8_t* lines, const Lane& at) {
-  if constexpr (kGroup == 32) {
-    const int within = at.four % 2 * 8;
-    const uint2 first = *reinterpret_cast<const uint2*>(lines + chunk_offset(at.group, at.four / 2) + within),
-                second =
-                    *reinterpret_cast<const uint2*>(lines + chunk_offset(at.group, 2 + at.four / 2) + within);
-    return make_uint4(first.x, first.y, second.x, second.y);
-  }
   return *reinterpret_cast<const uint4*>(lines + chunk_offset(at.group, at.four));
 }
 
-/// Sums of a group begin at the bits of the float 1.5 * 2^23, whose last place is one: with them counted up
-/// or down by less than 2^22 (a group's sums are below 2^19), the bits are those of the float 1.5 * 2^23 +
-/// sum.
-constexpr int32_t kMagic = 0x4b400000;
-__device__ __forceinline__ float sum_as_float(int32_t sum) { return __int_as_float(sum) - 12582912.0f; }
-
-/// sums = weights times eight rows of four bits + begin.
-__device__ __forceinline__ void multiply_nibbles(Sums& sums, const Weights& a, const uint32_t (&rows)[2],
-                                                 int32_t begin) {
-  const int32_t c[4] = {begin, begin, begin, begin};
-#pragma unroll
-  for (int t = 0; t < 2; ++t) mma_u4_u4(sums[t], a[t][0], rows, c);
+/// sum + scale * x, where sums in between may be beyond the last one's 32 bits.
+__device__ __forceinline__ int32_t add_scaled(int32_t sum, uint32_t scale, int32_t x) {
+  return int32_t(uint32_t(sum) + scale * uint32_t(x));
 }
 
-/// sums = kMagic + weights times eight rows `x` over 64 input channels by 4-bit products. wide: some of the
-/// rows have more than four bits, which takes a second product, of the upper ones.
-__device__ __forceinline__ void multiply_four(Sums& sums, const Weights& a, const uint4& x, bool wide) {
-  constexpr uint32_t kLow = 0x0f0f0f0fu;
-  if (!wide) return multiply_nibbles(sums, a, {x.x + 16 * x.y, x.z + 16 * x.w}, kMagic);
-  Sums high;
-  multiply_nibbles(sums, a, {(x.x & kLow) | (x.y & kLow) << 4, (x.z & kLow) | (x.w & kLow) << 4}, kMagic);
-  multiply_nibbles(high, a, {(x.x >> 4 & kLow) | (x.y & ~kLow), (x.z >> 4 & kLow) | (x.w & ~kLow)}, 0);
-#pragma unroll
-  for (int t = 0; t < 2; ++t)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) sums[t][i] += 16 * high[t][i];
-}
-
-/// sums += weights times eight rows `x`: one 8-bit product of the two over 64 input channels.
-template <int kGroup>
-__device__ __forceinline__ void multiply_eight(Sums& sums, const Weights& a, const uint4& x, int product) {
-  const uint32_t b[2] = {product == 0 ? x.x : x.z, product == 0 ? x.y : x.w};
-#pragma unroll
-  for (int t = 0; t < 2; ++t) {
-    if constexpr (kGroup > 0) mma_u8_u8(sums[t], a[t][product], b, sums[t]);
-    else mma_s8_u8(sums[t], a[t][product], b, sums[t]);
-  }
-}
-
-/// Two scales of neighbouring channels.
-__device__ __forceinline__ float2 two_halves(const uint16_t* from) {
-  const uint32_t halves = *reinterpret_cast<const uint32_t*>(from);
-  return make_float2(half_bits_to_float(uint16_t(halves)), half_bits_to_float(uint16_t(halves >> 16)));
-}
-
-/// A group's parameters for the lane's output channels.
-struct GroupScales {
-  float scale[kWarpPanels][2], shift[kWarpPanels][2];  // shift: -zero / 16 * scale
-
-  template <int kGroups>
-  __device__ __forceinline__ GroupScales(const uint16_t (*scales)[kGroups][kPanel],
-                                         const uint8_t (*zeros)[kGroups][kPanel], int g, const Lane& at) {
+/// The 4-bit products' operands of 64 input channels: codes, and the group's scales.
+struct Codes {
+  uint32_t a[kWarpPanels][4], scale[kWarpPanels][2];
+  template <class Stage>
+  __device__ __forceinline__ Codes(const Stage& now, int warp_panel, const Lane& at) {
 #pragma unroll
     for (int t = 0; t < kWarpPanels; ++t) {
-      const float2 two = two_halves(&scales[t][g][2 * at.group]);
-      const uint32_t bytes = *reinterpret_cast<const uint16_t*>(&zeros[t][g][2 * at.group]);
-      scale[t][0] = two.x, scale[t][1] = two.y;
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {  // the bits of 2^23 + zero; exact
-        const float zero = __int_as_float(int(0x4b000000u | (c == 0 ? bytes & 255 : bytes >> 8)));
-        shift[t][c] = fmaf(zero, -1.0f / 16, 524288.0f) * scale[t][c];
-      }
+      const TwoBytes scales(&now.group_scale[0][warp_panel + t][at.group * 2]);
+      scale[t][0] = scales.first, scale[t][1] = scales.second;
+      const uint2 first = weight_words(now.panels[warp_panel + t], 0, at),
+                  second = weight_words(now.panels[warp_panel + t], 1, at);
+      a[t][0] = first.x, a[t][1] = first.y, a[t][2] = second.x, a[t][3] = second.y;
     }
   }
 };
 
-/// total += scale * (sums - zero / 16 * the rows' own sums).
-__device__ __forceinline__ void scale_sums(float (&total)[2][4], const Sums& sums, const GroupScales& group,
-                                           float2 row_sums) {
+/// sums += times * scale * the product of codes and eight rows of nibbles.
+__device__ __forceinline__ void multiply_nibbles(Sums& sums, const Codes& codes, const uint32_t (&rows)[2],
+                                                 uint32_t times) {
+  constexpr int32_t kNothing[4] = {};
 #pragma unroll
-  for (int t = 0; t < 2; ++t) {
+  for (int t = 0; t < kWarpPanels; ++t) {
+    int32_t group[4];
+    mma_u4_u4(group, codes.a[t], rows, kNothing);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      total[t][i] = fmaf(sum_as_float(sums[t][i]), group.scale[t][i / 2], total[t][i]);
-      total[t][i] = fmaf(i % 2 == 0 ? row_sums.x : row_sums.y, group.shift[t][i / 2], total[t][i]);
+    for (int i = 0; i < 4; ++i) sums[t][i] = add_scaled(sums[t][i], times * codes.scale[t][i / 2], group[i]);
+  }
+}
+/// The lane's words of a split row. `halves`: from the row at.group places before on.
+__device__ __forceinline__ void load_nibbles(uint32_t (&words)[2], const uint8_t* halves, const Lane& at) {
+  const uint2 both = *reinterpret_cast<const uint2*>(halves + at.group * kHalfLine + at.four * 8);
+  words[0] = both.x, words[1] = both.y;
+}
+
+/// sums += scale * the product of codes and eight split rows, `halves` their lower ones. Wide rows take a
+/// second product, of the upper ones.
+template <bool kWide>
+__device__ __forceinline__ void multiply_split(Sums& sums, const Codes& codes, const uint8_t* halves,
+                                               const Lane& at) {
+  uint32_t rows[2];
+  load_nibbles(rows, halves, at);
+  multiply_nibbles(sums, codes, rows, 1);
+  if constexpr (kWide) {
+    load_nibbles(rows, halves + kHalfRows, at);
+    multiply_nibbles(sums, codes, rows, 16);
+  }
+}
+
+/// sums += what zero points take off: zero points times `line_sums` (SplitRows::sums), either of their two
+/// bytes. `row`: the warp's first in the tile.
+template <bool kUpper, int kColumns>
+__device__ __forceinline__ void add_zeros(Sums (&sums)[kColumns], const WeightView& weight, int panel,
+                                          const uint8_t* line_sums, int row, const Lane& at) {
+  constexpr int kQuads = 8, kWords = int(kPanel);  // four groups each, of a product; of a quad's zero points
+  const int quads = int(divide_up(depth_of(weight) / kLine, kZeroGroups));
+  const auto* const zeros = reinterpret_cast<const uint32_t*>(weight.zero) + at.group * 2;
+  const uint32_t* const of_panel[kWarpPanels] = {zeros + panel_at(weight, panel) * quads * kWords,
+                                                 zeros + panel_at(weight, panel + 1) * quads * kWords};
+  const auto* const from = reinterpret_cast<const uint32_t*>(line_sums) +
+                           (int64_t{blockIdx.x} * 2 + (kUpper ? 0 : 1)) * quads * kTileRows + row + at.group;
+  for (int first = at.four; first < quads + at.four; first += kQuads) {
+    const int second = first + kQuads / 2;
+    uint32_t a[kWarpPanels][4] = {};
+#pragma unroll
+    for (int t = 0; t < kWarpPanels; ++t) {
+      uint2 low{}, high{};
+      if (first < quads) low = *reinterpret_cast<const uint2*>(of_panel[t] + first * kWords);
+      if (second < quads) high = *reinterpret_cast<const uint2*>(of_panel[t] + second * kWords);
+      a[t][0] = low.x, a[t][1] = low.y, a[t][2] = high.x, a[t][3] = high.y;
+    }
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n) {
+      const uint32_t b[2] = {first < quads ? from[first * kTileRows + n * 8] : 0,
+                             second < quads ? from[second * kTileRows + n * 8] : 0};
+#pragma unroll
+      for (int t = 0; t < kWarpPanels; ++t) {
+        if constexpr (kUpper) mma_u8_s8(sums[n][t], a[t], b, sums[n][t]);
+        else mma_u8_u8(sums[n][t], a[t], b, sums[n][t]);
+      }
     }
   }
 }
@@ -314,12 +340,11 @@ template <int kChannelWarps>
 inline constexpr int kLeastResident = kResidentBlocks;
 #endif
 
-template <MmaPath kPath, int kGroup, int kChannelWarps>
+template <MmaPath kPath, int kBits, int kChannelWarps>
 __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
-    linear_int_kernel(const __grid_constant__ LinearProducts products, Integers in, const float* row_sums,
+    linear_int_kernel(const __grid_constant__ LinearProducts products, Integers in, SplitRows split,
                       const DctTable* dct) {
-  using Shared = Storage<kGroup, kChannelWarps>;
-  constexpr bool kFourBits = kGroup > 0;
+  using Shared = Storage<kBits, kChannelWarps>;
   constexpr int kStages = Shared::kStages, kColumns = kTileRows / 8 * kChannelWarps / kWarps;
   auto& s = shared_storage<Shared>();
   const auto [which, channel_block] = products.place(blockIdx.y, Shared::kChannels);
@@ -329,67 +354,80 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
   const int warp_panel = warp % kChannelWarps * kWarpPanels, warp_row = warp / kChannelWarps * kColumns * 8;
   const Lane at;
   const RowTile& tile = in.tiles[blockIdx.x];  // read again after the loop: registers are scarce
-  const bool busy = warp_row < tile.count;
-  int wide = 0;  // so many rows of the tile have more than four bits
+  const bool busy = kChannelWarps == kWarps || warp_row < int(tile.count);
+  int wide = 0;        // so many rows of the warp, or more; for split ones
+  int group_bits = 0;  // the logarithm of the group's size
   if constexpr (kPath == MmaPath::kFour) {
-    const bool low = tile.coded && in.plan.low_bits <= 4;
-    wide = !low ? kTileRows : in.plan.high_bits > 4 ? in.plan.high_rows : 0;
+    wide = wide_rows(tile.coded, in.plan);
+  } else if constexpr (kBits == 4) {
+    group_bits = group_bits_of(weight);
   }
 
-  Copies<kGroup, kChannelWarps> copies(tile, in, weight, first_panel, row_sums);
-  const int steps = int(Shared::depth(weight)) / Shared::kDepth;
-  for (int step = 0; step < kStages - 1; ++step) {
-    if (step < steps) copies.start(s.stages[step]);
+  Copies<kPath, kBits, kChannelWarps> copies(tile, in, split, wide, weight, first_panel);
+  wide -= warp_row;
+  const int steps = depth_of(weight) / kLine;
+#pragma unroll
+  for (int stage = 0; stage < kStages - 1; ++stage) {
+    if (stage < steps) copies.start(s.stages[stage], stage, stage);
     commit_copies();
   }
-  int32_t sums[kColumns][2][4] = {};  // of all input channels, without groups
-  float total[kColumns][2][4] = {};
-  for (int step = 0, stage = 0; step < steps; ++step, stage = stage + 1 < kStages ? stage + 1 : 0) {
-    wait_copies<kStages - 2>();
-    __syncthreads();  // the stage has arrived for everyone, and everyone is done with the one before
-    if (step + kStages - 1 < steps) copies.start(s.stages[stage > 0 ? stage - 1 : kStages - 1]);
-    commit_copies();
-    if (!busy) continue;
-    const auto& now = s.stages[stage];
-    const auto panels_of = [&](int part) { return &now.panels[part][warp_panel]; };
-    const auto rows_of = [&](int part) { return now.rows[part] + warp_row * kLine; };
-    if constexpr (!kFourBits) {
+  copies.advance(kStages - 1);
+  Sums sums[kColumns] = {};
+  if constexpr (kPath == MmaPath::kFour) {
+    if (busy) {
+      add_zeros<true>(sums, weight, first_panel + warp_panel, split.sums, warp_row, at);
+#pragma unroll
+      for (auto& column : sums)
+#pragma unroll
+        for (auto& panel : column)
+#pragma unroll
+          for (int32_t& sum : panel) sum = add_scaled(0, 256, sum);
+      add_zeros<false>(sums, weight, first_panel + warp_panel, split.sums, warp_row, at);
+    }
+  }
+  const auto multiply = [&](const typename Shared::Stage& now, int step) {
+    if constexpr (kPath == MmaPath::kEight) {
       Weights a;
-      load_weights<kPath, kGroup>(a, panels_of(0), at);
+      load_bytes<kBits>(a, now, warp_panel, step, group_bits, at);
 #pragma unroll
       for (int n = 0; n < kColumns; ++n) {
-        const uint4 x = load_row<kGroup>(rows_of(0) + n * 8 * kLine, at);
+        const uint4 x = load_row(now.rows + (warp_row + n * 8) * kLine, at);
+        const uint32_t b[2][2] = {{x.x, x.y}, {x.z, x.w}};
 #pragma unroll
-        for (int product = 0; product < 2; ++product) multiply_eight<kGroup>(sums[n], a, x, product);
+        for (int product = 0; product < 2; ++product)
+#pragma unroll
+          for (int t = 0; t < 2; ++t) mma_s8_u8(sums[n][t], a[t][product], b[product], sums[n][t]);
       }
     } else {
-      constexpr int kParts = Shared::kParts, kGroups = Shared::kGroups;
-      Weights a[kParts];
+      const Codes codes(now, warp_panel, at);
+      const auto multiply_eight = [&]<bool kWide>(int n) {
+        multiply_split<kWide>(sums[n], codes, now.rows + (warp_row + n * 8) * kHalfLine, at);
+      };
+      if (wide > 0) multiply_eight.template operator()<true>(0);
+      else multiply_eight.template operator()<false>(0);
+      if (wide > 8) {
 #pragma unroll
-      for (int part = 0; part < kParts; ++part) load_weights<kPath, kGroup>(a[part], panels_of(part), at);
+        for (int n = 1; n < kColumns; ++n) multiply_eight.template operator()<true>(n);
+      } else {
 #pragma unroll
-      for (int g = 0; g < kGroups; ++g) {
-        const GroupScales scales(&now.scale[warp_panel], &now.zero[warp_panel], g, at);
-        const float* const group_sums = now.sums[g] + warp_row + at.four * 4;
-#pragma unroll
-        for (int n = 0; n < kColumns; ++n) {
-          Sums group = {{kMagic, kMagic, kMagic, kMagic}, {kMagic, kMagic, kMagic, kMagic}};
-#pragma unroll
-          for (int part = 0; part < kParts; ++part) {
-            const uint4 x = load_row<kGroup>(rows_of(part) + n * 8 * kLine, at);
-            if constexpr (kPath == MmaPath::kFour) {
-              multiply_four(group, a[part], x, warp_row + n * 8 < wide);
-            } else {
-#pragma unroll
-              for (int product = kGroup == 32 ? g : 0; product < (kGroup == 32 ? g + 1 : 2); ++product)
-                multiply_eight<kGroup>(group, a[part], x, product);
-            }
-          }
-          scale_sums(total[n], group, scales,
-                     *reinterpret_cast<const float2*>(group_sums + n / 2 * 16 + n % 2 * 2));
-        }
+        for (int n = 1; n < kColumns; ++n) multiply_eight.template operator()<false>(n);
       }
     }
+  };
+#pragma unroll 1
+  for (int first = 0; first < steps; first += kStages) {
+#pragma unroll
+    for (int stage = 0; stage < kStages; ++stage) {
+      const int step = first + stage;
+      if (step >= steps) break;
+      wait_copies<kStages - 2>();
+      __syncthreads();  // the stage has arrived for everyone, and everyone is done with the one before
+      if (step + kStages - 1 < steps)
+        copies.start(s.stages[(stage + kStages - 1) % kStages], stage, step + kStages - 1);
+      commit_copies();
+      if (busy) multiply(s.stages[stage], step);
+    }
+    copies.advance(kStages);
   }
   wait_copies<0>();
   __syncthreads();  // the stages become the product
@@ -398,22 +436,20 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
 #pragma unroll
   for (int p = 0; p < kWarpPanels; ++p) {
     const int channel = (warp_panel + p) * int(kPanel) + at.group * 2;
-    float2 weight_sum{}, weight_scale{};
+    float2 weight_scale{};
+    int2 weight_sum{};
     if (first_panel + warp_panel + p < weight.panels()) {
-      weight_sum = *reinterpret_cast<const float2*>(weight.sum + first_channel + channel);
-      if constexpr (!kFourBits) weight_scale = two_halves(weight.scale + first_channel + channel);
+      weight_scale = *reinterpret_cast<const float2*>(weight.scale + first_channel + channel);
+      weight_sum = *reinterpret_cast<const int2*>(weight.sum + first_channel + channel);
     }
 #pragma unroll
     for (int i = 0; i < kColumns * 2; ++i) {
       const int n = i / 2, r = warp_row + n * 8 + at.four * 2 + i % 2;
       const float scale = r < rows ? in.scale[first_of_tile + r] : 0.0f,
                   offset = r < rows ? in.offset[first_of_tile + r] : 0.0f;
-      float2 value = make_float2(total[n][p][i % 2], total[n][p][2 + i % 2]);
-      if constexpr (!kFourBits)
-        value = make_float2(fmaf(float(sums[n][p][i % 2]), weight_scale.x, 0.0f),
-                            fmaf(float(sums[n][p][2 + i % 2]), weight_scale.y, 0.0f));
-      *reinterpret_cast<float2*>(&s.product[r][channel]) = make_float2(
-          fmaf(scale, value.x, offset * weight_sum.x), fmaf(scale, value.y, offset * weight_sum.y));
+      *reinterpret_cast<float2*>(&s.product[r][channel]) =
+          make_float2(scaled_sum(sums[n][p][i % 2], scale, offset, weight_scale.x, weight_sum.x),
+                      scaled_sum(sums[n][p][2 + i % 2], scale, offset, weight_scale.y, weight_sum.y));
     }
   }
   __syncthreads();
@@ -430,49 +466,66 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
   for (int r = first_row; r < rows; r += kStep, to += kStep * out.stride) *to = s.product[r][column] + shift;
 }
 
-constexpr int kSumRows = 32, kSumDepth = 512, kSumWarps = 8;  // rows and input channels of a block
+constexpr int kSplitRows = 32, kSplitDepth = 512, kSplitWarps = 8;  // rows, input channels of a block
+constexpr int kSplitQuads = kSplitDepth / kLine / int(kZeroGroups);
 
-struct GroupSums {
-  // Written by group / 16 lanes apart, read along rows.
-  float sum[kSumDepth / 32][kSumRows + 1];
+struct LineSums {
+  // Lower and upper; one row more, which keeps the banks of a row's lines apart.
+  alignas(4) uint8_t bytes[2][kSplitQuads][kSplitRows + 1][kZeroGroups];
 };
 
-/// Half a tile. A warp reads 512 input channels of a row, 16 a lane; neighbouring lanes add up a group. Sums
-/// leave by groups, in the order of row_of_sum; those of absent rows are zero.
-__global__ void __launch_bounds__(kSumWarps* kWarpSize)
-    group_sums_kernel(float* sums, Integers in, int groups, int group) {
-  auto& s = shared_storage<GroupSums>();
-  const int lane = int(threadIdx.x) % kWarpSize, warp = int(threadIdx.x) / kWarpSize, lanes = group / 16;
-  const int64_t tile_index = blockIdx.x / 2, depth = int64_t{groups} * group;
-  const int first_row = int(blockIdx.x) % 2 * kSumRows;
+/// Half a tile; absent rows are zeros. A warp reads 512 input channels of a row, 16 a lane; four neighbouring
+/// lanes have a line.
+__global__ void __launch_bounds__(kSplitWarps* kWarpSize)
+    split_rows_kernel(SplitRows out, Integers in, int lines) {
+  auto& s = shared_storage<LineSums>();
+  const int lane = int(threadIdx.x) % kWarpSize, warp = int(threadIdx.x) / kWarpSize, four = lane % 4;
+  const int64_t tile_index = blockIdx.x / 2;
+  const int first_row = int(blockIdx.x) % 2 * kSplitRows;
   const RowTile tile = in.tiles[tile_index];
-  const int64_t channel = int64_t(blockIdx.y) * kSumDepth + lane * 16;
-  for (int r = warp; r < kSumRows; r += kSumWarps) {
+  const int wide = wide_rows(tile.coded, in.plan);
+  const int quads = int(divide_up(lines, kZeroGroups)), first_quad = int(blockIdx.y) * kSplitQuads,
+            line_of_block = lane / 4, line = first_quad * int(kZeroGroups) + line_of_block;
+  for (int r = warp; r < kSplitRows; r += kSplitWarps) {
+    const int row = first_row + r;
     uint4 x{};
-    if (first_row + r < tile.count && channel < depth)
-      x = *reinterpret_cast<const uint4*>(in.q + (tile.row + first_row + r) * in.stride + channel);
-    auto sum = int(__dp4a(x.x, 0x01010101u, __dp4a(x.y, 0x01010101u, 0u)) +
-                   __dp4a(x.z, 0x01010101u, __dp4a(x.w, 0x01010101u, 0u)));
-    for (int distance = lanes / 2; distance > 0; distance /= 2)
-      sum += __shfl_xor_sync(kFullWarp, sum, distance);
-    if (lane % lanes == 0) s.sum[lane / lanes][r] = float(sum);
+    if (row < tile.count && line < lines)
+      x = *reinterpret_cast<const uint4*>(in.q + (tile.row + row) * in.stride + line * kLine + four * 16);
+    int32_t sum = dp4a_u8_u8(x.x, kBytes, dp4a_u8_u8(x.y, kBytes, 0));
+    sum = dp4a_u8_u8(x.z, kBytes, dp4a_u8_u8(x.w, kBytes, sum));
+    sum += __shfl_xor_sync(kFullWarp, sum, 1);
+    sum += __shfl_xor_sync(kFullWarp, sum, 2);
+    if (four < 2)  // a byte each
+      s.bytes[four][line_of_block / int(kZeroGroups)][r][line_of_block % int(kZeroGroups)] =
+          uint8_t(uint32_t(-sum) >> four * 8);
+    if (line >= lines) continue;
+    constexpr uint32_t kLow = kLowNibbles, kHigh = ~kLow;
+    uint8_t* const to =
+        out.nibbles + (tile_index * lines + line) * 2 * kHalfRows + row * kHalfLine + four * 8;
+    *reinterpret_cast<uint2*>(to) =
+        make_uint2((x.x & kLow) | (x.y << 4 & kHigh), (x.z & kLow) | (x.w << 4 & kHigh));
+    if (row < wide)
+      *reinterpret_cast<uint2*>(to + kHalfRows) =
+          make_uint2((x.x >> 4 & kLow) | (x.y & kHigh), (x.z >> 4 & kLow) | (x.w & kHigh));
   }
   __syncthreads();
-  const int first_group = int(blockIdx.y) * (kSumDepth / group);
-  const int live = min(kSumDepth / group, groups - first_group);
-  for (int i = int(threadIdx.x); i < live * kSumRows; i += kSumWarps * kWarpSize)
-    sums[((first_group + i / kSumRows) * in.tile_count + tile_index) * kTileRows + first_row + i % kSumRows] =
-        s.sum[i / kSumRows][row_of_sum(i % kSumRows)];
+  const int live = min(kSplitQuads, quads - first_quad);
+  for (int i = int(threadIdx.x); i < 2 * live * kSplitRows; i += kSplitWarps * kWarpSize) {
+    const int r = i % kSplitRows, quad = i / kSplitRows % live, upper = i / kSplitRows / live;
+    const int64_t to = tile_index * 2 * quads + (upper != 0 ? 0 : quads) + first_quad + quad;
+    reinterpret_cast<uint32_t*>(out.sums)[to * kTileRows + first_row + r] =
+        *reinterpret_cast<const uint32_t*>(s.bytes[upper][quad][r]);
+  }
 }
 
-template <MmaPath kPath, int kGroup>
-void start(const TilePlan& plan, const LinearProducts& products, const Integers& in, const float* sums,
+template <MmaPath kPath, int kBits>
+void start(const TilePlan& plan, const LinearProducts& products, const Integers& in, const SplitRows& split,
            const DctTable* dct, cudaStream_t stream) {
   const auto run = [&]<int kChannelWarps>() {
-    using Shared = Storage<kGroup, kChannelWarps>;
+    using Shared = Storage<kBits, kChannelWarps>;
     const dim3 grid(uint32_t(in.tile_count), uint32_t(products.blocks(Shared::kChannels)));
-    launch("linear_int", linear_int_kernel<kPath, kGroup, kChannelWarps>, {grid, kThreads, sizeof(Shared)},
-           stream, products, in, sums, dct);
+    launch("linear_int", linear_int_kernel<kPath, kBits, kChannelWarps>, {grid, kThreads, sizeof(Shared)},
+           stream, products, in, split, dct);
   };
   if (plan.channel_warps == 4) run.template operator()<4>();
   else if (plan.channel_warps == 2) run.template operator()<2>();
@@ -481,27 +534,29 @@ void start(const TilePlan& plan, const LinearProducts& products, const Integers&
 
 }  // namespace
 
-int64_t group_sums_size(const Integers& in, int64_t groups) { return groups * in.tile_count * kTileRows; }
-
-void group_sums(float* sums, const Integers& in, int64_t groups, int64_t group, cudaStream_t stream) {
-  const dim3 grid(uint32_t(in.tile_count * (kTileRows / kSumRows)),
-                  uint32_t(divide_up(groups * group, kSumDepth)));
-  launch("group_sums", group_sums_kernel, {grid, kSumWarps * kWarpSize, sizeof(GroupSums)}, stream, sums, in,
-         int(groups), int(group));
+int64_t split_nibbles_size(const Integers& in, int64_t lines) {
+  return in.tile_count * lines * 2 * kHalfRows;
+}
+int64_t split_sums_size(const Integers& in, int64_t lines) {
+  return in.tile_count * 2 * round_up(lines, kZeroGroups) * kTileRows;
 }
 
-void linear_int(const LinearProducts& products, const Integers& in, const float* sums, const DctTable* dct,
-                const Device& device, cudaStream_t stream) {
-  const TilePlan plan = plan_linear(in.tile_count, products, device);
-  const auto run = [&]<MmaPath kPath, int kGroup>() {
-    start<kPath, kGroup>(plan, products, in, sums, dct, stream);
+void split_rows(const SplitRows& out, const Integers& in, int64_t lines, cudaStream_t stream) {
+  const dim3 grid(uint32_t(in.tile_count * (kTileRows / kSplitRows)),
+                  uint32_t(divide_up(lines * kLine, kSplitDepth)));
+  launch("split_rows", split_rows_kernel, {grid, kSplitWarps * kWarpSize, sizeof(LineSums)}, stream, out, in,
+         int(lines));
+}
+
+void linear_int(const LinearProducts& products, const Integers& in, const SplitRows& split,
+                const DctTable* dct, const Device& device, cudaStream_t stream) {
+  const TilePlan plan = plan_linear(in.tile_count, products, device, in.any_coded, in.plan);
+  const auto run = [&]<MmaPath kPath, int kBits>() {
+    start<kPath, kBits>(plan, products, in, split, dct, stream);
   };
-  const WeightView& first = products.one[0].weight;
-  if (first.dtype == DType::kQ8) run.template operator()<MmaPath::kEight, 0>();
-  else if (first.group == 32) run.template operator()<MmaPath::kEight, 32>();
-  else if (first.group == 128) run.template operator()<MmaPath::kEight, 128>();
-  else if (plan.path == MmaPath::kFour) run.template operator()<MmaPath::kFour, 64>();
-  else run.template operator()<MmaPath::kEight, 64>();
+  if (products.one[0].weight.dtype == DType::kQ8) run.template operator()<MmaPath::kEight, 8>();
+  else if (plan.path == MmaPath::kEight) run.template operator()<MmaPath::kEight, 4>();
+  else run.template operator()<MmaPath::kFour, 4>();
 }
 
 }  // namespace stamp::cuda

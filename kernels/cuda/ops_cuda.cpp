@@ -84,9 +84,10 @@ class Operands {
   }
   WeightView in(WeightView w) {
     w.data = in(static_cast<const std::byte*>(w.data), w.data_bytes());
-    w.scale = in(w.scale, w.parameters());
-    w.zero = in(w.zero, w.parameters());
-    w.sum = in(w.sum, w.panels() * kPanel);
+    w.scale = in(w.scale, w.row_parameters());
+    w.sum = in(w.sum, w.row_parameters());
+    w.group_scale = in(w.group_scale, w.group_parameters());
+    w.zero = in(w.zero, w.zero_parameters());
     return w;
   }
   cuda::Integers in(const QuantMat& m) {
@@ -204,10 +205,12 @@ class CudaOps final : public Ops {
       }
     } else {
       const bool few = in.rows <= cuda::kFewRows;
-      float* sums = nullptr;
-      if (first.dtype == DType::kQ4 && !few) {
-        sums = scratch_.take<float>(cuda::group_sums_size(x, first.groups()));
-        cuda::group_sums(sums, x, first.groups(), first.group, stream());
+      cuda::SplitRows split;
+      if (!few && cuda::mma_path(first, x.any_coded, x.plan, device_) == cuda::MmaPath::kFour) {
+        const int64_t lines = first.groups();
+        split = {.nibbles = scratch_.take<uint8_t>(cuda::split_nibbles_size(x, lines)),
+                 .sums = scratch_.take<uint8_t>(cuda::split_sums_size(x, lines))};
+        cuda::split_rows(split, x, lines, stream());
       }
       for (size_t first_of = 0; first_of < products.size(); first_of += cuda::LinearProducts::kMost) {
         cuda::LinearProducts together;
@@ -215,7 +218,7 @@ class CudaOps final : public Ops {
                  first_of, std::min(products.size() - first_of, size_t{cuda::LinearProducts::kMost})))
           together.one[together.count++] = {o.out(out), o.in(weight), o.in(bias)};
         if (few) cuda::linear_few(together, x, stream());
-        else cuda::linear_int(together, x, sums, dct_.data(), device_, stream());
+        else cuda::linear_int(together, x, split, dct_.data(), device_, stream());
       }
     }
     o.finish();

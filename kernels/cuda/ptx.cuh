@@ -24,6 +24,8 @@ __device__ void mma_s8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_
                           const int32_t (&c)[4]);
 __device__ void mma_u8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                           const int32_t (&c)[4]);
+__device__ void mma_u8_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                          const int32_t (&c)[4]);
 
 /// The same with 4-bit elements, eight to a register, A [16, 64], B [64, 8] (section 9.7.14.5.9, m16n8k64):
 /// k = 8 four .. + 7, and 32 + 8 four .. + 7 where the 8-bit form has 16 + 4 four. From sm_90 on the hardware

@@ -22,6 +22,7 @@ STAMP_DP4A(dp4a_u8_s8, "s32")
   }
 STAMP_MMA(mma_s8_u8, "m16n8k32", "s8", "u8")
 STAMP_MMA(mma_u8_u8, "m16n8k32", "u8", "u8")
+STAMP_MMA(mma_u8_s8, "m16n8k32", "u8", "s8")
 STAMP_MMA(mma_u4_u4, "m16n8k64", "u4", "u4")
 #undef STAMP_MMA
 

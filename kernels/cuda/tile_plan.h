@@ -61,16 +61,32 @@ struct TilePlan {
 inline constexpr int kWarpChannels = 32, kLinearWarps = 4;  // of a warp, of a block
 inline constexpr int kResidentBlocks = 3;                   // of a multiprocessor
 
-/// For `tiles` row tiles. 4-bit products where the hardware has them (sm_80 to sm_89) and a group of input
-/// channels is one of their 64. Wide blocks do least work for an output, narrow ones occupy more
-/// multiprocessors. Neither choice changes a bit of the result.
-inline TilePlan plan_linear(int64_t tiles, const LinearProducts& products, const Device& device) {
-  TilePlan plan;
-  const WeightView& weight = products.one[0].weight;
-  if (weight.dtype == DType::kQ4 && weight.group == 64 && device.compute_capability < 90)
-    plan.path = MmaPath::kFour;
+/// 4-bit products where the hardware has them (sm_80 to sm_89), a group of input channels is one of their 64,
+/// and rows have no more bits, those of coded blocks for the most part: others take two products of nibbles,
+/// as long as one of bytes, and their scaling on top.
+inline MmaPath mma_path(const WeightView& weight, bool any_coded, const BitPlan& rows, const Device& device) {
+  const bool nibbles = any_coded && rows.low_bits <= 4;
+  return weight.dtype == DType::kQ4 && weight.group == 64 && nibbles && device.compute_capability < 90
+             ? MmaPath::kFour
+             : MmaPath::kEight;
+}
+
+/// Rows of a tile, from its first on, that MmaPath::kFour takes for wide, of more than four bits: none, the
+/// first eight or all.
+STAMP_INLINE int wide_rows(bool coded, const BitPlan& plan) {
+  if (!coded || plan.low_bits > 4) return int(kBlock);
+  const int wide = plan.high_bits > 4 ? plan.high_rows : 0;
+  return wide > 8 ? int(kBlock) : wide > 0 ? 8 : 0;
+}
+
+/// For `tiles` row tiles. Wide blocks do least work for an output, narrow ones occupy more multiprocessors.
+/// Neither this choice nor the path changes a bit of the result.
+inline TilePlan plan_linear(int64_t tiles, const LinearProducts& products, const Device& device,
+                            bool any_coded, const BitPlan& rows) {
+  TilePlan plan{.path = mma_path(products.one[0].weight, any_coded, rows, device)};
   // Times of one, two and three blocks that share a multiprocessor, in us on an H100 for 4096 input channels
-  // (tests/bench/cuda_products.cpp); for others they are in proportion.
+  // (tests/bench/cuda_products.cpp); for others they are in proportion. They were measured with a
+  // loop that scaled the sums of every group in floats.
   struct Choice {
     int channel_warps, times[kResidentBlocks];
   };

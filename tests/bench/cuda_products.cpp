@@ -52,23 +52,25 @@ struct DeviceWeight {
   DeviceWeight(Memory& memory, int64_t n, int64_t k)
       : view{.dtype = DType::kQ4, .rows = n, .cols = k, .group = 64},
         data(view.data_bytes(), memory),
-        scale(view.parameters(), memory),
-        zero(view.parameters(), memory),
-        sum(view.panels() * kPanel, memory) {
+        group_scale(view.group_parameters(), memory),
+        zero(view.zero_parameters(), memory),
+        scale(view.row_parameters(), memory),
+        sum(view.row_parameters(), memory) {
     fill(data, memory, [](std::mt19937& rng) { return uint8_t(rng()); });
-    fill(scale, memory, [](std::mt19937& rng) { return f32_to_f16(0.01f + 0.001f * random_float(rng)); });
-    fill(zero, memory, [](std::mt19937& rng) { return uint8_t(96 + rng() % 64); });
-    fill(sum, memory, random_float);
+    fill(group_scale, memory, [](std::mt19937& rng) { return uint8_t(4 + rng() % 5); });
+    fill(zero, memory, [](std::mt19937& rng) { return uint8_t(40 + rng() % 16); });
+    fill(scale, memory, [](std::mt19937& rng) { return 0.01f + 0.001f * random_float(rng); });
+    fill(sum, memory, [](std::mt19937& rng) { return int32_t(rng() % 4096) - 2048; });
     view.data = data.data();
-    view.scale = scale.data();
+    view.group_scale = group_scale.data();
     view.zero = zero.data();
+    view.scale = scale.data();
     view.sum = sum.data();
   }
   WeightView view;
-  Buffer<uint8_t> data;
-  Buffer<uint16_t> scale;
-  Buffer<uint8_t> zero;
-  Buffer<float> sum;
+  Buffer<uint8_t> data, group_scale, zero;
+  Buffer<float> scale;
+  Buffer<int32_t> sum;
 };
 
 nlohmann::json measure(Ops& ops, cublasHandle_t blas, int64_t rows, int64_t n, int64_t k) {

@@ -24,6 +24,7 @@ BUDGET = Path(__file__).with_name("compile_budget.json")
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
 MAIN_LOOPS = ROOT / "kernels/cuda/main_loops.h"
 RECORDED_ARCHITECTURES = (80, 89, 90)  # there; newer ones have much the same loop as the last
+STAGES = 4  # of a main loop: kLoopStages there
 MOST_DEVIATION = 0.03  # of a main loop's instructions: compilers differ a little
 SKIPPED = 77
 
@@ -34,7 +35,7 @@ KERNEL = re.compile(r"\d([a-z][a-z_]*_kernel)")
 FOUR_BIT_PATH = "MmaPathE1"
 INSTANCE = re.compile(r"linear_int_kernelI\w*?MmaPathE(\d)ELi(\d+)ELi(\d+)E")
 RECORDED = re.compile(r"(// recorded by .*\n)(?:.*\n)*?(// end of what is recorded)")
-INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)([^;]*);")
+INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)([^;]*);")
 LABEL = re.compile(r"^(\.L_x_\d+):")
 
 
@@ -71,10 +72,30 @@ def compile_kernels(nvcc, source, architecture, directory):
     return cubin, kernels, None if kernels else "ptxas reported no kernel"
 
 
+def ways_through(body, labels, begin):
+    """The lengths of the longest ways through a loop's body [(opcode, operands, whether it has a predicate)], which
+    begins at instruction `begin`, by their tensor-core operations and barriers. Shorter ones leave copies out, at the
+    end of the input."""
+    reached = [{} for _ in body] + [{}]
+    reached[0][0, 0] = 0
+    for at, (opcode, operands, predicated) in enumerate(body):
+        target = re.search(r"\.L_x_\d+", operands) if opcode.startswith("BRA") else None
+        to = labels[target[0]] - begin if target else None
+        # Back to the beginning is the end.
+        following = [] if to is None else [to if at < to <= len(body) else len(body)]
+        if to is None or predicated:
+            following.append(at + 1)
+        for (products, barriers), length in reached[at].items():
+            way = products + opcode.startswith("IMMA"), barriers + opcode.startswith("BAR")
+            for next_at in following:
+                reached[next_at][way] = max(reached[next_at].get(way, 0), length + 1)
+    return reached[-1]
+
+
 def main_loops(listing, emulates_four_bits):
     """For each instance of the integer products, by its template's numbers: the opcodes of its outermost loop with
-    tensor-core operations. Those for 4-bit products are left out where the hardware has none: tile_plan.h never takes
-    them there."""
+    tensor-core operations, and the lengths of the ways through all of its stages, by a stage's products. Those for
+    4-bit products are left out where the hardware has none: tile_plan.h never takes them there."""
     loops = {}
     for function in re.split(r"^\.text\.", listing, flags=re.MULTILINE)[1:]:
         symbol = function.split("\n", 1)[0]
@@ -85,24 +106,30 @@ def main_loops(listing, emulates_four_bits):
             if label := LABEL.match(line.strip()):
                 labels[label[1]] = len(code)
             elif instruction := INSTRUCTION.search(line):
-                code.append((instruction[2], instruction[3]))
-        best = []
-        for end, (opcode, operands) in enumerate(code):
+                code.append((instruction[3], instruction[4], instruction[2] is not None))
+        best, best_begin = [], 0
+        for end, (opcode, operands, _) in enumerate(code):
             target = re.search(r"\.L_x_\d+", operands) if opcode.startswith("BRA") else None
             begin = labels.get(target[0]) if target else None
             if begin is None or begin > end:
                 continue
-            body = [op for op, _ in code[begin : end + 1]]
-            if any(op.startswith("IMMA") for op in body) and len(body) > len(best):
-                best = body
-        loops[tuple(map(int, INSTANCE.search(symbol).groups()))] = best
+            body = code[begin : end + 1]
+            if any(op.startswith("IMMA") for op, _, _ in body) and len(body) > len(best):
+                best, best_begin = body, begin
+        instance = path, _, channel_warps = tuple(map(int, INSTANCE.search(symbol).groups()))
+        # Two products of 4 bits for eight rows, four where they are wide: none, the first ones, all. Or four of 8.
+        rows = 2 * channel_warps
+        products = (2 * rows, 2 * rows + 2, 4 * rows) if path == 1 else (4 * rows,)
+        ways = ways_through(best, labels, best_begin)
+        loops[instance] = [op for op, _, _ in best], {p: ways.get((p * STAGES, STAGES), 0) for p in products}
     return loops
 
 
 def table_line(architecture, instance, instructions):
-    """A line of main_loops.h."""
-    path, group, channel_warps = instance
-    return f"    {{{architecture}, MmaPath::{('kEight', 'kFour')[path]}, {group}, {channel_warps}, {instructions}}},"
+    """A line of main_loops.h; `instance`: the template's numbers, and the products of the way through the loop."""
+    path, bits, channel_warps, products = instance
+    way = f"{bits}, {channel_warps}, {products}, {instructions}"
+    return f"    {{{architecture}, MmaPath::{('kEight', 'kFour')[path]}, {way}}},"
 
 
 def check_table(counts):
@@ -127,11 +154,12 @@ def check_instructions(nvdisasm, cubin, counts):
     emulates_four_bits = architecture >= 90
     found = main_loops(done.stdout, emulates_four_bits)
     faults = [] if found else [f"{cubin.name}: no integer products in it"]
-    for instance, body in found.items():
+    for instance, (body, ways) in found.items():
         if architecture in RECORDED_ARCHITECTURES:
-            counts[architecture, instance] = len(body)
+            counts.update({(architecture, (*instance, products)): length for products, length in ways.items()})
         count = {op: sum(o.startswith(op) for o in body) for op in ("IMMA", "LDGSTS", "LDS.64", "LDL", "STL")}
-        print(f"{cubin.name}: main loop of {len(body)} instructions, " + ", ".join(f"{n} {op}" for op, n in count.items()))
+        print(f"{cubin.name}: main loop of {len(body)} instructions, of them by products "
+              f"{ways}, " + ", ".join(f"{n} {op}" for op, n in count.items()))
         if not (count["IMMA"] >= 8 and count["LDGSTS"] and count["LDS.64"]):
             faults.append(f"{cubin.name}: the main loop lacks tensor-core operations, asynchronous copies or wide loads")
         if count["LDL"] or count["STL"]:

@@ -47,7 +47,8 @@ class KernelCostTest : public testing::Test {
       const auto at = counted.instructions.find(name);
       return at == counted.instructions.end() ? 0.0 : double(at->second);
     };
-    EXPECT_EQ(cost.mma_u8, instructions("mma.m16n8k32.s8.u8") + instructions("mma.m16n8k32.u8.u8"));
+    EXPECT_EQ(cost.mma_u8, instructions("mma.m16n8k32.s8.u8") + instructions("mma.m16n8k32.u8.s8") +
+                               instructions("mma.m16n8k32.u8.u8"));
     EXPECT_EQ(cost.mma_u4, instructions("mma.m16n8k64.u4.u4"));
     EXPECT_EQ(cost.copies, instructions("cp.async.16"));
     EXPECT_EQ(cost.dp4a, instructions("dp4a"));
@@ -110,7 +111,9 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
           // The compiler may have a warp read its tile wherever the source names it: for the sources of rows,
           // after the loop.
           expect_counts(cost, cost.blocks * cost.warps * 3 * sizeof(RowTile));
-          if (dtype == DType::kQ4) expect_counts(group_sums_cost(tiles, weight.view));
+          const bool split = Profile::instance().all().contains("split_rows");
+          EXPECT_EQ(wants_split_rows(tiles, kHaar, weight.view, device), split);
+          if (split) expect_counts(split_rows_cost(tiles, kHaar, weight.view));
           if (coded) {
             expect_counts(row_extremes_cost(tiles, kHaar, kCols));
             expect_counts(quantize_cost(tiles, kHaar, kCols));

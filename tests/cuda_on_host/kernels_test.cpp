@@ -2,6 +2,7 @@
 // use memory and tensor cores, as the executor counts it.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <random>
@@ -157,6 +158,67 @@ TEST_F(KernelsOnHost, IntegerProductsHaveTheSameBitsOnBothTensorCorePaths) {
   }
 }
 
+/// Whether products of random integers under a plan without a transform are those of the format, to the bit.
+void expect_exact_products(Ops& ops, const BitPlan& plan, const WeightView& weight) {
+  const int64_t rows = 150, k = weight.cols, stride = round_up(k, QuantMat::kQuantAlign);
+  std::mt19937 rng(3);
+  const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
+  std::vector<RowTile> tiles;
+  split_tiles(std::span(&run, 1), plan, tiles);
+  Buffer<uint8_t> q(rows * stride);
+  for (const RowTile& tile : tiles)
+    for (int64_t r = 0; r < tile.count; ++r)
+      for (int64_t c = 0; c < k; ++c)
+        q[(tile.row + r) * stride + c] = uint8_t(rng() % (1u << (tile.coded ? plan.bits(r) : kTokenBits)));
+  Buffer<float> scale = random_floats(rows, 4), offset = random_floats(rows, 5), out(rows * weight.rows);
+  const QuantMat in{.q = q.data(),
+                    .rows = rows,
+                    .cols = k,
+                    .stride = stride,
+                    .scale = scale.data(),
+                    .offset = offset.data(),
+                    .plan = plan,
+                    .tiles = tiles};
+  ops.linear(out.mat(rows, weight.rows), in, weight, {});
+  std::vector<float> values(static_cast<size_t>(k));
+  for (int64_t n = 0; n < weight.rows; ++n) {
+    unpack_row(weight, n, values);
+    std::vector<int32_t> w;
+    for (float value : values) w.push_back(int32_t(std::lround(value / weight.scale[n])));
+    for (int64_t r = 0; r < rows; ++r) {
+      int32_t sum = 0;
+      for (int64_t c = 0; c < k; ++c) sum += q[r * stride + c] * w[size_t(c)];
+      const float row = std::fma(scale[r], float(sum), offset[r] * float(weight.sum[n]));
+      ASSERT_EQ(out[r * weight.rows + n], weight.scale[n] * row) << r << " " << n;
+    }
+  }
+}
+
+/// Every path and every plan; coefficients of more bits than four are few, or many; the depth ends in the
+/// midst of a stage, of a group of 128 and of the four groups whose zero points lie together.
+TEST_F(KernelsOnHost, IntegerProductsAreExactlyTheIntegersOfTheFormat) {
+  struct Case {
+    DType dtype;
+    int64_t group;
+    cuda_on_host::Architecture architecture;
+    int high_rows;
+  };
+  const auto &with_nibbles = kArchitectures[0], &without = kArchitectures[3];
+  for (auto [dtype, group, architecture, high_rows] :
+       {Case{DType::kQ8, 0, without, 2}, Case{DType::kQ4, 32, without, 2}, Case{DType::kQ4, 64, without, 2},
+        Case{DType::kQ4, 128, without, 2}, Case{DType::kQ4, 64, with_nibbles, 2},
+        Case{DType::kQ4, 64, with_nibbles, 10}}) {
+    const PackedWeight weight = random_weight(dtype, 52, 800, group, 11);
+    for (int multiprocessors : {architecture.multiprocessors, 4, 1}) {
+      SCOPED_TRACE(std::string(architecture.name) + ", groups of " + std::to_string(group) + ", " +
+                   std::to_string(multiprocessors) + " multiprocessors");
+      architecture.multiprocessors = multiprocessors;
+      settings().architecture = architecture;
+      expect_exact_products(*make_ops("cuda_host"), {.high_rows = high_rows, .low_bits = 4}, weight.view);
+    }
+  }
+}
+
 TEST_F(KernelsOnHost, NoReportAndTheSameBitsInTwentySchedules) {
   const auto ops = make_ops("cuda_host");
   const PackedWeight weight = random_weight(DType::kQ4, 40, 128, 64, 7);
@@ -202,8 +264,7 @@ TEST_F(KernelsOnHost, ProductsOfOneInputShareALaunchAndHaveTheBitsOfEach) {
     for (int64_t rows : {3, 100}) {
       Profile::instance().reset();
       const auto out = products(*ops, rows, views);
-      const bool eight = dtype == DType::kQ8;
-      const char* const kernel = rows > 8 ? "linear_int" : eight ? "linear_few_eight" : "linear_few_four";
+      const char* const kernel = rows > 8 ? "linear_int" : "linear_few";
       EXPECT_EQ(Profile::instance().of(kernel).launches, 2u) << kernel;  // four and one
       for (size_t i = 0; i < views.size(); ++i) {
         const Buffer<float> alone = product(*ops, rows, views[i]);
@@ -274,13 +335,13 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
       }
     }
   }
-  EXPECT_EQ(kernels, (std::set<std::string>{
-                         "append_coded",    "append_float",        "attention",        "attention_few",
-                         "attention_float", "attention_float_few", "dequantize",       "embed",
-                         "finish_tiles",    "fold_splits",         "gather",           "group_sums",
-                         "heads",           "kl_divergence",       "linear_few_eight", "linear_few_four",
-                         "linear_float",    "linear_int",          "quantize",         "row_chain",
-                         "row_extremes",    "token_logprobs"}));
+  EXPECT_EQ(kernels, (std::set<std::string>{"append_coded",  "append_float",    "attention",
+                                            "attention_few", "attention_float", "attention_float_few",
+                                            "dequantize",    "embed",           "finish_tiles",
+                                            "fold_splits",   "gather",          "split_rows",
+                                            "heads",         "kl_divergence",   "linear_few",
+                                            "linear_float",  "linear_int",      "quantize",
+                                            "row_chain",     "row_extremes",    "token_logprobs"}));
 }
 
 TEST_F(KernelsOnHost, TensorCoreOperationsAreThoseOfTheShape) {
@@ -295,12 +356,14 @@ TEST_F(KernelsOnHost, TensorCoreOperationsAreThoseOfTheShape) {
   // of block 0, the first 8 of a coded block.
   const uint64_t per_eight_rows = uint64_t(n / 16 * k / 64);
   EXPECT_EQ(four["mma.m16n8k64.u4.u4"], per_eight_rows * (8 * 2 + 2 * (8 + 1)));
-  EXPECT_EQ(four.count("mma.m16n8k32.u8.u8"), 0u);
+  // And what zero points take off, for 32 groups at a time, of two bytes.
+  EXPECT_EQ(four["mma.m16n8k32.u8.s8"], uint64_t(n / 16 * 24));
+  EXPECT_EQ(four["mma.m16n8k32.u8.u8"], uint64_t(n / 16 * 24));
   Profile::instance().reset();
   settings().architecture = kArchitectures[3];
   product(*make_ops("cuda_host"), rows, weight.view);
   auto& eight = Profile::instance().of("linear_int").instructions;
-  EXPECT_EQ(eight["mma.m16n8k32.u8.u8"], 2 * per_eight_rows * 24);
+  EXPECT_EQ(eight["mma.m16n8k32.s8.u8"], 2 * per_eight_rows * 24);
   EXPECT_EQ(eight.count("mma.m16n8k64.u4.u4"), 0u);
 }
 
@@ -314,10 +377,12 @@ TEST(TilePlan, FollowsTheHardwareTheGroupAndTheShape) {
   wide.group = 128;
   q8.dtype = DType::kQ8;
   const Device a100{80, 108}, rtx4090{89, 128}, h100{90, 132};
-  const auto plan = [](int64_t tiles, const WeightView& weight, const Device& device, int count = 1) {
+  BitPlan rows = kHaar;
+  bool coded = true;
+  const auto plan = [&](int64_t tiles, const WeightView& weight, const Device& device, int count = 1) {
     cuda::LinearProducts products;
     for (int i = 0; i < count; ++i) products.one[products.count++].weight = weight;
-    return plan_linear(tiles, products, device);
+    return plan_linear(tiles, products, device, coded, rows);
   };
   using cuda::TilePlan;
   EXPECT_EQ(plan(32, q4, a100), (TilePlan{MmaPath::kFour, 4}));
@@ -336,6 +401,10 @@ TEST(TilePlan, FollowsTheHardwareTheGroupAndTheShape) {
   tall.rows = 4 * q4.rows;
   for (int64_t tiles : {1, 2, 4, 8}) EXPECT_EQ(plan(tiles, q4, h100, 4), plan(tiles, tall, h100)) << tiles;
   EXPECT_EQ(plan(2, tall, h100), (TilePlan{MmaPath::kEight, 4}));
+  rows.low_bits = 5;  // wide rows are faster as bytes
+  EXPECT_EQ(plan(32, q4, a100), (TilePlan{MmaPath::kEight, 4}));
+  rows.low_bits = 4, coded = false;
+  EXPECT_EQ(plan(32, q4, a100), (TilePlan{MmaPath::kEight, 4}));
 }
 
 TEST(TilePlan, BlocksOfProductsFollowEachOther) {

@@ -102,6 +102,9 @@ int32_t dp4a_u8_s8(uint32_t a, uint32_t b, int32_t c) {
 void mma_u8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
   mma<8, uint8_t, uint8_t>("mma.m16n8k32.u8.u8", d, a, b, c, SITE);
 }
+void mma_u8_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
+  mma<8, uint8_t, int8_t>("mma.m16n8k32.u8.s8", d, a, b, c, SITE);
+}
 void mma_s8_u8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int32_t (&c)[4]) {
   mma<8, int8_t, uint8_t>("mma.m16n8k32.s8.u8", d, a, b, c, SITE);
 }

@@ -40,6 +40,9 @@ struct dim3 {
 struct alignas(8) uint2 {
   uint32_t x, y;
 };
+struct alignas(8) int2 {
+  int32_t x, y;
+};
 struct alignas(16) uint4 {
   uint32_t x, y, z, w;
 };
@@ -123,6 +126,7 @@ inline uint32_t __byte_perm(uint32_t x, uint32_t y, uint32_t selector) {
   for (int i = 0; i < 4; ++i) result |= uint32_t(bytes >> (selector >> 4 * i & 7) * 8 & 255) << 8 * i;
   return result;
 }
+inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 using std::fmaf;
 using std::fmaxf;
