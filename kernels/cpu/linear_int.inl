@@ -323,6 +323,18 @@ inline void unpacked_linear(const IntLinear& p, int64_t panel) {
   }
 }
 
+/// Few rows times one 4-bit panel as it is stored. Not inlined: it would spoil the registers of many rows'
+/// loops.
+__attribute__((noinline)) void stored_linear(const IntLinear& p, int64_t panel) {
+  if (p.rows <= kIntRows)
+    return for_row_tiles<kIntRows>(p.rows,
+                                   [&]<int R>(int64_t row) { four_tile<R, kPanelVecs>(p, row, panel, 0); });
+  // As many sums as registers hold, of all rows and one vector of channels after the other.
+  for (int64_t channel = 0; channel < kPanel; channel += kLanes)
+    for_row_tiles<kIntRows * kPanelVecs>(
+        p.rows, [&]<int R>(int64_t row) { four_tile<R, 1>(p, row, panel, channel); });
+}
+
 void int_linear(const IntLinear& product) {
   IntLinear p = product;
   if (!p.four_bits && kEightBytes == 8) {  // where dot_q8 wants them so
@@ -334,14 +346,8 @@ void int_linear(const IntLinear& product) {
     const uint8_t* w = p.weights + panel * p.panel_bytes;
     if (!p.four_bits) {
       for_row_tiles<kIntRows>(p.rows, [&]<int R>(int64_t row) { eight_tile<R>(p, w, row, panel); });
-    } else if (p.rows <= kIntRows) {
-      for_row_tiles<kIntRows>(p.rows,
-                              [&]<int R>(int64_t row) { four_tile<R, kPanelVecs>(p, row, panel, 0); });
     } else if (p.rows <= kIntRows * kPanelVecs) {
-      // As many sums as registers hold, of all rows and one vector of channels after the other.
-      for (int64_t channel = 0; channel < kPanel; channel += kLanes)
-        for_row_tiles<kIntRows * kPanelVecs>(
-            p.rows, [&]<int R>(int64_t row) { four_tile<R, 1>(p, row, panel, channel); });
+      stored_linear(p, panel);
     } else {
       unpacked_linear<kPairSums>(p, panel);
     }
