@@ -8,6 +8,7 @@
 
 #include "kernels/ops.h"
 #include "tests/cuda_on_host/executor.h"
+#include "tests/kernels/quantised.h"
 #include "tests/kernels/random_weight.h"
 
 namespace stamp {
@@ -80,24 +81,15 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
                              other = random_weight(dtype, kOther, kCols, group, 8);
           const WeightView weights[] = {weight.view, other.view};
           const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
-          std::vector<RowTile> tiles;
-          split_tiles(std::span(&run, 1), kHaar, tiles);
           Buffer<float> x = floats(rows * kCols), bias = floats(kOut), out(rows * kOut),
-                        out_of_other(rows * kOther), scale(rows), offset(rows);
-          Buffer<uint8_t> q(rows * kCols);
-          QuantMat in{.q = q.data(),
-                      .rows = rows,
-                      .cols = kCols,
-                      .stride = kCols,
-                      .scale = scale.data(),
-                      .offset = offset.data(),
-                      .plan = kHaar,
-                      .tiles = tiles};
-          ops->quantize(in, x.mat(rows, kCols));
+                        out_of_other(rows * kOther);
+          Quantised in(rows, kCols, kHaar, {&run, 1});
+          const std::vector<RowTile>& tiles = in.tiles;
+          ops->quantize(in.view, x.mat(rows, kCols));
           const std::span<const float> shift = bias.span();
           const Product products[] = {{out.mat(rows, kOut), weight.view, shift},
                                       {out_of_other.mat(rows, kOther), other.view, shift.first(kOther)}};
-          ops->linear(products, in);
+          ops->linear(products, in.view);
           const bool coded = std::ranges::any_of(tiles, &RowTile::coded);
           if (rows <= few_rows()) {
             expect_counts(linear_few_cost(rows, weights, true));

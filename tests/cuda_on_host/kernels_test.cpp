@@ -2,6 +2,7 @@
 // use memory and tensor cores, as the executor counts it.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -13,6 +14,7 @@
 #include "kernels/ops.h"
 #include "tests/cuda_on_host/executor.h"
 #include "tests/kernels/nmse.h"
+#include "tests/kernels/quantised.h"
 #include "tests/kernels/random_weight.h"
 
 namespace stamp {
@@ -35,22 +37,11 @@ Buffer<float> random_floats(int64_t n, uint32_t seed) {
 /// quantize() and linear() of one batch that begins a sequence: block 0, coded blocks, a rest. Fewer rows are
 /// the first of more.
 std::vector<Buffer<float>> products(Ops& ops, int64_t rows, std::span<const WeightView> weights) {
-  const int64_t k = weights.front().cols, stride = round_up(k, QuantMat::kQuantAlign);
+  const int64_t k = weights.front().cols;
   const auto x = random_floats(rows * k, 1);
-  Buffer<uint8_t> q(rows * stride);
-  Buffer<float> scale(rows), offset(rows);
   const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
-  std::vector<RowTile> tiles;
-  split_tiles(std::span(&run, 1), kHaar, tiles);
-  QuantMat in{.q = q.data(),
-              .rows = rows,
-              .cols = k,
-              .stride = stride,
-              .scale = scale.data(),
-              .offset = offset.data(),
-              .plan = kHaar,
-              .tiles = tiles};
-  ops.quantize(in, {x.data(), rows, k, k});
+  Quantised in(rows, k, kHaar, {&run, 1});
+  ops.quantize(in.view, {x.data(), rows, k, k});
   std::vector<Buffer<float>> out, biases;
   std::vector<Product> together;
   for (const WeightView& weight : weights) {
@@ -58,7 +49,7 @@ std::vector<Buffer<float>> products(Ops& ops, int64_t rows, std::span<const Weig
     biases.push_back(random_floats(weight.rows, 2));
     together.push_back({out.back().mat(rows, weight.rows), weight, biases.back().span()});
   }
-  ops.linear(together, in);
+  ops.linear(together, in.view);
   return out;
 }
 Buffer<float> product(Ops& ops, int64_t rows, const WeightView& weight) {
@@ -160,26 +151,21 @@ TEST_F(KernelsOnHost, IntegerProductsHaveTheSameBitsOnBothTensorCorePaths) {
 
 /// Whether products of random integers under a plan without a transform are those of the format, to the bit.
 void expect_exact_products(Ops& ops, const BitPlan& plan, const WeightView& weight) {
-  const int64_t rows = 150, k = weight.cols, stride = round_up(k, QuantMat::kQuantAlign);
+  const int64_t rows = 150, k = weight.cols;
   std::mt19937 rng(3);
   const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
-  std::vector<RowTile> tiles;
-  split_tiles(std::span(&run, 1), plan, tiles);
-  Buffer<uint8_t> q(rows * stride);
-  for (const RowTile& tile : tiles)
+  Quantised in(rows, k, plan, {&run, 1});
+  uint8_t* const q = in.view.q;
+  const int64_t stride = in.view.stride;
+  for (const RowTile& tile : in.tiles)
     for (int64_t r = 0; r < tile.count; ++r)
       for (int64_t c = 0; c < k; ++c)
         q[(tile.row + r) * stride + c] = uint8_t(rng() % (1u << (tile.coded ? plan.bits(r) : kTokenBits)));
-  Buffer<float> scale = random_floats(rows, 4), offset = random_floats(rows, 5), out(rows * weight.rows);
-  const QuantMat in{.q = q.data(),
-                    .rows = rows,
-                    .cols = k,
-                    .stride = stride,
-                    .scale = scale.data(),
-                    .offset = offset.data(),
-                    .plan = plan,
-                    .tiles = tiles};
-  ops.linear(out.mat(rows, weight.rows), in, weight, {});
+  const Buffer<float> scale = random_floats(rows, 4), offset = random_floats(rows, 5);
+  std::ranges::copy(scale.span(), in.view.scale);
+  std::ranges::copy(offset.span(), in.view.offset);
+  Buffer<float> out(rows * weight.rows);
+  ops.linear(out.mat(rows, weight.rows), in.view, weight, {});
   std::vector<float> values(static_cast<size_t>(k));
   for (int64_t n = 0; n < weight.rows; ++n) {
     unpack_row(weight, n, values);

@@ -13,6 +13,7 @@
 #include "kernels/pack.h"
 #include "kernels/reference/seq_matrix.h"
 #include "tests/kernels/nmse.h"
+#include "tests/kernels/quantised.h"
 #include "tests/kernels/random_weight.h"
 
 namespace stamp {
@@ -46,26 +47,6 @@ const Plan kPlans[] = {
     {"dct", {.transform = SeqTransform::kDct, .high_rows = 2, .low_bits = 4}},
     {"walsh", {.transform = SeqTransform::kWalshHadamard, .high_rows = 2, .low_bits = 4}},
     {"eight", {}},
-};
-
-/// Activations with room for their integers.
-struct Quantised {
-  Quantised(int64_t rows, int64_t cols, const BitPlan& plan, std::span<const RowRun> runs)
-      : q(rows * round_up(cols, QuantMat::kQuantAlign)), scale(rows), offset(rows) {
-    split_tiles(runs, plan, tiles);
-    view = {.q = q.data(),
-            .rows = rows,
-            .cols = cols,
-            .stride = round_up(cols, QuantMat::kQuantAlign),
-            .scale = scale.data(),
-            .offset = offset.data(),
-            .plan = plan,
-            .tiles = tiles};
-  }
-  Buffer<uint8_t> q;
-  Buffer<float> scale, offset;
-  std::vector<RowTile> tiles;
-  QuantMat view;
 };
 
 class QuantTest : public testing::TestWithParam<std::string> {
