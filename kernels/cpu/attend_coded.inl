@@ -88,7 +88,7 @@ inline void attend_page(const CodedTile& t, CodedScratch& s, float* states, cons
 void attend_coded(const CodedTile& t) {
   const int64_t queries = t.tokens * t.group;
   CodedScratch s = coded_scratch(t);
-  const int64_t lanes = s.lanes, parts = (queries + lanes - 1) / lanes;
+  const int64_t lanes = s.lanes, parts = divide_up(queries, lanes);
   const bool few = is_few(t);
   load_queries(t, s);
   float plain_scales[kBlock], sealed_scales[kBlock];

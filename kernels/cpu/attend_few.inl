@@ -33,7 +33,7 @@ inline FewScratch few_scratch(const CodedTile& t, const CodedScratch& s) {
   const auto floats = [&p](int64_t n) { return (p += n) - n; };
   const auto bytes = [&](int64_t n) { return reinterpret_cast<uint8_t*>(floats(n / 4)); };
   FewScratch f;
-  f.ld = (kBlock + wide + kLanes - 1) / kLanes * kLanes;
+  f.ld = round_up(kBlock + wide, kLanes);
   f.wide_rows = bytes(wide * t.head_dim);
   f.parameters = floats(4 * kRunPages * kBlock);
   f.keys = {.codes = nullptr,

@@ -78,7 +78,7 @@ struct CodedScratch {
   float *page_state, *few, *queries;
   int64_t lanes, head_dim;
 
-  int64_t quads() const { return (head_dim + 3) / 4; }
+  int64_t quads() const { return divide_up(head_dim, 4); }
   QueryPart query(int64_t part) const {
     float* step = queries + part * query_floats(head_dim) * lanes;
     float *sum = step + lanes, *codes = sum + lanes;
@@ -97,7 +97,7 @@ inline int64_t lanes_of(int64_t queries) { return queries <= kLanes ? int64_t(kL
 
 inline CodedScratch coded_scratch(const CodedTile& t) {
   const int64_t d = t.head_dim, queries = t.tokens * t.group, lanes = lanes_of(queries);
-  const int64_t parts = (queries + lanes - 1) / lanes;
+  const int64_t parts = divide_up(queries, lanes);
   float* p = t.scratch;
   const auto floats = [&p](int64_t n) { return (p += n) - n; };
   const auto bytes = [&](int64_t n) { return reinterpret_cast<uint8_t*>(floats(n / 4)); };

@@ -18,6 +18,9 @@ enum class Codes { kEight, kFour, kFourUnpacked };
 /// Sums over 4-bit weights are of code - 8: in [-8, 7], so that twice as many products fit into 16 bits.
 constexpr int kFourMiddle = 8;
 
+/// acc += both numbers of a lane's pair of 16 bits.
+inline I fold_pairs(I acc, I pairs) { return madd_pairs(acc, pairs, int_set(0x00010001)); }
+
 /// acc [R, N] += the next kSteps * 4 channels of R rows times those of a panel N vectors wide, whose bytes
 /// begin at w; at(r, step) is where row r has the four of a step. kPairs: into sums of pairs, which are 16
 /// bits wide. Unrolled as a whole: at the end of a loop GCC moves every sum from one register to another.
@@ -131,11 +134,19 @@ inline void eight_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_
   store_tile(p, acc, row, panel * kPanel);
 }
 
+/// A group's integer scales [kPanel] and zeros [kPanel], kZeroGroups bytes apart, in a 4-bit panel.
+inline const uint8_t* scales_of(const IntLinear& p, int64_t panel, int64_t g) {
+  return p.weight_group_scale + (panel * p.groups + g) * kPanel;
+}
+inline const uint8_t* zeros_of(const IntLinear& p, int64_t panel, int64_t g) {
+  return p.weight_zero + (panel * p.zero_groups + g / kZeroGroups * kZeroGroups) * kPanel + g % kZeroGroups;
+}
+
 /// R rows times N vectors of channels, from `channel` on, of one 4-bit panel as it is stored.
 template <int R, int N>
 inline void four_tile(const IntLinear& p, int64_t row, int64_t panel, int64_t channel) {
   // Zeros first: two of the four groups of a lane are its even bytes, two its odd ones.
-  const uint8_t* zero = p.weight_zero + panel * p.zero_groups * kPanel + channel * kZeroGroups;
+  const uint8_t* zero = zeros_of(p, panel, 0) + channel * kZeroGroups;
   const int16_t* sums = p.sums + row * p.zero_groups;
   I acc[R][N];
   for (int r = 0; r < R; ++r)
@@ -153,7 +164,7 @@ inline void four_tile(const IntLinear& p, int64_t row, int64_t panel, int64_t ch
   const uint8_t* rows[R];
   rows_from(rows, p, row);
   const uint8_t* w = p.weights + panel * p.panel_bytes + channel * 4;
-  const uint8_t* group_scale = p.weight_group_scale + panel * p.groups * kPanel + channel;
+  const uint8_t* group_scale = scales_of(p, panel, 0) + channel;
   for (int64_t k = 0; k < p.depth; k += p.group, w += p.group * 8, group_scale += kPanel)
     four_group(acc, rows, w, group_scale, p.group, ahead_of<R>(p));
   store_tile(p, acc, row, panel * kPanel + channel);
@@ -259,21 +270,19 @@ inline void unpack_span(uint8_t* to, I (&base)[N], const uint8_t* w, const uint8
 template <int N>
 inline void unpack_panel(const UnpackedPanel& to, const IntLinear& p, int64_t panel) {
   const uint8_t* w = p.weights + panel * p.panel_bytes;
-  const uint8_t *group_scale = p.weight_group_scale + panel * p.groups * kPanel,
-                *zero = p.weight_zero + panel * p.zero_groups * kPanel;
   auto* zeros = reinterpret_cast<int16_t*>(to.zeros);
   for (int64_t g = 0; g < p.zero_groups; ++g) {
-    const int64_t i = g % kZeroGroups, quad = g - i;
+    const uint8_t *group_scale = scales_of(p, panel, g), *zero = zeros_of(p, panel, g);
+    const int64_t place = pair_place(g);
     for (int64_t c = 0; c < kPanel; ++c)
-      zeros[(quad + i % 2 * 2) * kPanel + c * 2 + i / 2] =
-          int16_t(zero[quad * kPanel + c * kZeroGroups + i] -
-                  (g < p.groups ? kFourMiddle * group_scale[g * kPanel + c] : 0));
+      zeros[place / 2 * 2 * kPanel + c * 2 + place % 2] =
+          int16_t(zero[c * kZeroGroups] - (g < p.groups ? kFourMiddle * group_scale[c] : 0));
   }
   I base[N];
   for (int v = 0; v < N; ++v) base[v] = int_zero();
   uint8_t* span = to.spans;
   for (int64_t k = 0; k < p.depth; k += to.span, span += to.span_bytes, w += to.span * 8)
-    unpack_span(span, base, w, group_scale + k / p.group * kPanel, to.span);
+    unpack_span(span, base, w, scales_of(p, panel, k / p.group), to.span);
   for (int v = 0; v < N; ++v) store_bytes(to.base + v * kLanes * 4, base[v]);
 }
 
@@ -281,9 +290,7 @@ inline void unpack_panel(const UnpackedPanel& to, const IntLinear& p, int64_t pa
 inline void widen_panel(uint8_t* to, const IntLinear& p, int64_t panel) {
   const uint8_t* w = p.weights + panel * p.panel_bytes;
   for (int64_t g = 0; g < p.groups; ++g) {
-    const uint8_t *group_scale = p.weight_group_scale + (panel * p.groups + g) * kPanel,
-                  *zero = p.weight_zero + (panel * p.zero_groups + g / kZeroGroups * kZeroGroups) * kPanel +
-                          g % kZeroGroups;
+    const uint8_t *group_scale = scales_of(p, panel, g), *zero = zeros_of(p, panel, g);
     for (int64_t k = 0; k < p.group; k += 8, w += 64, to += 128) {
       for (int64_t i = 0; i < 4 * kPanel; ++i) {
         const int scale = group_scale[i / 4], least = zero[i / 4 * kZeroGroups];
@@ -363,9 +370,7 @@ void widen_rows(float* out, int64_t ldo, const IntLinear& p, int64_t row, int64_
     for (int64_t k = 0; k < p.depth && !p.four_bits; ++k)
       out[r * ldo + k] = scale * float(int8_t(w[k / 4 * 64 + k % 4]));
     for (int64_t g = 0; g < p.groups; ++g) {
-      const int factor = p.weight_group_scale[(panel * p.groups + g) * kPanel + c],
-                zero = p.weight_zero[(panel * p.zero_groups + g / kZeroGroups * kZeroGroups) * kPanel +
-                                     c * kZeroGroups + g % kZeroGroups];
+      const int factor = scales_of(p, panel, g)[c], zero = zeros_of(p, panel, g)[c * kZeroGroups];
       for (int64_t k = g * p.group; k < (g + 1) * p.group; ++k) {
         const uint8_t byte = w[k / 8 * 64 + k % 4];
         out[r * ldo + k] = scale * float(factor * (k % 8 < 4 ? byte & 15 : byte >> 4) - zero);

@@ -153,7 +153,6 @@ inline I add_pairs(I pairs, I a, I w) {
   return pairs;
 }
 inline I sub_pairs(I pairs, I a, I w) { return _mm256_sub_epi16(pairs, _mm256_maddubs_epi16(a, w)); }
-inline I fold_pairs(I acc, I pairs) { return madd_pairs(acc, pairs, _mm256_set1_epi16(1)); }
 /// Bytes as both numbers of a pair; acc += pairs times them.
 inline I load_factors(const uint8_t* p) {
   const I x = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));

@@ -143,7 +143,6 @@ inline I dot_q8(I acc, const uint8_t* four, I w) { return dot_q4(acc, broadcast_
 constexpr bool kPairSums = true;
 inline I add_pairs(I pairs, I a, I w) { return _mm512_add_epi16(pairs, _mm512_maddubs_epi16(a, w)); }
 inline I sub_pairs(I pairs, I a, I w) { return _mm512_sub_epi16(pairs, _mm512_maddubs_epi16(a, w)); }
-inline I fold_pairs(I acc, I pairs) { return madd_pairs(acc, pairs, _mm512_set1_epi16(1)); }
 /// Bytes as both numbers of a pair; acc += pairs times them.
 inline I load_factors(const uint8_t* p) {
   const I x = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/ptx.cuh"
 #include "kernels/views.h"
 
 /// Small device functions that several kernels share.
@@ -14,6 +15,13 @@ inline constexpr unsigned kFullWarp = 0xffffffffu;
 
 __device__ __forceinline__ float half_bits_to_float(uint16_t bits) {
   return __half2float(__ushort_as_half(bits));
+}
+
+/// Of 16 bytes.
+__device__ __forceinline__ int32_t sum_of_bytes(const uint4& x) {
+  constexpr uint32_t kOnes = 0x01010101u;
+  const int32_t first = dp4a_u8_u8(x.x, kOnes, dp4a_u8_u8(x.y, kOnes, 0));
+  return dp4a_u8_u8(x.z, kOnes, dp4a_u8_u8(x.w, kOnes, first));
 }
 
 /// The logarithm of a weight's group, which is a power of two.

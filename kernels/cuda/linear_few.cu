@@ -159,10 +159,8 @@ __global__ void __launch_bounds__(kThreads)
       int32_t row_sum[kLaneGroups][kRows];
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {  // a quarter, which neighbours have the others of
-        constexpr uint32_t kOnes = 0x01010101u;
         const uint4 x = *reinterpret_cast<const uint4*>(&rows[r][at.lane * 16]);
-        int32_t sum = dp4a_u8_u8(x.x, kOnes, dp4a_u8_u8(x.y, kOnes, 0));
-        sum = dp4a_u8_u8(x.z, kOnes, dp4a_u8_u8(x.w, kOnes, sum));
+        int32_t sum = sum_of_bytes(x);
         sum += __shfl_xor_sync(kFullWarp, sum, 1);
         const int32_t other = __shfl_xor_sync(kFullWarp, sum, 2);
         if constexpr (kLaneGroups == 1) row_sum[0][r] = sum + other;

@@ -180,7 +180,7 @@ struct Lane {
 using Weights = uint32_t[2][2][4];  // [row tile][product of a line]: the products' left operands
 using Sums = int32_t[2][4];         // [row tile]
 
-constexpr uint32_t kLowNibbles = 0x0f0f0f0fu, kSigns = 0x80808080u, kBytes = 0x01010101u;
+constexpr uint32_t kLowNibbles = 0x0f0f0f0fu, kSigns = 0x80808080u;
 
 /// Two neighbouring bytes.
 struct TwoBytes {
@@ -491,8 +491,7 @@ __global__ void __launch_bounds__(kSplitWarps* kWarpSize)
     uint4 x{};
     if (row < tile.count && line < lines)
       x = *reinterpret_cast<const uint4*>(in.q + (tile.row + row) * in.stride + line * kLine + four * 16);
-    int32_t sum = dp4a_u8_u8(x.x, kBytes, dp4a_u8_u8(x.y, kBytes, 0));
-    sum = dp4a_u8_u8(x.z, kBytes, dp4a_u8_u8(x.w, kBytes, sum));
+    int32_t sum = sum_of_bytes(x);
     sum += __shfl_xor_sync(kFullWarp, sum, 1);
     sum += __shfl_xor_sync(kFullWarp, sum, 2);
     if (four < 2)  // a byte each
