@@ -187,20 +187,23 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
   const auto weight = [&](int64_t n, int64_t k) {
     return shape_of(n, k, recipe.weights.bits, recipe.weights.group);
   };
-  // What comes before an input, and the input as integers: in one launch where no tile is coded.
+  const bool few = rows <= few_rows();
+  // What comes before an input, and the input as integers: in one launch where no tile is coded. Sums and
+  // SiLU are with the products of many rows.
   const auto input = [&](Role role, int64_t cols, RowChainShape chain) {
     chain.integers = !coded;
-    const bool alone = !chain.adds && !chain.gates;
+    if (!few) chain.adds = chain.gates = false;
+    const bool alone = !chain.adds && !chain.gates && !chain.norms && chain.rotation_block == 0;
     if (!coded || !alone) sum.add(role, m.layers, row_chain_cost(rows, cols, chain));
     if (!coded) return;
     sum.add(kQuantise, m.layers, row_extremes_cost(tiles, plan, cols));
     sum.add(kQuantise, m.layers, quantize_cost(tiles, plan, cols));
   };
-  const auto linears = [&](const std::vector<WeightView>& weights) {
-    if (rows <= few_rows()) return sum.add(kLinears, m.layers, linear_few_cost(rows, weights, false));
+  const auto linears = [&](const std::vector<WeightView>& weights, After after = After::kNothing) {
+    if (few) return sum.add(kLinears, m.layers, linear_few_cost(rows, weights, false));
     if (wants_split_rows(tiles, plan, weights.front(), device))
       sum.add(kQuantise, m.layers, split_rows_cost(tiles, plan, weights.front()));
-    sum.add(kLinears, m.layers, linear_int_cost(tiles, plan, weights, false, device));
+    sum.add(kLinears, m.layers, linear_int_cost(tiles, plan, weights, false, device, after));
   };
   const KvPages kv{.open = {},
                    .sealed = {},
@@ -208,7 +211,7 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
                    .head_dim = m.head_dim,
                    .format = {.coded = recipe.kv.quantised, .plan = recipe.kv.plan}};
 
-  // The residual's addition joins the norm behind it, that of a layer's end the next layer's.
+  // Few rows' residual addition joins the norm behind it, that of a layer's end the next layer's.
   input(kRows, m.hidden, {.adds = true, .norms = true});
   linears({weight(width, m.hidden), weight(kv_width, m.hidden), weight(kv_width, m.hidden)});
   sum.add(kRows, m.layers, heads_cost(rows, width + kv_width, m.head_dim, recipe.rotation.head));
@@ -216,12 +219,12 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
   for (const KernelCost& launch : attention_costs(rows, step.position, m.heads, kv, device))
     sum.add(kAttention, m.layers, launch);
   input(kQuantise, width, {.floats = false});
-  linears({weight(m.hidden, width)});
+  linears({weight(m.hidden, width)}, After::kAdd);
   input(kRows, m.hidden, {.adds = true, .norms = true});
-  linears({weight(m.intermediate, m.hidden), weight(m.intermediate, m.hidden)});
+  linears({weight(m.intermediate, m.hidden), weight(m.intermediate, m.hidden)}, After::kSiluMul);
   input(kRows, m.intermediate,
         {.gates = true, .rotation_block = recipe.rotation.down ? m.intermediate & -m.intermediate : 0});
-  linears({weight(m.hidden, m.intermediate)});
+  linears({weight(m.hidden, m.intermediate)}, After::kAdd);
 
   const WeightView head = shape_of(m.vocab, m.hidden, recipe.weights.head_bits, recipe.weights.group);
   sum.add(kHead, 1, embed_cost(rows, head));

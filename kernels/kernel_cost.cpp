@@ -16,6 +16,7 @@ namespace {
 
 constexpr double kLanes = 32, kFloat = sizeof(float), kWide = 16;       // bytes of one lane's access
 constexpr double kRowTile = sizeof(RowTile), kPointer = sizeof(void*);  // as warps read them
+constexpr double kSilu = 12;        // FP32 operations: an exponential and a division are several each
 constexpr int64_t kChannels = 128;  // of a block of quantize.cu, and threads
 
 /// No more than the counted work needs, with accesses as wide as they can be.
@@ -55,7 +56,6 @@ double transform_ops(const BitPlan& plan) {
 }
 
 KernelCost row_chain_cost(int64_t rows, int64_t cols, const RowChainShape& shape) {
-  constexpr double kSilu = 12;  // an exponential and a division are several operations each
   const double values = double(rows * cols), gain = shape.norms ? double(cols) * kFloat : 0;
   const int inputs = shape.adds || shape.gates ? 2 : 1,
             outputs = (shape.floats ? 1 : 0) + (shape.adds && shape.norms);
@@ -145,9 +145,9 @@ struct StageCopies {
   double copies = 0, bytes = 0;
 };
 /// `tile`: the block's; in the place of rows beyond its last, and of panels beyond the last, comes the last
-/// again.
-StageCopies stage_copies(const cuda::TilePlan& cut, const WeightView& weight, const RowTile& tile,
-                         const BitPlan& plan, int64_t live_panels) {
+/// again. `weights`: like this one, which share the block, with `live_panels` each.
+StageCopies stage_copies(const cuda::TilePlan& cut, const WeightView& weight, int64_t weights,
+                         const RowTile& tile, const BitPlan& plan, int64_t live_panels) {
   constexpr int64_t kLanesOf = 32, kLineChunks = 4, kMostGroups = 2;
   const bool four = weight.dtype == DType::kQ4;
   const int64_t panels = cut.channel_warps * cuda::kWarpChannels / kPanel;
@@ -170,28 +170,31 @@ StageCopies stage_copies(const cuda::TilePlan& cut, const WeightView& weight, co
   const int64_t scales = panels * kMostGroups,
                 zeros = cut.path == cuda::MmaPath::kEight ? panels * kZeroGroups : 0;
   std::set<int64_t> warps;
-  std::set<std::tuple<int64_t, bool, int64_t, int64_t>> asked;  // warp, whether zeros, panel, chunk
+  // Warp, whether zeros, weight, panel, chunk.
+  std::set<std::tuple<int64_t, bool, int64_t, int64_t, int64_t>> asked;
+  const int64_t own_panels = panels / weights;
   for (int64_t i = 0; i < zeros + scales; ++i) {
     const bool zero = i < zeros;
     const int64_t panel = zero ? i / kZeroGroups : (i - zeros) % panels,
                   chunk = zero ? i % kZeroGroups : (i - zeros) / panels;
     if (!zero && chunk * weight.group >= kLine) continue;
     warps.insert(i / kLanesOf);
-    asked.insert({i / kLanesOf, zero, std::min(panel, live_panels - 1), chunk});
+    asked.insert(
+        {i / kLanesOf, zero, panel / own_panels, std::min(panel % own_panels, live_panels - 1), chunk});
   }
   c.copies += double(warps.size());
   c.bytes += double(asked.size()) * kWide;
   return c;
 }
 
-/// What one weight adds to `c`, which `cut` cuts into blocks.
+/// What one weight adds to `c`, or `weights` like it whose channels share blocks. `cut` cuts it into blocks.
 void add_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
-                 bool bias, const cuda::TilePlan& cut, int compute_capability) {
+                 int64_t weights, bool bias, const cuda::TilePlan& cut, int compute_capability) {
   const bool four = weight.dtype == DType::kQ4, nibbles = cut.path == cuda::MmaPath::kFour;
   const int64_t steps = weight.padded_cols() / kLine, panels = weight.panels(),
                 quads = weight.zero_groups() / kZeroGroups;
-  const int64_t channels = cut.channel_warps * cuda::kWarpChannels, block_panels = channels / kPanel,
-                channel_blocks = divide_up(weight.rows, channels);
+  const int64_t channels = cut.channel_warps * cuda::kWarpChannels / weights,
+                block_panels = channels / kPanel, channel_blocks = divide_up(weight.rows, channels);
   const int64_t row_warps = cuda::kLinearWarps / cut.channel_warps, warp_rows = kBlock / row_warps,
                 column_tiles = warp_rows / 8;
   const auto channel_warps = double(channel_blocks * cut.channel_warps);
@@ -199,8 +202,9 @@ void add_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& p
   for (const RowTile& tile : tiles) {
     for (const bool last : {false, true}) {
       const double blocks = last ? 1 : double(channel_blocks - 1);
-      const StageCopies copies = stage_copies(
-          cut, weight, tile, plan, last ? panels - (channel_blocks - 1) * block_panels : block_panels);
+      const StageCopies copies =
+          stage_copies(cut, weight, weights, tile, plan,
+                       last ? panels - (channel_blocks - 1) * block_panels : block_panels);
       c.copies += blocks * double(steps) * copies.copies;
       c.requested += blocks * double(steps) * copies.bytes;
     }
@@ -219,7 +223,8 @@ void add_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& p
         const double products = 2 * 2 * double(column_tiles * divide_up(quads, 8));
         c.mma_u8 += channel_warps * products;
         for (int64_t panel = 0; panel < channel_blocks * block_panels; panel += 2)
-          c.requested += 2 * double(quads * std::clamp<int64_t>(panels - panel, 1, 2) * kPanel * kZeroGroups);
+          c.requested += double(weights) * 2 *
+                         double(quads * std::clamp<int64_t>(panels - panel, 1, 2) * kPanel * kZeroGroups);
         c.requested += channel_warps * 2 * double(quads * warp_rows * kZeroGroups);
         // With loads of both, and the upper bytes' place.
         c.instructions += channel_warps * (products * 2 + double(column_tiles * 8));
@@ -229,30 +234,44 @@ void add_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& p
     // Scales and offsets, for each of a warp's two panels; every warp reads its panels' scales and sums,
     // threads the bias for the rows they write.
     c.requested += channel_warps * 2 * double(tile.count) * 2 * kFloat;
-    c.requested += double(row_warps * panels) * kPanel * 2 * kFloat;
-    if (bias) c.requested += double(weight.rows * row_warps) * kFloat;
-    if (tile.coded) c.transform_ops += double(weight.rows) * transform_ops(plan);
+    c.requested += double(weights * row_warps * panels) * kPanel * 2 * kFloat;
+    if (bias) c.requested += double(weights * weight.rows * row_warps * weights) * kFloat;
+    if (tile.coded) c.transform_ops += double(weights * weight.rows) * transform_ops(plan);
   }
-  const auto out = double(rows_of(tiles) * weight.rows) * kFloat;
-  c.requested += out;
-  c.bytes += double(weight.bytes()) + out + (bias ? double(weight.rows) * kFloat : 0);
+  c.bytes += double(weights) * (double(weight.bytes()) + (bias ? double(weight.rows) * kFloat : 0));
 }
 
 }  // namespace
 
 KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan,
-                           std::span<const WeightView> weights, bool bias, const PlannedDevice& device) {
+                           std::span<const WeightView> weights, bool bias, const PlannedDevice& device,
+                           After after) {
   cuda::LinearProducts products;
+  if (after == After::kSiluMul) products.epilogue = cuda::Epilogue::kSiluMul;
   for (const WeightView& w : weights) products.one[products.count++].weight = w;
   const WeightView& first = weights.front();
   const cuda::TilePlan cut =
       cuda::plan_linear(int64_t(tiles.size()), products, planned(device), any_coded(tiles), plan);
   KernelCost c{.kernel = "linear_int", .warps = cuda::kLinearWarps};
-  for (const WeightView& w : weights) add_product(c, tiles, plan, w, bias, cut, device.compute_capability);
   const auto rows = double(rows_of(tiles));
+  double values = 0, after_ops = 0;
+  if (after == After::kSiluMul) {
+    values = rows * double(first.rows);
+    after_ops = values * kSilu;
+    add_product(c, tiles, plan, first, 2, bias, cut, device.compute_capability);
+  } else {
+    for (const WeightView& w : weights) {
+      values += rows * double(w.rows);
+      add_product(c, tiles, plan, w, 1, bias, cut, device.compute_capability);
+    }
+    if (after == After::kAdd) after_ops = values;
+  }
+  const double outputs = values * kFloat * (after == After::kAdd ? 2 : 1);  // read, too
+  c.requested += outputs;
+  c.bytes += outputs;
   c.requested += c.blocks * cuda::kLinearWarps * kRowTile;
-  c.float_ops += c.transform_ops;
-  c.instructions += c.transform_ops / kLanes;
+  c.float_ops += c.transform_ops + after_ops;
+  c.instructions += (c.transform_ops + after_ops) / kLanes;
   c.bytes += rows * 2 * kFloat + (cut.path == cuda::MmaPath::kFour ? split_bytes(tiles, plan, first)
                                                                    : rows * double(first.padded_cols()));
   return c;

@@ -60,9 +60,12 @@ struct PlannedDevice {
 bool wants_split_rows(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
                       const PlannedDevice& device);
 KernelCost split_rows_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight);
+/// What products become in the same launch: out, out added to something, or silu(out) times the second's out.
+enum class After : uint8_t { kNothing, kAdd, kSiluMul };
 /// linear_int.cu: rows of `tiles` times one to four quantised weights of one type and group.
 KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan,
-                           std::span<const WeightView> weights, bool bias, const PlannedDevice& device);
+                           std::span<const WeightView> weights, bool bias, const PlannedDevice& device,
+                           After after = After::kNothing);
 /// linear_few.cu: at most few_rows() rows times weights of one type and group.
 int64_t few_rows();
 KernelCost linear_few_cost(int64_t rows, std::span<const WeightView> weights, bool bias);

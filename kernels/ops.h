@@ -16,6 +16,9 @@ namespace stamp {
 /// per call. Each output row depends on its own inputs alone and is reduced in a fixed order, so a row's bits
 /// are the same whatever the batch, the number of threads and the neighbours in the cache.
 ///
+/// An input that is "used up" holds nothing certain afterwards where it lies in memory(): a device may leave
+/// out writing what this operation alone reads.
+///
 /// Shapes are preconditions (checked by the callers that build the views), not user input.
 class Ops {
  public:
@@ -68,10 +71,10 @@ class Ops {
   ///                                                  head_dim / 2]
   virtual void rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin) = 0;
 
-  /// gate = silu(gate) * up                           gate, up [tokens, hidden]
+  /// gate = silu(gate) * up, which is used up         gate, up [tokens, hidden]
   virtual void silu_mul(Mat<float> gate, Mat<const float> up) = 0;
 
-  /// x += y                                           x, y [tokens, dim]
+  /// x += y, which is used up                         x, y [tokens, dim]
   virtual void add(Mat<float> x, Mat<const float> y) = 0;
 
   /// Writes each run's keys and values to its pages, and seals the pages that it fills (KvFormat::seals):

@@ -59,6 +59,8 @@ __device__ __forceinline__ float weight_value(const WeightView& w, int64_t row, 
   return w.scale[row] * float(scale * code - zero);
 }
 
+__device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
+
 /// An output of integer products before L^-1 and the bias: `sum` of the row's integers and the channel's,
 /// their scales, the row's offset, and the sum of the channel's own.
 __device__ __forceinline__ float scaled_sum(int32_t sum, float scale, float offset, float weight_scale,

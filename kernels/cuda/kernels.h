@@ -109,12 +109,18 @@ struct SplitRows {
 int64_t split_nibbles_size(const Integers& in, int64_t lines);
 int64_t split_sums_size(const Integers& in, int64_t lines);
 void split_rows(const SplitRows& out, const Integers& in, int64_t lines, cudaStream_t stream);
-/// out = L^-1 (in weight^T) + bias by integer products, in one launch; `split` is for MmaPath::kFour. Groups
-/// are powers of two from 32 on.
-void linear_int(const LinearProducts& products, const Integers& in, const SplitRows& split,
-                const DctTable* dct, const Device& device, cudaStream_t stream);
+/// L^-1 (in weight^T) + bias by integer products, in one launch; `split` is for MmaPath::kFour. Groups are
+/// powers of two from 32 on.
+struct LinearInt {
+  LinearProducts products;
+  Integers in;
+  SplitRows split;
+  const DctTable* dct = nullptr;
+  Device device;
+};
+void linear_int(const LinearInt& linear, cudaStream_t stream);
 
-/// The same bits for at most kFewRows rows (tile_plan.h), none of them coded, in one launch.
+/// out = the same bits for at most kFewRows rows (tile_plan.h), none of them coded, in one launch.
 void linear_few(const LinearProducts& products, const Integers& in, cudaStream_t stream);
 
 void append_kv(const Cache& cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes,

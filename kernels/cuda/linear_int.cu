@@ -66,9 +66,27 @@ struct Storage {
   };
 };
 
-__device__ __forceinline__ int64_t panel_at(const WeightView& weight, int panel) {
-  return min(int64_t{panel}, weight.panels() - 1);
-}
+/// Which panels a block multiplies: kPanels of one product from `first` on, or half as many of two that have
+/// one shape.
+template <int kPanels>
+struct BlockPanels {
+  const LinearProduct* product;
+  int first;
+  bool paired;
+
+  __device__ __forceinline__ const LinearProduct& product_of(int panel) const {
+    return product[paired && panel >= kPanels / 2 ? 1 : 0];
+  }
+  __device__ __forceinline__ const WeightView& weight_of(int panel) const { return product_of(panel).weight; }
+  /// Where panel `panel` of the block is in its weight, which may end before.
+  __device__ __forceinline__ int at(int panel) const {
+    return first + (paired ? panel % (kPanels / 2) : panel);
+  }
+  /// The same, or the last there is.
+  __device__ __forceinline__ int64_t source(int panel) const {
+    return min(int64_t{at(panel)}, product->weight.panels() - 1);
+  }
+};
 
 /// What one thread copies of every stage: the sources go from stage to stage, the places stay. Rows and
 /// panels beyond the last are others: their products are not used.
@@ -90,7 +108,8 @@ class Copies {
 
  public:
   __device__ __forceinline__ Copies(const RowTile& tile, const Integers& in, const SplitRows& split, int wide,
-                                    const WeightView& weight, int first_panel) {
+                                    const BlockPanels<Shared::kPanels>& panels) {
+    const WeightView& weight = panels.product->weight;  // for what is the same of all
 #pragma unroll
     for (int i = 0; i < kRowCopies; ++i) {
       const int chunk = int(threadIdx.x) + i * kThreads;
@@ -104,9 +123,9 @@ class Copies {
 #pragma unroll
     for (int i = 0; i < kPanelCopies; ++i) {
       const int chunk = int(threadIdx.x) + i * kThreads, line = chunk % kPanelChunks / kLineChunks;
-      panels_[i] = static_cast<const uint8_t*>(weight.data) +
-                   panel_at(weight, first_panel + chunk / kPanelChunks) *
-                       (int64_t{depth_of(weight)} * kPanel * kBits / 8) +
+      const int panel = min(chunk / kPanelChunks, Shared::kPanels - 1);
+      panels_[i] = static_cast<const uint8_t*>(panels.weight_of(panel).data) +
+                   panels.source(panel) * (int64_t{depth_of(weight)} * kPanel * kBits / 8) +
                    step_of<kBits>(line) * kLine + chunk % kLineChunks * kChunk;
     }
     const int thread = int(threadIdx.x);
@@ -123,7 +142,8 @@ class Copies {
       if (kPath == MmaPath::kEight && chunk < kZeroChunks) {
         constexpr int kOfQuad = int(kPanel * kZeroGroups);
         const int64_t quads = divide_up(groups, kZeroGroups);
-        other_ = weight.zero + panel_at(weight, first_panel + chunk / int(kZeroGroups)) * quads * kOfQuad +
+        const int panel = chunk / int(kZeroGroups);
+        other_ = panels.weight_of(panel).zero + panels.source(panel) * quads * kOfQuad +
                  chunk % int(kZeroGroups) * kChunk;
         other_step_ = kOfQuad;
         other_bits_ = group_bits + 2 - kLineBits;
@@ -133,7 +153,7 @@ class Copies {
       if (kPath == MmaPath::kEight) chunk -= kZeroChunks;
       const int group = chunk / Shared::kPanels, panel = chunk % Shared::kPanels;
       if (chunk >= kScaleChunks || group << group_bits >= kLine) return;
-      other_ = weight.group_scale + (panel_at(weight, first_panel + panel) * groups + group) * kPanel;
+      other_ = panels.weight_of(panel).group_scale + (panels.source(panel) * groups + group) * kPanel;
       other_step_ = group_bits < kLineBits ? kLine / kLeastGroup * int(kPanel) : int(kPanel);
       other_bits_ = max(group_bits - kLineBits, 0);
       other_to_ = int(offsetof(Stage, group_scale)) +
@@ -297,15 +317,15 @@ __device__ __forceinline__ void multiply_split(Sums& sums, const Codes& codes, c
 }
 
 /// sums += what zero points take off: zero points times `line_sums` (SplitRows::sums), either of their two
-/// bytes. `row`: the warp's first in the tile.
-template <bool kUpper, int kColumns>
-__device__ __forceinline__ void add_zeros(Sums (&sums)[kColumns], const WeightView& weight, int panel,
-                                          const uint8_t* line_sums, int row, const Lane& at) {
+/// bytes. `panel`, `row`: the warp's first in the block and in the tile.
+template <bool kUpper, int kColumns, int kPanels>
+__device__ __forceinline__ void add_zeros(Sums (&sums)[kColumns], const BlockPanels<kPanels>& panels,
+                                          int panel, const uint8_t* line_sums, int row, const Lane& at) {
   constexpr int kQuads = 8, kWords = int(kPanel);  // four groups each, of a product; of a quad's zero points
-  const int quads = int(divide_up(depth_of(weight) / kLine, kZeroGroups));
-  const auto* const zeros = reinterpret_cast<const uint32_t*>(weight.zero) + at.group * 2;
-  const uint32_t* const of_panel[kWarpPanels] = {zeros + panel_at(weight, panel) * quads * kWords,
-                                                 zeros + panel_at(weight, panel + 1) * quads * kWords};
+  const int quads = int(divide_up(depth_of(panels.product->weight) / kLine, kZeroGroups));
+  const auto* const zeros = reinterpret_cast<const uint32_t*>(panels.weight_of(panel).zero) + at.group * 2;
+  const uint32_t* const of_panel[kWarpPanels] = {zeros + panels.source(panel) * quads * kWords,
+                                                 zeros + panels.source(panel + 1) * quads * kWords};
   const auto* const from = reinterpret_cast<const uint32_t*>(line_sums) +
                            (int64_t{blockIdx.x} * 2 + (kUpper ? 0 : 1)) * quads * kTileRows + row + at.group;
   for (int first = at.four; first < quads + at.four; first += kQuads) {
@@ -349,7 +369,9 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
   auto& s = shared_storage<Shared>();
   const auto [which, channel_block] = products.place(blockIdx.y, Shared::kChannels);
   const auto& [out, weight, bias] = products.one[which];
-  const int first_panel = int(channel_block) * Shared::kPanels;
+  const bool paired = products.paired();
+  const BlockPanels<Shared::kPanels> panels{&products.one[which],
+                                            int(channel_block) * Shared::kPanels / (paired ? 2 : 1), paired};
   const int warp = int(threadIdx.x) / kWarpSize;
   const int warp_panel = warp % kChannelWarps * kWarpPanels, warp_row = warp / kChannelWarps * kColumns * 8;
   const Lane at;
@@ -363,7 +385,7 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
     group_bits = group_bits_of(weight);
   }
 
-  Copies<kPath, kBits, kChannelWarps> copies(tile, in, split, wide, weight, first_panel);
+  Copies<kPath, kBits, kChannelWarps> copies(tile, in, split, wide, panels);
   wide -= warp_row;
   const int steps = depth_of(weight) / kLine;
 #pragma unroll
@@ -375,14 +397,14 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
   Sums sums[kColumns] = {};
   if constexpr (kPath == MmaPath::kFour) {
     if (busy) {
-      add_zeros<true>(sums, weight, first_panel + warp_panel, split.sums, warp_row, at);
+      add_zeros<true>(sums, panels, warp_panel, split.sums, warp_row, at);
 #pragma unroll
       for (auto& column : sums)
 #pragma unroll
         for (auto& panel : column)
 #pragma unroll
           for (int32_t& sum : panel) sum = add_scaled(0, 256, sum);
-      add_zeros<false>(sums, weight, first_panel + warp_panel, split.sums, warp_row, at);
+      add_zeros<false>(sums, panels, warp_panel, split.sums, warp_row, at);
     }
   }
   const auto multiply = [&](const typename Shared::Stage& now, int step) {
@@ -432,15 +454,17 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
   wait_copies<0>();
   __syncthreads();  // the stages become the product
 
-  const int64_t first_channel = int64_t{first_panel} * kPanel, first_of_tile = tile.row, rows = tile.count;
+  const int64_t first_of_tile = tile.row, rows = tile.count;
+  const WeightView& warp_weight = panels.weight_of(warp_panel);
 #pragma unroll
   for (int p = 0; p < kWarpPanels; ++p) {
     const int channel = (warp_panel + p) * int(kPanel) + at.group * 2;
     float2 weight_scale{};
     int2 weight_sum{};
-    if (first_panel + warp_panel + p < weight.panels()) {
-      weight_scale = *reinterpret_cast<const float2*>(weight.scale + first_channel + channel);
-      weight_sum = *reinterpret_cast<const int2*>(weight.sum + first_channel + channel);
+    if (const int panel = panels.at(warp_panel + p); panel < weight.panels()) {
+      const int64_t from = panel * kPanel + at.group * 2;
+      weight_scale = *reinterpret_cast<const float2*>(warp_weight.scale + from);
+      weight_sum = *reinterpret_cast<const int2*>(warp_weight.sum + from);
     }
 #pragma unroll
     for (int i = 0; i < kColumns * 2; ++i) {
@@ -453,17 +477,32 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
     }
   }
   __syncthreads();
-  constexpr int kChannels = Shared::kChannels, kStep = kThreads / kChannels;
-  const int column = int(threadIdx.x) % kChannels, first_row = int(threadIdx.x) / kChannels;
+  constexpr int kChannels = Shared::kChannels;
   if (tile.coded) {
-    if (first_row == 0) transform_column<true>(&s.product[0][column], Shared::kProductPitch, in.plan, dct);
+    const int column = int(threadIdx.x);
+    if (column < kChannels)
+      transform_column<true>(&s.product[0][column], Shared::kProductPitch, in.plan, dct);
     __syncthreads();
   }
-  const int64_t channel = first_channel + column;
+  const int channels = paired ? kChannels / 2 : kChannels, step = kThreads / channels;
+  const int column = int(threadIdx.x) % channels, first_row = int(threadIdx.x) / channels;
+  const int64_t channel = int64_t{panels.first} * kPanel + column;
   if (channel >= out.cols) return;
   const float shift = bias != nullptr ? bias[channel] : 0.0f;
   float* to = out.row(first_of_tile + first_row) + channel;
-  for (int r = first_row; r < rows; r += kStep, to += kStep * out.stride) *to = s.product[r][column] + shift;
+  const auto each = [&](const auto& value) {
+    for (int r = first_row; r < rows; r += step, to += step * out.stride)
+      *to = value(s.product[r][column] + shift, r);
+  };
+  if (paired) {
+    const float* const other_bias = products.one[1].bias;
+    const float other_shift = other_bias != nullptr ? other_bias[channel] : 0.0f;
+    each([&](float x, int r) { return silu(x) * (s.product[r][column + kChannels / 2] + other_shift); });
+  } else if (products.epilogue == Epilogue::kAdd) {
+    each([&](float x, int) { return *to + x; });
+  } else {
+    each([](float x, int) { return x; });
+  }
 }
 
 constexpr int kSplitRows = 32, kSplitDepth = 512, kSplitWarps = 8;  // rows, input channels of a block
@@ -547,8 +586,8 @@ void split_rows(const SplitRows& out, const Integers& in, int64_t lines, cudaStr
          int(lines));
 }
 
-void linear_int(const LinearProducts& products, const Integers& in, const SplitRows& split,
-                const DctTable* dct, const Device& device, cudaStream_t stream) {
+void linear_int(const LinearInt& linear, cudaStream_t stream) {
+  const auto& [products, in, split, dct, device] = linear;
   const TilePlan plan = plan_linear(in.tile_count, products, device, in.any_coded, in.plan);
   const auto run = [&]<MmaPath kPath, int kBits>() {
     start<kPath, kBits>(plan, products, in, split, dct, stream);

@@ -7,7 +7,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/kernels.h"
-#include "kernels/cuda/row_chain.h"
+#include "kernels/cuda/pending.h"
 #include "kernels/cuda/tile_plan.h"
 #include "kernels/device.h"
 #include "kernels/error.h"
@@ -46,8 +46,8 @@ cuda::Device current_device() {
 /// The operands of one operation, brought to the device where they are not there yet.
 class Operands {
  public:
-  Operands(cuda::DeviceMemory& memory, cuda::Scratch& scratch, cuda::Uploads& uploads,
-           cuda::PendingRows& pending, cudaStream_t stream)
+  Operands(cuda::DeviceMemory& memory, cuda::Scratch& scratch, cuda::Uploads& uploads, cuda::Pending& pending,
+           cudaStream_t stream)
       : memory_(memory), scratch_(scratch), uploads_(uploads), pending_(pending), stream_(stream) {
     scratch_.reset();
   }
@@ -142,7 +142,7 @@ class Operands {
   cuda::DeviceMemory& memory_;
   cuda::Scratch& scratch_;
   cuda::Uploads& uploads_;
-  cuda::PendingRows& pending_;
+  cuda::Pending& pending_;
   cudaStream_t stream_;
   std::vector<Result> results_;
 };
@@ -155,6 +155,7 @@ class CudaOps final : public Ops {
         pending_(stream()),
         memory_(stream(), [this] { pending_.flush(); }),
         scratch_(memory_),
+        held_(memory_),
         uploads_(memory_),
         dct_(1, memory_) {
     memory_.write(dct_.data(), &kDct, sizeof(DctTable));
@@ -208,8 +209,9 @@ class CudaOps final : public Ops {
       cuda::SplitRows split;
       if (!few && cuda::mma_path(first, x.any_coded, x.plan, device_) == cuda::MmaPath::kFour) {
         const int64_t lines = first.groups();
-        split = {.nibbles = scratch_.take<uint8_t>(cuda::split_nibbles_size(x, lines)),
-                 .sums = scratch_.take<uint8_t>(cuda::split_sums_size(x, lines))};
+        held_.reset();
+        split = {.nibbles = held_.take<uint8_t>(cuda::split_nibbles_size(x, lines)),
+                 .sums = held_.take<uint8_t>(cuda::split_sums_size(x, lines))};
         cuda::split_rows(split, x, lines, stream());
       }
       for (size_t first_of = 0; first_of < products.size(); first_of += cuda::LinearProducts::kMost) {
@@ -218,7 +220,7 @@ class CudaOps final : public Ops {
                  first_of, std::min(products.size() - first_of, size_t{cuda::LinearProducts::kMost})))
           together.one[together.count++] = {o.out(out), o.in(weight), o.in(bias)};
         if (few) cuda::linear_few(together, x, stream());
-        else cuda::linear_int(together, x, split, dct_.data(), device_, stream());
+        else pending_.linear({together, x, split, dct_.data(), device_});
       }
     }
     o.finish();
@@ -353,9 +355,10 @@ class CudaOps final : public Ops {
   std::string name_;
   cuda::Device device_;
   Stream stream_;
-  cuda::PendingRows pending_;
+  cuda::Pending pending_;
   cuda::DeviceMemory memory_;
   cuda::Scratch scratch_;
+  cuda::Scratch held_;  // of what is pending
   cuda::Uploads uploads_;
   Buffer<DctTable> dct_;
   // Of one call, kept for their memory.

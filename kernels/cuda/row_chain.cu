@@ -26,8 +26,6 @@ STAMP_INLINE int64_t shared_bytes(const RowChain& chain) {
   return int64_t{sizeof(Extremes)} + (round_up(chain.a.cols, 4) + mix_size(chain)) * int64_t{sizeof(float)};
 }
 
-__device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
-
 /// Butterflies of the lane's four channels of the warp's 128, up to `block` channels wide.
 __device__ __forceinline__ void butterflies(float (&x)[4], int block) {
   const auto turn = [](float& a, float& b) {

@@ -31,28 +31,4 @@ struct RowChain {
 
 void run(const RowChain& chain, cudaStream_t stream);
 
-/// What has been asked for and is not started yet, because the next operation may join it. Calls come in the
-/// order of the operations; flush() before any other work that may touch their operands.
-class PendingRows {
- public:
-  explicit PendingRows(cudaStream_t stream) : stream_(stream) {}
-  void add(Mat<float> x, Mat<const float> y);
-  void silu_mul(Mat<float> gate, Mat<const float> up);
-  void rms_norm(Mat<float> out, Mat<const float> in, const float* gain, float eps);
-  /// `signs` and `mix` may be null.
-  void rotate(Mat<float> x, int64_t block, const float* signs, const float* mix, bool inverse);
-  void rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin);
-  /// Of tiles that are not coded.
-  void quantize(const Integers& out, Mat<const float> in);
-  void flush();
-
- private:
-  bool chain_ends_in(Mat<const float> x) const;
-  void start(const RowChain& chain);
-
-  cudaStream_t stream_;
-  RowChain chain_;  // none if a has no data
-  Heads heads_;
-};
-
 }  // namespace stamp::cuda

@@ -29,13 +29,22 @@ struct LinearProduct {
   WeightView weight;
   const float* bias = nullptr;  // or null
 };
+/// What becomes of products.
+enum class Epilogue : uint8_t {
+  kStore,   // out = product
+  kAdd,     // out += product
+  kSiluMul  // out = silu(product) * the second product; a block has as many channels of either
+};
 struct LinearProducts {
   static constexpr int kMost = 4;
   LinearProduct one[kMost];
   int count = 0;
+  Epilogue epilogue = Epilogue::kStore;  // of all; kSiluMul takes two of one shape
 
+  STAMP_INLINE bool paired() const { return epilogue == Epilogue::kSiluMul; }
   /// Their blocks of `channels` output channels, product after product.
   STAMP_INLINE int64_t blocks(int64_t channels) const {
+    if (paired()) return divide_up(one[0].weight.rows, channels / 2);
     int64_t sum = 0;
     for (int i = 0; i < count; ++i) sum += divide_up(one[i].weight.rows, channels);
     return sum;
@@ -45,6 +54,7 @@ struct LinearProducts {
     int64_t block;  // of the product
   };
   STAMP_INLINE Place place(int64_t block, int64_t channels) const {
+    if (paired()) return {0, block};
     int i = 0;
     for (int64_t own; block >= (own = divide_up(one[i].weight.rows, channels)); ++i) block -= own;
     return {i, block};
@@ -93,6 +103,8 @@ inline TilePlan plan_linear(int64_t tiles, const LinearProducts& products, const
   int64_t least = 0;
   for (const auto& [channel_warps, times] :
        {Choice{4, {34, 50, 72}}, Choice{2, {22, 33, 46}}, Choice{1, {17, 22, 33}}}) {
+    // Half of a narrow block's channels would be half of what a warp writes.
+    if (products.paired() && channel_warps == 1) break;
     const int64_t blocks = tiles * products.blocks(channel_warps * kWarpChannels),
                   wave = kResidentBlocks * device.multiprocessors,
                   rest = divide_up(blocks % wave, device.multiprocessors);

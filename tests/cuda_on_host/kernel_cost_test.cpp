@@ -119,6 +119,50 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
   EXPECT_EQ(blocks.size(), 3u);  // every width of a block
 }
 
+/// On the device's own memory, where what follows joins products: for every width of a block, on both paths.
+TEST_F(KernelCostTest, ProductsAndWhatBecomesOfThem) {
+  constexpr int64_t kRows = 150, kCols = 256, kOut = 212;
+  for (const Architecture& architecture : {kArchitectures[0], kArchitectures[3]}) {
+    for (const int64_t multiprocessors : {1, 9, 1000}) {
+      for (const DType dtype : {DType::kQ4, DType::kQ8}) {
+        settings().architecture = architecture;
+        settings().architecture.multiprocessors = int(multiprocessors);
+        const auto ops = make_ops("cuda_host");
+        Memory& memory = ops->memory();
+        const PackedWeight weight = random_weight(dtype, kOut, kCols, 64, 7),
+                           other = random_weight(dtype, kOut, kCols, 64, 8);
+        const WeightView weights[] = {weight.view, other.view};
+        const RowRun run{.row = 0, .count = kRows, .position = 0, .pages = {}};
+        Quantised host(kRows, kCols, kHaar, {&run, 1});
+        Buffer<float> x(kRows * kCols, memory), gate(kRows * kOut, memory), up(kRows * kOut, memory),
+            scale(kRows, memory), offset(kRows, memory), bias = floats(kOut);
+        Buffer<uint8_t> q(kRows * host.view.stride, memory);
+        memory.write(x.data(), floats(kRows * kCols).data(), kRows * kCols * int64_t{sizeof(float)});
+        QuantMat in = host.view;
+        in.q = q.data(), in.scale = scale.data(), in.offset = offset.data();
+        const PlannedDevice device{architecture.compute_capability, multiprocessors,
+                                   int64_t(architecture.shared_per_block)};
+        const Mat<float> g = gate.mat(kRows, kOut), u = up.mat(kRows, kOut);
+        for (const After after : {After::kAdd, After::kSiluMul}) {
+          Profile::instance().reset();
+          ops->quantize(in, x.mat(kRows, kCols));
+          const Product products[] = {{g, weight.view, bias.span()}, {u, other.view, bias.span()}};
+          const size_t count = after == After::kSiluMul ? 2 : 1;
+          ops->linear(std::span(products).first(count), in);
+          if (after == After::kSiluMul) ops->silu_mul(g, u);
+          else ops->add(u, g);
+          float first = 0;
+          memory.read(&first, gate.data(), sizeof(first));  // starts what is held back
+          EXPECT_FALSE(Profile::instance().all().contains("row_chain"));
+          const KernelCost cost =
+              linear_int_cost(host.tiles, kHaar, std::span(weights).first(count), true, device, after);
+          expect_counts(cost, cost.blocks * cost.warps * 3 * sizeof(RowTile));
+        }
+      }
+    }
+  }
+}
+
 /// On the device's own memory, where operations join.
 TEST_F(KernelCostTest, OperationsOnRows) {
   constexpr int64_t kRows = 3, kCols = 512, kKeys = 256, kHeadDim = 64;

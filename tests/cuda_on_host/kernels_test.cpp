@@ -260,6 +260,74 @@ TEST_F(KernelsOnHost, ProductsOfOneInputShareALaunchAndHaveTheBitsOfEach) {
   }
 }
 
+/// Of rows quantised under kHaar, y + product and silu(product) * other product; all operands in `memory`.
+struct Followed {
+  Buffer<float> added, gated;  // [rows, n], in the host's memory
+};
+Followed followed(Ops& ops, Memory& memory, int64_t rows, std::span<const WeightView> weights) {
+  const int64_t k = weights.front().cols, n = weights.front().rows, size = rows * n;
+  const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
+  Quantised host(rows, k, kHaar, {&run, 1});
+  const auto there = [&](const Buffer<float>& values) {
+    Buffer<float> copy(values.size(), memory);
+    memory.write(copy.data(), values.data(), values.size() * int64_t{sizeof(float)});
+    return copy;
+  };
+  Buffer<uint8_t> q(host.q.size(), memory);
+  Buffer<float> scale(rows, memory), offset(rows, memory),
+      x = there(random_floats(rows * k, 1)), y = there(random_floats(size, 2)), first(size, memory),
+      second(size, memory);
+  QuantMat in = host.view;
+  in.q = q.data(), in.scale = scale.data(), in.offset = offset.data();
+  const Buffer<float> bias = random_floats(n, 3), other_bias = random_floats(n, 4);
+  ops.quantize(in, x.mat(rows, k));
+  ops.linear(first.mat(rows, n), in, weights[0], bias.span());
+  ops.add(y.mat(rows, n), first.mat(rows, n));
+  ops.quantize(in, x.mat(rows, k));
+  const Product pair[] = {{first.mat(rows, n), weights[0], bias.span()},
+                          {second.mat(rows, n), weights[1], other_bias.span()}};
+  ops.linear(pair, in);
+  ops.silu_mul(first.mat(rows, n), second.mat(rows, n));
+  Followed result{Buffer<float>(size), Buffer<float>(size)};
+  memory.read(result.added.data(), y.data(), size * int64_t{sizeof(float)});
+  memory.read(result.gated.data(), first.data(), size * int64_t{sizeof(float)});
+  return result;
+}
+
+/// Operands in the host's memory keep operations apart.
+TEST_F(KernelsOnHost, WhatFollowsProductsInTheirLaunchHasTheBitsOfALaunchOfItsOwn) {
+  Profile::instance().enable(true);
+  const auto launches = [](const char* kernel) {
+    const auto& all = Profile::instance().all();
+    const auto found = all.find(kernel);
+    return found == all.end() ? 0 : int(found->second.launches);
+  };
+  for (const auto& [dtype, group] :
+       std::vector<std::pair<DType, int64_t>>{{DType::kQ8, 0}, {DType::kQ4, 32}, {DType::kQ4, 64}}) {
+    const PackedWeight gate = random_weight(dtype, 100, 200, group, 7),
+                       up = random_weight(dtype, 100, 200, group, 8);
+    const WeightView weights[] = {gate.view, up.view};
+    for (int multiprocessors : {1000, 4, 1}) {
+      SCOPED_TRACE(std::string(dtype_name(dtype)) + " " + std::to_string(group) + ", " +
+                   std::to_string(multiprocessors) + " multiprocessors");
+      settings().architecture = kArchitectures[0];
+      settings().architecture.multiprocessors = multiprocessors;
+      const auto ops = make_ops("cuda_host");
+      for (const int64_t rows : {150, 3}) {
+        Profile::instance().reset();
+        const Followed apart = followed(*ops, host_memory(), rows, weights);
+        EXPECT_EQ(launches("row_chain"), rows == 150 ? 2 : 4);  // few rows' integers are of the same kernel
+        Profile::instance().reset();
+        const Followed joined = followed(*ops, ops->memory(), rows, weights);
+        EXPECT_EQ(launches("row_chain"), rows == 150 ? 0 : 4);
+        const auto bytes = size_t(apart.added.size()) * 4;
+        EXPECT_EQ(0, std::memcmp(joined.added.data(), apart.added.data(), bytes)) << rows;
+        EXPECT_EQ(0, std::memcmp(joined.gated.data(), apart.gated.data(), bytes)) << rows;
+      }
+    }
+  }
+}
+
 TEST_F(KernelsOnHost, SplitAttentionHasTheBitsOfWholeTilesAndEqualsReference) {
   const auto ops = make_ops("cuda_host"), reference = make_ops("reference");
   std::vector<int64_t> singles{384};  // then single tokens: two splits of four pages and a bit

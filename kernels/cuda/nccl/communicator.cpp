@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <string>
+#include <utility>
 
 #include "kernels/error.h"
 
@@ -15,8 +16,9 @@ void check(ncclResult_t status, const char* what) {
 
 class NcclCommunicator final : public Communicator {
  public:
-  NcclCommunicator(const ncclUniqueId& id, int rank, int size, cudaStream_t stream)
-      : rank_(rank), size_(size), stream_(stream) {
+  NcclCommunicator(const ncclUniqueId& id, int rank, int size, cudaStream_t stream,
+                   std::function<void()> start_pending)
+      : rank_(rank), size_(size), stream_(stream), start_pending_(std::move(start_pending)) {
     ncclComm_t group = nullptr;
     check(ncclCommInitRank(&group, size, id, rank), "ncclCommInitRank");
     group_ = group;
@@ -30,6 +32,7 @@ class NcclCommunicator final : public Communicator {
   void all_reduce(Mat<float> x) override {
     ncclComm_t group = group_;
     if (group == nullptr) throw Error("NCCL: the group of shards was aborted");
+    start_pending_();
     if (x.stride == x.cols) return reduce(group, x.data, x.rows * x.cols);
     check(ncclGroupStart(), "ncclGroupStart");
     for (int64_t r = 0; r < x.rows; ++r) reduce(group, x.row(r), x.cols);
@@ -48,14 +51,16 @@ class NcclCommunicator final : public Communicator {
 
   int rank_, size_;
   cudaStream_t stream_;
+  std::function<void()> start_pending_;
   std::atomic<ncclComm_t> group_ = nullptr;
 };
 
 }  // namespace
 
 std::unique_ptr<Communicator> make_nccl_communicator(const ncclUniqueId& id, int rank, int size,
-                                                     cudaStream_t stream) {
-  return std::make_unique<NcclCommunicator>(id, rank, size, stream);
+                                                     cudaStream_t stream,
+                                                     std::function<void()> start_pending) {
+  return std::make_unique<NcclCommunicator>(id, rank, size, stream, std::move(start_pending));
 }
 
 }  // namespace stamp::cuda

@@ -1,6 +1,4 @@
-#include "kernels/cuda/row_chain.h"
-
-#include <bit>
+#include "kernels/cuda/pending.h"
 
 namespace stamp::cuda {
 namespace {
@@ -11,15 +9,26 @@ bool same(Mat<const float> x, Mat<const float> y) {
 
 }  // namespace
 
-void PendingRows::add(Mat<float> x, Mat<const float> y) {
+void Pending::add(Mat<float> x, Mat<const float> y) {
+  LinearProducts& products = linear_.products;
+  if (products.count == 1 && same(products.one[0].out, y)) {
+    products.one[0].out = x;
+    products.epilogue = Epilogue::kAdd;
+    return flush();
+  }
   start({.out = x, .a = x, .b = y, .first = RowChain::First::kAdd});
 }
 
-void PendingRows::silu_mul(Mat<float> gate, Mat<const float> up) {
+void Pending::silu_mul(Mat<float> gate, Mat<const float> up) {
+  LinearProducts& products = linear_.products;
+  if (products.count == 2 && same(products.one[0].out, gate) && same(products.one[1].out, up)) {
+    products.epilogue = Epilogue::kSiluMul;
+    return flush();
+  }
   start({.out = gate, .a = gate, .b = up, .first = RowChain::First::kSiluMul});
 }
 
-void PendingRows::rms_norm(Mat<float> out, Mat<const float> in, const float* gain, float eps) {
+void Pending::rms_norm(Mat<float> out, Mat<const float> in, const float* gain, float eps) {
   if (!chain_ends_in(in) || chain_.gain != nullptr || chain_.rotation_block != 0) {
     start({.out = out, .a = in, .gain = gain, .eps = eps});
     return;
@@ -30,7 +39,7 @@ void PendingRows::rms_norm(Mat<float> out, Mat<const float> in, const float* gai
   chain_.eps = eps;
 }
 
-void PendingRows::rotate(Mat<float> x, int64_t block, const float* signs, const float* mix, bool inverse) {
+void Pending::rotate(Mat<float> x, int64_t block, const float* signs, const float* mix, bool inverse) {
   if (heads_.count > 0 && 2 * heads_.cos.cols == block && block <= Heads::kMostRotated && mix == nullptr &&
       !inverse)
     for (int i = 0; i < heads_.count; ++i) {
@@ -47,7 +56,7 @@ void PendingRows::rotate(Mat<float> x, int64_t block, const float* signs, const 
   chain_.mix = mix;
 }
 
-void PendingRows::rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin) {
+void Pending::rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin) {
   const bool joins = heads_.count > 0 && heads_.count < Heads::kMost && same(heads_.cos, cos) &&
                      same(heads_.sin, sin) && heads_.one[0].x.rows == x.rows && !same(heads_.one[0].x, x);
   if (!joins) flush();
@@ -56,24 +65,31 @@ void PendingRows::rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin)
   heads_.one[heads_.count++] = {.x = x};
 }
 
-void PendingRows::quantize(const Integers& out, Mat<const float> in) {
+void Pending::quantize(const Integers& out, Mat<const float> in) {
   if (!chain_ends_in(in)) start({.a = in});
   chain_.integers = out;
   flush();
 }
 
-void PendingRows::flush() {
-  if (chain_.a.data != nullptr) run(chain_, stream_);
-  if (heads_.count > 0) turn_heads(heads_, stream_);
-  chain_ = {};
-  heads_ = {};
+void Pending::linear(const LinearInt& products) {
+  flush();
+  linear_ = products;
 }
 
-bool PendingRows::chain_ends_in(Mat<const float> x) const {
+void Pending::flush() {
+  if (chain_.a.data != nullptr) run(chain_, stream_);
+  if (heads_.count > 0) turn_heads(heads_, stream_);
+  if (linear_.products.count > 0) linear_int(linear_, stream_);
+  chain_ = {};
+  heads_ = {};
+  linear_ = {};
+}
+
+bool Pending::chain_ends_in(Mat<const float> x) const {
   return chain_.a.data != nullptr && same(chain_.out, x);
 }
 
-void PendingRows::start(const RowChain& chain) {
+void Pending::start(const RowChain& chain) {
   flush();
   chain_ = chain;
 }
