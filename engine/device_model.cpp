@@ -197,12 +197,13 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
     if (!coded || !alone) sum.add(role, m.layers, row_chain_cost(rows, cols, chain));
     if (!coded) return;
     sum.add(kQuantise, m.layers, row_extremes_cost(tiles, plan, cols));
-    sum.add(kQuantise, m.layers, quantize_cost(tiles, plan, cols));
+    const WeightView w = weight(kPanel, cols);
+    const bool splits = !few && wants_split_rows(tiles, plan, w, device);
+    sum.add(kQuantise, m.layers,
+            splits ? quantize_split_cost(tiles, plan, w) : quantize_cost(tiles, plan, cols));
   };
   const auto linears = [&](const std::vector<WeightView>& weights, After after = After::kNothing) {
     if (few) return sum.add(kLinears, m.layers, linear_few_cost(rows, weights, false));
-    if (wants_split_rows(tiles, plan, weights.front(), device))
-      sum.add(kQuantise, m.layers, split_rows_cost(tiles, plan, weights.front()));
     sum.add(kLinears, m.layers, linear_int_cost(tiles, plan, weights, false, device, after));
   };
   const KvPages kv{.open = {},

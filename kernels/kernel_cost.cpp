@@ -94,20 +94,6 @@ KernelCost row_extremes_cost(std::span<const RowTile> tiles, const BitPlan& plan
   return with_instructions(c);
 }
 
-KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols) {
-  const int64_t stride = round_up(cols, QuantMat::kQuantAlign);
-  const auto parts = double(divide_up(cols, kChannels)), blocks = double(stride / kChannels),
-             rows = double(rows_of(tiles));
-  KernelCost c{.kernel = "quantize"};
-  const double once = rows * (double(cols) * kFloat + double(stride) + 2 * kFloat);
-  c.bytes = once + rows * parts * 2 * kFloat;
-  c.requested =
-      once + blocks * (rows * parts * 2 * kFloat + double(tiles.size()) * (kChannels / kLanes) * kRowTile);
-  c.transform_ops = coded_tiles(tiles) * double(stride) * transform_ops(plan);
-  c.float_ops = rows * double(stride) * 3 + c.transform_ops;
-  return with_instructions(c);
-}
-
 bool wants_split_rows(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
                       const PlannedDevice& device) {
   return cuda::mma_path(weight, any_coded(tiles), plan, planned(device)) == cuda::MmaPath::kFour;
@@ -124,6 +110,39 @@ double split_bytes(std::span<const RowTile> tiles, const BitPlan& plan, const We
 }
 
 }  // namespace
+
+namespace {
+
+/// `blocks` of a tile, whose results are `written` bytes.
+KernelCost quantize_blocks_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols,
+                                double blocks, double written) {
+  const auto parts = double(divide_up(cols, kChannels)), rows = double(rows_of(tiles)),
+             channels = blocks * double(kChannels);
+  KernelCost c{.kernel = "quantize"};
+  const double once = rows * (double(cols) * kFloat + 2 * kFloat) + written;
+  c.bytes = once + rows * parts * 2 * kFloat;
+  c.requested =
+      once + blocks * (rows * parts * 2 * kFloat + double(tiles.size()) * (kChannels / kLanes) * kRowTile);
+  c.transform_ops = coded_tiles(tiles) * channels * transform_ops(plan);
+  c.float_ops = rows * channels * 3 + c.transform_ops;
+  return c;
+}
+
+}  // namespace
+
+KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols) {
+  const int64_t stride = round_up(cols, QuantMat::kQuantAlign);
+  return with_instructions(
+      quantize_blocks_cost(tiles, plan, cols, double(stride / kChannels), double(rows_of(tiles) * stride)));
+}
+
+KernelCost quantize_split_cost(std::span<const RowTile> tiles, const BitPlan& plan,
+                               const WeightView& weight) {
+  const auto blocks = double(weight.zero_groups() * kColAlign / kChannels);
+  KernelCost c = quantize_blocks_cost(tiles, plan, weight.cols, blocks, split_bytes(tiles, plan, weight));
+  c.dp4a = double(tiles.size()) * blocks * double(kBlock * kChannels) / kWide / kLanes * 4;
+  return with_instructions(c);
+}
 
 KernelCost split_rows_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight) {
   constexpr double kDepth = 512, kWarps = 8;  // of a block, which has half a tile

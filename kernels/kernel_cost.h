@@ -49,14 +49,16 @@ KernelCost embed_cost(int64_t rows, const WeightView& table);
 /// An input with coded tiles as integers (quantize.cu).
 KernelCost row_extremes_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
 KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
+/// The same where rows are split at once, for this weight.
+KernelCost quantize_split_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight);
 /// What plans follow (kernels/cuda/tile_plan.h).
 struct PlannedDevice {
   int compute_capability = 80;  // 10 * major + minor
   int64_t multiprocessors = 108;
   int64_t shared_bytes = 163 << 10;  // that a block may have
 };
-/// Whether products of many rows want them split (kernels/cuda/kernels.h), and that, once for all products of
-/// an input.
+/// Whether products of many rows want them split (kernels/cuda/kernels.h), and that by itself, of an input
+/// that is quantised already.
 bool wants_split_rows(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
                       const PlannedDevice& device);
 KernelCost split_rows_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight);

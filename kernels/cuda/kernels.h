@@ -83,10 +83,6 @@ void turn_heads(const Heads& heads, cudaStream_t stream);
 void token_logprobs(float* out, Mat<const float> logits, const int32_t* targets, cudaStream_t stream);
 void kl_divergence(float* out, Mat<const float> reference, Mat<const float> logits, cudaStream_t stream);
 
-/// Over tiles some of which are coded; see row_chain.h for others. `extremes`: scratch of extremes_size(out).
-int64_t extremes_size(const Integers& out);
-void quantize(const Integers& out, Mat<const float> in, const DctTable* dct, float* extremes,
-              cudaStream_t stream);
 /// out = scale * q + offset
 void dequantize(Mat<float> out, const Integers& in, cudaStream_t stream);
 
@@ -104,11 +100,23 @@ struct SplitRows {
   // Minus the sums of lines, for zero points, as two bytes, the upper signed: [tiles, 2, zero groups /
   // kZeroGroups, kBlock, kZeroGroups], the upper ones first.
   uint8_t* sums = nullptr;
+  int64_t lines = 0;
 };
 /// Bytes of either.
 int64_t split_nibbles_size(const Integers& in, int64_t lines);
 int64_t split_sums_size(const Integers& in, int64_t lines);
-void split_rows(const SplitRows& out, const Integers& in, int64_t lines, cudaStream_t stream);
+void split_rows(const SplitRows& out, const Integers& in, cudaStream_t stream);
+
+/// Over tiles some of which are coded; see row_chain.h for others.
+struct Quantize {
+  Integers out;
+  Mat<const float> in{};
+  const DctTable* dct = nullptr;
+  float* extremes = nullptr;  // scratch of extremes_size(out)
+  SplitRows split{};          // written in the place of out.q, if it has memory
+};
+int64_t extremes_size(const Integers& out);
+void quantize(const Quantize& quantize, cudaStream_t stream);
 /// L^-1 (in weight^T) + bias by integer products, in one launch; `split` is for MmaPath::kFour. Groups are
 /// powers of two from 32 on.
 struct LinearInt {

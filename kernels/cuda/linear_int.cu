@@ -21,6 +21,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/seq_transform.cuh"
+#include "kernels/cuda/split_rows.cuh"
 #include "kernels/cuda/tile_plan.h"
 
 namespace stamp::cuda {
@@ -28,10 +29,9 @@ namespace {
 
 constexpr int kTileRows = int(kBlock), kWarpPanels = kWarpChannels / int(kPanel);
 constexpr int kWarps = kLinearWarps, kThreads = kWarps * kWarpSize;
-constexpr int kChunk = 16;                               // bytes of one copy
-constexpr int kLine = 64, kLineChunks = kLine / kChunk;  // a row's 64 input channels, or a panel's step
-constexpr int kLineBits = 6, kLeastGroup = 32;           // its logarithm; input channels of a group
-constexpr int kHalfLine = kLine / 2, kHalfRows = kTileRows * kHalfLine;  // SplitRows: of a row, of a tile
+constexpr int kChunk = 16;                      // bytes of one copy
+constexpr int kLineChunks = kLine / kChunk;     // a row's 64 input channels, or a panel's step
+constexpr int kLineBits = 6, kLeastGroup = 32;  // its logarithm; input channels of a group
 
 /// Where a chunk of a line lies: lanes that read at once are apart in the banks.
 __device__ __forceinline__ int chunk_offset(int line, int chunk) {
@@ -200,7 +200,7 @@ struct Lane {
 using Weights = uint32_t[2][2][4];  // [row tile][product of a line]: the products' left operands
 using Sums = int32_t[2][4];         // [row tile]
 
-constexpr uint32_t kLowNibbles = 0x0f0f0f0fu, kSigns = 0x80808080u;
+constexpr uint32_t kSigns = 0x80808080u;
 
 /// Two neighbouring bytes.
 struct TwoBytes {
@@ -515,43 +515,32 @@ struct LineSums {
 
 /// Half a tile; absent rows are zeros. A warp reads 512 input channels of a row, 16 a lane; four neighbouring
 /// lanes have a line.
-__global__ void __launch_bounds__(kSplitWarps* kWarpSize)
-    split_rows_kernel(SplitRows out, Integers in, int lines) {
+__global__ void __launch_bounds__(kSplitWarps* kWarpSize) split_rows_kernel(SplitRows out, Integers in) {
   auto& s = shared_storage<LineSums>();
   const int lane = int(threadIdx.x) % kWarpSize, warp = int(threadIdx.x) / kWarpSize, four = lane % 4;
   const int64_t tile_index = blockIdx.x / 2;
   const int first_row = int(blockIdx.x) % 2 * kSplitRows;
   const RowTile tile = in.tiles[tile_index];
   const int wide = wide_rows(tile.coded, in.plan);
-  const int quads = int(divide_up(lines, kZeroGroups)), first_quad = int(blockIdx.y) * kSplitQuads,
-            line_of_block = lane / 4, line = first_quad * int(kZeroGroups) + line_of_block;
+  const int lines = int(out.lines), quads = int(divide_up(lines, kZeroGroups)),
+            first_quad = int(blockIdx.y) * kSplitQuads, line_of_block = lane / 4,
+            line = first_quad * int(kZeroGroups) + line_of_block;
   for (int r = warp; r < kSplitRows; r += kSplitWarps) {
     const int row = first_row + r;
     uint4 x{};
     if (row < tile.count && line < lines)
       x = *reinterpret_cast<const uint4*>(in.q + (tile.row + row) * in.stride + line * kLine + four * 16);
-    int32_t sum = sum_of_bytes(x);
-    sum += __shfl_xor_sync(kFullWarp, sum, 1);
-    sum += __shfl_xor_sync(kFullWarp, sum, 2);
+    const uint32_t sum = minus_line_sum(x);
     if (four < 2)  // a byte each
       s.bytes[four][line_of_block / int(kZeroGroups)][r][line_of_block % int(kZeroGroups)] =
-          uint8_t(uint32_t(-sum) >> four * 8);
-    if (line >= lines) continue;
-    constexpr uint32_t kLow = kLowNibbles, kHigh = ~kLow;
-    uint8_t* const to =
-        out.nibbles + (tile_index * lines + line) * 2 * kHalfRows + row * kHalfLine + four * 8;
-    *reinterpret_cast<uint2*>(to) =
-        make_uint2((x.x & kLow) | (x.y << 4 & kHigh), (x.z & kLow) | (x.w << 4 & kHigh));
-    if (row < wide)
-      *reinterpret_cast<uint2*>(to + kHalfRows) =
-          make_uint2((x.x >> 4 & kLow) | (x.y & kHigh), (x.z >> 4 & kLow) | (x.w & kHigh));
+          uint8_t(sum >> four * 8);
+    if (line < lines) store_nibbles(out, tile_index, line, row, four, row < wide, x);
   }
   __syncthreads();
   const int live = min(kSplitQuads, quads - first_quad);
   for (int i = int(threadIdx.x); i < 2 * live * kSplitRows; i += kSplitWarps * kWarpSize) {
     const int r = i % kSplitRows, quad = i / kSplitRows % live, upper = i / kSplitRows / live;
-    const int64_t to = tile_index * 2 * quads + (upper != 0 ? 0 : quads) + first_quad + quad;
-    reinterpret_cast<uint32_t*>(out.sums)[to * kTileRows + first_row + r] =
+    *reinterpret_cast<uint32_t*>(sums_at(out, tile_index, upper != 0, first_quad + quad, first_row + r)) =
         *reinterpret_cast<const uint32_t*>(s.bytes[upper][quad][r]);
   }
 }
@@ -579,11 +568,10 @@ int64_t split_sums_size(const Integers& in, int64_t lines) {
   return in.tile_count * 2 * round_up(lines, kZeroGroups) * kTileRows;
 }
 
-void split_rows(const SplitRows& out, const Integers& in, int64_t lines, cudaStream_t stream) {
+void split_rows(const SplitRows& out, const Integers& in, cudaStream_t stream) {
   const dim3 grid(uint32_t(in.tile_count * (kTileRows / kSplitRows)),
-                  uint32_t(divide_up(lines * kLine, kSplitDepth)));
-  launch("split_rows", split_rows_kernel, {grid, kSplitWarps * kWarpSize, sizeof(LineSums)}, stream, out, in,
-         int(lines));
+                  uint32_t(divide_up(out.lines * kLine, kSplitDepth)));
+  launch("split_rows", split_rows_kernel, {grid, kSplitWarps * kWarpSize, sizeof(LineSums)}, stream, out, in);
 }
 
 void linear_int(const LinearInt& linear, cudaStream_t stream) {

@@ -193,9 +193,21 @@ class CudaOps final : public Ops {
   }
 
   void linear(std::span<const Product> products, const QuantMat& in) override {
-    Operands o = operands();
+    Operands o = joining();
     const cuda::Integers x = o.in(in);
     const WeightView& first = products.front().weight;
+    const bool few = in.rows <= cuda::kFewRows;
+    cuda::SplitRows split;
+    if (is_quantised(first.dtype) && !few &&
+        cuda::mma_path(first, x.any_coded, x.plan, device_) == cuda::MmaPath::kFour) {
+      if (!pending_.is_to_quantize(x)) held_.reset();
+      const int64_t lines = first.groups();
+      split = {.nibbles = held_.take<uint8_t>(cuda::split_nibbles_size(x, lines)),
+               .sums = held_.take<uint8_t>(cuda::split_sums_size(x, lines)),
+               .lines = lines};
+      pending_.split_rows(split, x);
+    }
+    pending_.flush();
     if (!is_quantised(first.dtype)) {
       const Mat<float> values{scratch_.take<float>(in.rows * in.cols), in.rows, in.cols, in.cols};
       cuda::dequantize(values, x, stream());
@@ -205,15 +217,6 @@ class CudaOps final : public Ops {
         cuda::finish_tiles(y, x, dct_.data(), o.in(bias), stream());
       }
     } else {
-      const bool few = in.rows <= cuda::kFewRows;
-      cuda::SplitRows split;
-      if (!few && cuda::mma_path(first, x.any_coded, x.plan, device_) == cuda::MmaPath::kFour) {
-        const int64_t lines = first.groups();
-        held_.reset();
-        split = {.nibbles = held_.take<uint8_t>(cuda::split_nibbles_size(x, lines)),
-                 .sums = held_.take<uint8_t>(cuda::split_sums_size(x, lines))};
-        cuda::split_rows(split, x, lines, stream());
-      }
       for (size_t first_of = 0; first_of < products.size(); first_of += cuda::LinearProducts::kMost) {
         cuda::LinearProducts together;
         for (const auto& [out, weight, bias] : products.subspan(
@@ -231,8 +234,9 @@ class CudaOps final : public Ops {
     const cuda::Integers q = o.out(out);
     const Mat<const float> x = o.in(in);
     if (q.any_coded) {
-      pending_.flush();
-      cuda::quantize(q, x, dct_.data(), scratch_.take<float>(cuda::extremes_size(q)), stream());
+      held_.reset();
+      pending_.quantize(
+          {.out = q, .in = x, .dct = dct_.data(), .extremes = held_.take<float>(cuda::extremes_size(q))});
     } else {
       pending_.quantize(q, x);
     }

@@ -71,6 +71,18 @@ void Pending::quantize(const Integers& out, Mat<const float> in) {
   flush();
 }
 
+void Pending::quantize(const Quantize& coded) {
+  flush();
+  coded_ = coded;
+}
+
+void Pending::split_rows(const SplitRows& out, const Integers& in) {
+  const bool joins = is_to_quantize(in);
+  if (joins) coded_.split = out;
+  flush();
+  if (!joins) cuda::split_rows(out, in, stream_);
+}
+
 void Pending::linear(const LinearInt& products) {
   flush();
   linear_ = products;
@@ -79,9 +91,11 @@ void Pending::linear(const LinearInt& products) {
 void Pending::flush() {
   if (chain_.a.data != nullptr) run(chain_, stream_);
   if (heads_.count > 0) turn_heads(heads_, stream_);
+  if (coded_.out.q != nullptr) cuda::quantize(coded_, stream_);
   if (linear_.products.count > 0) linear_int(linear_, stream_);
   chain_ = {};
   heads_ = {};
+  coded_ = {};
   linear_ = {};
 }
 

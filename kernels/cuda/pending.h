@@ -9,8 +9,9 @@
 namespace stamp::cuda {
 
 /// What has been asked for and is not started yet, because the next operation may join it: operations on rows
-/// each other (row_chain.h), and products what becomes of them (Epilogue). Calls come in the order of the
-/// operations; flush() before any other work that may touch their operands.
+/// each other (row_chain.h), products what becomes of them (Epilogue), and quantising that its rows are
+/// split. Calls come in the order of the operations; flush() before any other work that may touch their
+/// operands.
 class Pending {
  public:
   explicit Pending(cudaStream_t stream) : stream_(stream) {}
@@ -22,6 +23,11 @@ class Pending {
   void rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin);
   /// Of tiles that are not coded.
   void quantize(const Integers& out, Mat<const float> in);
+  /// Of tiles some of which are.
+  void quantize(const Quantize& coded);
+  bool is_to_quantize(const Integers& x) const { return coded_.out.q != nullptr && coded_.out.q == x.q; }
+  /// If `in` is still to be quantised, its own bytes are never written.
+  void split_rows(const SplitRows& out, const Integers& in);
   void linear(const LinearInt& products);
   void flush();
 
@@ -33,6 +39,7 @@ class Pending {
   // At most one of these is there.
   RowChain chain_;  // none if a has no data
   Heads heads_;
+  Quantize coded_;    // none if it has no data
   LinearInt linear_;  // none if there are no products
 };
 

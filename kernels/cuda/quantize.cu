@@ -1,11 +1,13 @@
 // Transform, scale, quantise. A block handles 128 channels of a tile, a thread one channel's tokens in
 // registers. Rows are scaled by their own extremes over all channels, so there are two passes: the first
 // writes the extremes of each row's 128 channels, the second transforms again (cheaper than keeping
-// coefficients) and rounds.
+// coefficients) and rounds. It writes bytes, or nibbles for the products that want them.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/seq_transform.cuh"
+#include "kernels/cuda/split_rows.cuh"
+#include "kernels/cuda/tile_plan.h"
 
 namespace stamp::cuda {
 namespace {
@@ -21,6 +23,13 @@ struct Coefficients {
 struct RowParameters {
   float low[kB], factor[kB], steps[kB];
 };
+constexpr int kLines = kChannels / kLine;  // of a block
+struct Split {
+  RowParameters rows;
+  alignas(16) uint8_t codes[kB][kChannels];
+  alignas(2) uint8_t sums[2][kB + 4][kLines];  // lower and upper; four rows keep their banks apart
+};
+static_assert(kThreads == 2 * kB && kZeroGroups % kLines == 0);
 
 /// This thread's channel of the tile, transformed if the tile is coded.
 __device__ __forceinline__ void load_channel(float (&t)[kB], const RowTile& tile, Mat<const float> in,
@@ -54,10 +63,30 @@ __global__ void __launch_bounds__(kThreads)
     extremes[int64_t(blockIdx.y) * out.rows + tile.row + r] = make_float2(low, high);
 }
 
+/// Writes the block's codes split, and the sums of its lines; those beyond the last are zero.
+__device__ __forceinline__ void split_codes(Split& shared, const SplitRows& out, int wide) {
+  constexpr int kLanes = kChannels / kLineOfLane, kLineLanes = kLine / kLineOfLane;  // of a row, of a line
+  const int tid = int(threadIdx.x), lane = tid % kLanes, four = lane % kLineLanes,
+            line_of_block = lane / kLineLanes, line = int(blockIdx.y) * kLines + line_of_block;
+  for (int row = tid / kLanes; row < kB; row += kThreads / kLanes) {
+    const uint4 x = *reinterpret_cast<const uint4*>(&shared.codes[row][lane * kLineOfLane]);
+    const uint32_t sum = minus_line_sum(x);
+    if (four < 2) shared.sums[four][row][line_of_block] = uint8_t(sum >> four * 8);
+    if (line < out.lines) store_nibbles(out, blockIdx.x, line, row, four, row < wide, x);
+  }
+  __syncthreads();
+  const int row = tid % kB, upper = tid / kB, first = int(blockIdx.y) * kLines;
+  uint8_t* const to = sums_at(out, blockIdx.x, upper != 0, first / int(kZeroGroups), row);
+  *reinterpret_cast<uint16_t*>(to + first % int(kZeroGroups)) =
+      *reinterpret_cast<const uint16_t*>(shared.sums[upper][row]);
+}
+
+template <bool kSplit>
 __global__ void __launch_bounds__(kThreads)
-    quantize_kernel(Integers out, Mat<const float> in, const float2* extremes, int parts,
+    quantize_kernel(Integers out, SplitRows split, Mat<const float> in, const float2* extremes, int parts,
                     const DctTable* dct) {
-  auto& shared = shared_storage<RowParameters>();
+  auto& storage = shared_storage<std::conditional_t<kSplit, Split, RowParameters>>();
+  auto& shared = reinterpret_cast<RowParameters&>(storage);
   const RowTile tile = out.tiles[blockIdx.x];
   if (threadIdx.x < tile.count) {
     const int r = int(threadIdx.x);
@@ -82,11 +111,15 @@ __global__ void __launch_bounds__(kThreads)
   load_channel(t, tile, in, channel, out, dct);
 #pragma unroll
   for (int r = 0; r < kB; ++r) {
-    if (r < tile.count) {
-      const float scaled = fminf((t[r] - shared.low[r]) * shared.factor[r], shared.steps[r]);
-      out.q[(tile.row + r) * out.stride + channel] =
-          channel < in.cols ? uint8_t(__float2int_rn(scaled)) : uint8_t(0);
-    }
+    uint8_t code = 0;
+    if (r < tile.count && channel < in.cols)
+      code = uint8_t(__float2int_rn(fminf((t[r] - shared.low[r]) * shared.factor[r], shared.steps[r])));
+    if constexpr (kSplit) storage.codes[r][threadIdx.x] = code;
+    else if (r < tile.count) out.q[(tile.row + r) * out.stride + channel] = code;
+  }
+  if constexpr (kSplit) {
+    __syncthreads();
+    split_codes(storage, split, wide_rows(tile.coded, out.plan));
   }
 }
 
@@ -116,14 +149,21 @@ dim3 grid_of(int64_t rows, int64_t cols) { return {uint32_t(rows), uint32_t(divi
 
 int64_t extremes_size(const Integers& out) { return out.rows * divide_up(out.cols, kChannels) * 2; }
 
-void quantize(const Integers& out, Mat<const float> in, const DctTable* dct, float* extremes,
-              cudaStream_t stream) {
+void quantize(const Quantize& quantize, cudaStream_t stream) {
+  const auto& [out, in, dct, extremes, split] = quantize;
   auto* const pairs = reinterpret_cast<float2*>(extremes);
   const dim3 measured = grid_of(out.tile_count, in.cols);
   launch("row_extremes", row_extremes_kernel, {measured, kThreads, sizeof(Coefficients)}, stream, pairs, out,
          in, dct);
-  launch("quantize", quantize_kernel, {grid_of(out.tile_count, out.stride), kThreads, sizeof(RowParameters)},
-         stream, out, in, pairs, int(measured.y), dct);
+  if (split.nibbles != nullptr) {
+    const dim3 grid = grid_of(out.tile_count, round_up(split.lines, kZeroGroups) * kLine);
+    launch("quantize", quantize_kernel<true>, {grid, kThreads, sizeof(Split)}, stream, out, split, in, pairs,
+           int(measured.y), dct);
+    return;
+  }
+  launch("quantize", quantize_kernel<false>,
+         {grid_of(out.tile_count, out.stride), kThreads, sizeof(RowParameters)}, stream, out, split, in,
+         pairs, int(measured.y), dct);
 }
 
 void dequantize(Mat<float> out, const Integers& in, cudaStream_t stream) {

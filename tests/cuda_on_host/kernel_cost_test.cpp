@@ -154,6 +154,11 @@ TEST_F(KernelCostTest, ProductsAndWhatBecomesOfThem) {
           float first = 0;
           memory.read(&first, gate.data(), sizeof(first));  // starts what is held back
           EXPECT_FALSE(Profile::instance().all().contains("row_chain"));
+          EXPECT_FALSE(Profile::instance().all().contains("split_rows"));
+          expect_counts(row_extremes_cost(host.tiles, kHaar, kCols));
+          expect_counts(wants_split_rows(host.tiles, kHaar, weight.view, device)
+                            ? quantize_split_cost(host.tiles, kHaar, weight.view)
+                            : quantize_cost(host.tiles, kHaar, kCols));
           const KernelCost cost =
               linear_int_cost(host.tiles, kHaar, std::span(weights).first(count), true, device, after);
           expect_counts(cost, cost.blocks * cost.warps * 3 * sizeof(RowTile));

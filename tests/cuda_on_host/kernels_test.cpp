@@ -56,6 +56,40 @@ Buffer<float> product(Ops& ops, int64_t rows, const WeightView& weight) {
   return std::move(products(ops, rows, {&weight, 1}).front());
 }
 
+/// Of rows quantised under kHaar, y + product and silu(product) * other product; all operands in `memory`.
+struct Followed {
+  Buffer<float> added, gated;  // [rows, n], in the host's memory
+};
+Followed followed(Ops& ops, Memory& memory, int64_t rows, std::span<const WeightView> weights) {
+  const int64_t k = weights.front().cols, n = weights.front().rows, size = rows * n;
+  const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
+  Quantised host(rows, k, kHaar, {&run, 1});
+  const auto there = [&](const Buffer<float>& values) {
+    Buffer<float> copy(values.size(), memory);
+    memory.write(copy.data(), values.data(), values.size() * int64_t{sizeof(float)});
+    return copy;
+  };
+  Buffer<uint8_t> q(host.q.size(), memory);
+  Buffer<float> scale(rows, memory), offset(rows, memory),
+      x = there(random_floats(rows * k, 1)), y = there(random_floats(size, 2)), first(size, memory),
+      second(size, memory);
+  QuantMat in = host.view;
+  in.q = q.data(), in.scale = scale.data(), in.offset = offset.data();
+  const Buffer<float> bias = random_floats(n, 3), other_bias = random_floats(n, 4);
+  ops.quantize(in, x.mat(rows, k));
+  ops.linear(first.mat(rows, n), in, weights[0], bias.span());
+  ops.add(y.mat(rows, n), first.mat(rows, n));
+  ops.quantize(in, x.mat(rows, k));
+  const Product pair[] = {{first.mat(rows, n), weights[0], bias.span()},
+                          {second.mat(rows, n), weights[1], other_bias.span()}};
+  ops.linear(pair, in);
+  ops.silu_mul(first.mat(rows, n), second.mat(rows, n));
+  Followed result{Buffer<float>(size), Buffer<float>(size)};
+  memory.read(result.added.data(), y.data(), size * int64_t{sizeof(float)});
+  memory.read(result.gated.data(), first.data(), size * int64_t{sizeof(float)});
+  return result;
+}
+
 struct Heads {
   int64_t query = 1, kv = 1, dim = 16;
 };
@@ -260,40 +294,6 @@ TEST_F(KernelsOnHost, ProductsOfOneInputShareALaunchAndHaveTheBitsOfEach) {
   }
 }
 
-/// Of rows quantised under kHaar, y + product and silu(product) * other product; all operands in `memory`.
-struct Followed {
-  Buffer<float> added, gated;  // [rows, n], in the host's memory
-};
-Followed followed(Ops& ops, Memory& memory, int64_t rows, std::span<const WeightView> weights) {
-  const int64_t k = weights.front().cols, n = weights.front().rows, size = rows * n;
-  const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
-  Quantised host(rows, k, kHaar, {&run, 1});
-  const auto there = [&](const Buffer<float>& values) {
-    Buffer<float> copy(values.size(), memory);
-    memory.write(copy.data(), values.data(), values.size() * int64_t{sizeof(float)});
-    return copy;
-  };
-  Buffer<uint8_t> q(host.q.size(), memory);
-  Buffer<float> scale(rows, memory), offset(rows, memory),
-      x = there(random_floats(rows * k, 1)), y = there(random_floats(size, 2)), first(size, memory),
-      second(size, memory);
-  QuantMat in = host.view;
-  in.q = q.data(), in.scale = scale.data(), in.offset = offset.data();
-  const Buffer<float> bias = random_floats(n, 3), other_bias = random_floats(n, 4);
-  ops.quantize(in, x.mat(rows, k));
-  ops.linear(first.mat(rows, n), in, weights[0], bias.span());
-  ops.add(y.mat(rows, n), first.mat(rows, n));
-  ops.quantize(in, x.mat(rows, k));
-  const Product pair[] = {{first.mat(rows, n), weights[0], bias.span()},
-                          {second.mat(rows, n), weights[1], other_bias.span()}};
-  ops.linear(pair, in);
-  ops.silu_mul(first.mat(rows, n), second.mat(rows, n));
-  Followed result{Buffer<float>(size), Buffer<float>(size)};
-  memory.read(result.added.data(), y.data(), size * int64_t{sizeof(float)});
-  memory.read(result.gated.data(), first.data(), size * int64_t{sizeof(float)});
-  return result;
-}
-
 /// Operands in the host's memory keep operations apart.
 TEST_F(KernelsOnHost, WhatFollowsProductsInTheirLaunchHasTheBitsOfALaunchOfItsOwn) {
   Profile::instance().enable(true);
@@ -371,6 +371,8 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
       Profile::instance().reset();
       for (const WeightView& weight : {four.view, narrow.view, eight.view})
         for (int64_t rows : {1, 4, 8, 192}) product(*ops, rows, weight);
+      for (const WeightView& weight : {four.view, eight.view})
+        followed(*ops, ops->memory(), 192, std::vector{weight, weight});
       product(*ops, 192, dense);
       if (multiprocessors > 1 && architecture.compute_capability == 80) {
         run_small_operations(*ops);
