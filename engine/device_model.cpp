@@ -193,14 +193,16 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
   const auto input = [&](Role role, int64_t cols, RowChainShape chain) {
     chain.integers = !coded;
     if (!few) chain.adds = chain.gates = false;
+    const WeightView w = weight(kPanel, cols);
+    const bool splits = coded && !few && wants_split_rows(tiles, plan, w, device);
+    const bool leaves_norm = splits && chain.norms;
+    chain.factors = leaves_norm;
     const bool alone = !chain.adds && !chain.gates && !chain.norms && chain.rotation_block == 0;
     if (!coded || !alone) sum.add(role, m.layers, row_chain_cost(rows, cols, chain));
     if (!coded) return;
-    sum.add(kQuantise, m.layers, row_extremes_cost(tiles, plan, cols));
-    const WeightView w = weight(kPanel, cols);
-    const bool splits = !few && wants_split_rows(tiles, plan, w, device);
+    sum.add(kQuantise, m.layers, row_extremes_cost(tiles, plan, cols, leaves_norm));
     sum.add(kQuantise, m.layers,
-            splits ? quantize_split_cost(tiles, plan, w) : quantize_cost(tiles, plan, cols));
+            splits ? quantize_split_cost(tiles, plan, w, leaves_norm) : quantize_cost(tiles, plan, cols));
   };
   const auto linears = [&](const std::vector<WeightView>& weights, After after = After::kNothing) {
     if (few) return sum.add(kLinears, m.layers, linear_few_cost(rows, weights, false));

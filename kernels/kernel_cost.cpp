@@ -56,6 +56,11 @@ double transform_ops(const BitPlan& plan) {
 }
 
 KernelCost row_chain_cost(int64_t rows, int64_t cols, const RowChainShape& shape) {
+  if (shape.factors) {
+    const double read = double(rows * cols) * kFloat, all = read + double(rows) * kFloat;
+    return with_instructions(
+        {.kernel = "row_chain", .bytes = all, .requested = all, .float_ops = double(rows * cols)});
+  }
   const double values = double(rows * cols), gain = shape.norms ? double(cols) * kFloat : 0;
   const int inputs = shape.adds || shape.gates ? 2 : 1,
             outputs = (shape.floats ? 1 : 0) + (shape.adds && shape.norms);
@@ -84,13 +89,26 @@ KernelCost embed_cost(int64_t rows, const WeightView& table) {
   return with_instructions(c);
 }
 
-KernelCost row_extremes_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols) {
+namespace {
+
+/// Of a norm of which rows' factors are known: reading these and the gains, for every `blocks` of a tile.
+void add_norm(KernelCost& c, std::span<const RowTile> tiles, int64_t cols, double blocks) {
+  const auto rows = double(rows_of(tiles));
+  c.bytes += (rows + double(cols)) * kFloat;
+  c.requested += (rows * blocks + double(tiles.size()) * double(cols)) * kFloat;
+  c.float_ops += rows * double(cols) * 2;
+}
+
+}  // namespace
+
+KernelCost row_extremes_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols, bool norms) {
   const auto parts = double(divide_up(cols, kChannels)), rows = double(rows_of(tiles));
   KernelCost c{.kernel = "row_extremes"};
   c.bytes = rows * (double(cols) * kFloat + parts * 2 * kFloat);
   c.requested = c.bytes + double(tiles.size()) * parts * (kChannels / kLanes) * kRowTile;
   c.transform_ops = coded_tiles(tiles) * double(cols) * transform_ops(plan);
   c.float_ops = rows * double(cols) * 2 + c.transform_ops;
+  if (norms) add_norm(c, tiles, cols, parts);
   return with_instructions(c);
 }
 
@@ -136,10 +154,11 @@ KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, in
       quantize_blocks_cost(tiles, plan, cols, double(stride / kChannels), double(rows_of(tiles) * stride)));
 }
 
-KernelCost quantize_split_cost(std::span<const RowTile> tiles, const BitPlan& plan,
-                               const WeightView& weight) {
+KernelCost quantize_split_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
+                               bool norms) {
   const auto blocks = double(weight.zero_groups() * kColAlign / kChannels);
   KernelCost c = quantize_blocks_cost(tiles, plan, weight.cols, blocks, split_bytes(tiles, plan, weight));
+  if (norms) add_norm(c, tiles, weight.cols, blocks);
   c.dp4a = double(tiles.size()) * blocks * double(kBlock * kChannels) / kWide / kLanes * 4;
   return with_instructions(c);
 }

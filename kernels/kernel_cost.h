@@ -37,6 +37,7 @@ double transform_ops(const BitPlan& plan);
 struct RowChainShape {
   bool adds = false, gates = false;  // x + y; silu(x) y
   bool norms = false;                // and keeps what it norms if `adds`
+  bool factors = false;              // only the norm's factor of each row
   int64_t rotation_block = 0;        // Hadamard, or 0
   bool integers = false;             // of the result at kTokenBits
   bool floats = true;                // the result itself
@@ -47,10 +48,13 @@ KernelCost heads_cost(int64_t rows, int64_t cols, int64_t head_dim, bool rotates
 KernelCost embed_cost(int64_t rows, const WeightView& table);
 
 /// An input with coded tiles as integers (quantize.cu).
-KernelCost row_extremes_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
+KernelCost row_extremes_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols,
+                             bool norms = false);
 KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
-/// The same where rows are split at once, for this weight.
-KernelCost quantize_split_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight);
+/// The same where rows are split at once, for this weight. `norms`: what is left to do of a norm is done,
+/// too.
+KernelCost quantize_split_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
+                               bool norms = false);
 /// What plans follow (kernels/cuda/tile_plan.h).
 struct PlannedDevice {
   int compute_capability = 80;  // 10 * major + minor

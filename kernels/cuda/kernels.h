@@ -112,8 +112,10 @@ struct Quantize {
   Integers out;
   Mat<const float> in{};
   const DctTable* dct = nullptr;
-  float* extremes = nullptr;  // scratch of extremes_size(out)
-  SplitRows split{};          // written in the place of out.q, if it has memory
+  float* extremes = nullptr;    // scratch of extremes_size(out)
+  float* factors = nullptr;     // [rows], scratch of whoever defers an RMS norm
+  const float* gain = nullptr;  // of the norm that is left to do, x * factors * gain, or null
+  SplitRows split{};            // written in the place of out.q, if it has memory
 };
 int64_t extremes_size(const Integers& out);
 void quantize(const Quantize& quantize, cudaStream_t stream);

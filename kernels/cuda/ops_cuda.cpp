@@ -235,8 +235,11 @@ class CudaOps final : public Ops {
     const Mat<const float> x = o.in(in);
     if (q.any_coded) {
       held_.reset();
-      pending_.quantize(
-          {.out = q, .in = x, .dct = dct_.data(), .extremes = held_.take<float>(cuda::extremes_size(q))});
+      pending_.quantize({.out = q,
+                         .in = x,
+                         .dct = dct_.data(),
+                         .extremes = held_.take<float>(cuda::extremes_size(q)),
+                         .factors = held_.take<float>(q.rows)});
     } else {
       pending_.quantize(q, x);
     }

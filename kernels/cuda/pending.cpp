@@ -72,13 +72,21 @@ void Pending::quantize(const Integers& out, Mat<const float> in) {
 }
 
 void Pending::quantize(const Quantize& coded) {
-  flush();
+  const bool may_norm = chain_ends_in(coded.in) && chain_.first == RowChain::First::kNothing &&
+                        chain_.gain != nullptr && chain_.rotation_block == 0 &&
+                        chain_.a.data != chain_.out.data;
+  if (!may_norm) flush();
   coded_ = coded;
 }
 
 void Pending::split_rows(const SplitRows& out, const Integers& in) {
   const bool joins = is_to_quantize(in);
   if (joins) coded_.split = out;
+  if (joins && chain_.a.data != nullptr) {
+    chain_.factors = coded_.factors;
+    coded_.in = chain_.a;
+    coded_.gain = chain_.gain;
+  }
   flush();
   if (!joins) cuda::split_rows(out, in, stream_);
 }

@@ -9,9 +9,9 @@
 namespace stamp::cuda {
 
 /// What has been asked for and is not started yet, because the next operation may join it: operations on rows
-/// each other (row_chain.h), products what becomes of them (Epilogue), and quantising that its rows are
-/// split. Calls come in the order of the operations; flush() before any other work that may touch their
-/// operands.
+/// each other (row_chain.h), products what becomes of them (Epilogue), and quantising the norm
+/// before it and that its rows are split. Calls come in the order of the operations; flush() before any other
+/// work that may touch their operands.
 class Pending {
  public:
   explicit Pending(cudaStream_t stream) : stream_(stream) {}
@@ -26,7 +26,7 @@ class Pending {
   /// Of tiles some of which are.
   void quantize(const Quantize& coded);
   bool is_to_quantize(const Integers& x) const { return coded_.out.q != nullptr && coded_.out.q == x.q; }
-  /// If `in` is still to be quantised, its own bytes are never written.
+  /// If `in` is still to be quantised, its own bytes are never written, nor is a norm that only it needs.
   void split_rows(const SplitRows& out, const Integers& in);
   void linear(const LinearInt& products);
   void flush();
@@ -36,7 +36,7 @@ class Pending {
   void start(const RowChain& chain);
 
   cudaStream_t stream_;
-  // At most one of these is there.
+  // At most one of these is there, but that a norm may be before quantising.
   RowChain chain_;  // none if a has no data
   Heads heads_;
   Quantize coded_;    // none if it has no data

@@ -19,9 +19,14 @@ static_assert(QuantMat::kQuantAlign % kChannels == 0);
 /// Two threads read a row's halves, alternating channels: a pitch of 2 modulo 32 keeps their banks apart.
 struct Coefficients {
   float x[kB][kChannels + 2];
+  float norms[kB];
 };
 struct RowParameters {
-  float low[kB], factor[kB], steps[kB];
+  float low[kB], factor[kB], steps[kB], norms[kB];
+};
+/// Of a norm that is left to do (Quantize), or null.
+struct Norm {
+  const float *factors, *gain;
 };
 constexpr int kLines = kChannels / kLine;  // of a block
 struct Split {
@@ -31,22 +36,36 @@ struct Split {
 };
 static_assert(kThreads == 2 * kB && kZeroGroups % kLines == 0);
 
+/// The rows' factors; a barrier comes before they are read.
+__device__ __forceinline__ void load_norms(float (&norms)[kB], const RowTile& tile, const Norm& norm) {
+  if (norm.gain != nullptr && threadIdx.x < tile.count)
+    norms[threadIdx.x] = norm.factors[tile.row + threadIdx.x];
+}
+
 /// This thread's channel of the tile, transformed if the tile is coded.
 __device__ __forceinline__ void load_channel(float (&t)[kB], const RowTile& tile, Mat<const float> in,
-                                             int64_t channel, const Integers& out, const DctTable* dct) {
+                                             int64_t channel, const Norm& norm, const float (&norms)[kB],
+                                             const Integers& out, const DctTable* dct) {
 #pragma unroll
   for (int r = 0; r < kB; ++r)
     t[r] = r < tile.count && channel < in.cols ? in.row(tile.row + r)[channel] : 0.0f;
+  if (norm.gain != nullptr) {
+    const float gain = channel < in.cols ? norm.gain[channel] : 0.0f;
+#pragma unroll
+    for (int r = 0; r < kB; ++r) t[r] = r < tile.count ? t[r] * norms[r] * gain : 0.0f;
+  }
   if (tile.coded) transform<false>(t, out.plan, dct);
 }
 
 __global__ void __launch_bounds__(kThreads)
-    row_extremes_kernel(float2* extremes, Integers out, Mat<const float> in, const DctTable* dct) {
+    row_extremes_kernel(float2* extremes, Integers out, Mat<const float> in, Norm norm, const DctTable* dct) {
   auto& shared = shared_storage<Coefficients>();
   const RowTile tile = out.tiles[blockIdx.x];
   const int64_t first = int64_t(blockIdx.y) * kChannels;
+  load_norms(shared.norms, tile, norm);
+  __syncthreads();
   float t[kB];
-  load_channel(t, tile, in, first + threadIdx.x, out, dct);
+  load_channel(t, tile, in, first + threadIdx.x, norm, shared.norms, out, dct);
 #pragma unroll
   for (int r = 0; r < kB; ++r) shared.x[r][threadIdx.x] = t[r];
   __syncthreads();
@@ -83,11 +102,12 @@ __device__ __forceinline__ void split_codes(Split& shared, const SplitRows& out,
 
 template <bool kSplit>
 __global__ void __launch_bounds__(kThreads)
-    quantize_kernel(Integers out, SplitRows split, Mat<const float> in, const float2* extremes, int parts,
-                    const DctTable* dct) {
+    quantize_kernel(Integers out, SplitRows split, Mat<const float> in, Norm norm, const float2* extremes,
+                    int parts, const DctTable* dct) {
   auto& storage = shared_storage<std::conditional_t<kSplit, Split, RowParameters>>();
   auto& shared = reinterpret_cast<RowParameters&>(storage);
   const RowTile tile = out.tiles[blockIdx.x];
+  load_norms(shared.norms, tile, norm);
   if (threadIdx.x < tile.count) {
     const int r = int(threadIdx.x);
     const float2* const of_row = extremes + tile.row + r;  // [parts, rows]
@@ -108,7 +128,7 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
   const int64_t channel = int64_t(blockIdx.y) * kChannels + threadIdx.x;
   float t[kB];
-  load_channel(t, tile, in, channel, out, dct);
+  load_channel(t, tile, in, channel, norm, shared.norms, out, dct);
 #pragma unroll
   for (int r = 0; r < kB; ++r) {
     uint8_t code = 0;
@@ -150,19 +170,20 @@ dim3 grid_of(int64_t rows, int64_t cols) { return {uint32_t(rows), uint32_t(divi
 int64_t extremes_size(const Integers& out) { return out.rows * divide_up(out.cols, kChannels) * 2; }
 
 void quantize(const Quantize& quantize, cudaStream_t stream) {
-  const auto& [out, in, dct, extremes, split] = quantize;
+  const auto& [out, in, dct, extremes, factors, gain, split] = quantize;
+  const Norm norm{factors, gain};
   auto* const pairs = reinterpret_cast<float2*>(extremes);
   const dim3 measured = grid_of(out.tile_count, in.cols);
   launch("row_extremes", row_extremes_kernel, {measured, kThreads, sizeof(Coefficients)}, stream, pairs, out,
-         in, dct);
+         in, norm, dct);
   if (split.nibbles != nullptr) {
     const dim3 grid = grid_of(out.tile_count, round_up(split.lines, kZeroGroups) * kLine);
-    launch("quantize", quantize_kernel<true>, {grid, kThreads, sizeof(Split)}, stream, out, split, in, pairs,
-           int(measured.y), dct);
+    launch("quantize", quantize_kernel<true>, {grid, kThreads, sizeof(Split)}, stream, out, split, in, norm,
+           pairs, int(measured.y), dct);
     return;
   }
   launch("quantize", quantize_kernel<false>,
-         {grid_of(out.tile_count, out.stride), kThreads, sizeof(RowParameters)}, stream, out, split, in,
+         {grid_of(out.tile_count, out.stride), kThreads, sizeof(RowParameters)}, stream, out, split, in, norm,
          pairs, int(measured.y), dct);
 }
 

@@ -72,6 +72,10 @@ __global__ void __launch_bounds__(kMostThreads) row_chain_kernel(const __grid_co
   if (chain.gain != nullptr) {
     squares = block_reduce(squares, shared.sums, Sum{});
     inverse_norm = 1.0f / sqrtf(squares / float(cols) + chain.eps);
+    if (chain.factors != nullptr) {
+      if (tid == 0) chain.factors[blockIdx.x] = inverse_norm;
+      return;
+    }
   }
 
   const bool turns = block > 0, mixes = chain.mix != nullptr && turns;

@@ -21,6 +21,7 @@ struct RowChain {
 
   const float* gain = nullptr;  // of an RMS norm, or null
   float eps = 0.0f;
+  float* factors = nullptr;  // [rows]: what the norm multiplies a row by, as all there is to write, or null
 
   int rotation_block = 0;  // of a rotation, or 0
   bool inverse = false;

@@ -87,8 +87,8 @@ TEST(DeviceModel, APromptIsItsChunksOneAfterAnother) {
   EXPECT_NEAR(seconds({1124, 0}), parts, 1e-9 * parts);
 }
 
-/// What integer sums over all input channels and products of nibbles are for. The least that our launches'
-/// memory and tensor cores take is 1.95 of it.
+/// What integer sums over all input channels, products of nibbles, and launches that do what follows with
+/// what is at hand are for.
 TEST(DeviceModel, FourBitsTakeAPromptAndATokenAheadOfFp16) {
   const Machine& machine = find_machine("a100");
   const ModelShape& m = find_shape("8b");
@@ -96,7 +96,7 @@ TEST(DeviceModel, FourBitsTakeAPromptAndATokenAheadOfFp16) {
     return predict(machine, m, step, Scheme::kFp16, {}, step.rows).seconds /
            predict(machine, m, step, Scheme::kStamp, recipe, step.rows).seconds;
   };
-  EXPECT_GE(speed(kSteps[0], Recipe::load("w4a4kv4-stamp")), 1.8);
+  EXPECT_GE(speed(kSteps[0], Recipe::load("w4a4kv4-stamp")), 2.0);
   EXPECT_GE(speed(kSteps[0], Recipe::load("w4a8kv4-stamp")), 1.5);
   for (const Recipe& recipe : our_recipes()) EXPECT_GE(speed(kSteps[1], recipe), 3);
 }
