@@ -72,11 +72,18 @@ void Pending::quantize(const Integers& out, Mat<const float> in) {
 }
 
 void Pending::quantize(const Quantize& coded) {
+  // A norm by itself, whose rows quantising may be the only one to read.
   const bool may_norm = chain_ends_in(coded.in) && chain_.first == RowChain::First::kNothing &&
                         chain_.gain != nullptr && chain_.rotation_block == 0 &&
                         chain_.a.data != chain_.out.data;
   if (!may_norm) flush();
   coded_ = coded;
+}
+
+bool Pending::is_to_quantize(const Integers& x) const {
+  const Integers& out = coded_.out;
+  return out.q != nullptr && out.q == x.q && out.rows == x.rows && out.cols == x.cols &&
+         out.tiles == x.tiles && out.tile_count == x.tile_count;
 }
 
 void Pending::split_rows(const SplitRows& out, const Integers& in) {

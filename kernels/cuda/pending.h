@@ -9,8 +9,8 @@
 namespace stamp::cuda {
 
 /// What has been asked for and is not started yet, because the next operation may join it: operations on rows
-/// each other (row_chain.h), products what becomes of them (Epilogue), and quantising the norm
-/// before it and that its rows are split. Calls come in the order of the operations; flush() before any other
+/// each other (row_chain.h), products what becomes of them (Epilogue), and quantising the norm before it and
+/// the splitting of its rows behind it. Calls come in the order of the operations; flush() before any other
 /// work that may touch their operands.
 class Pending {
  public:
@@ -25,7 +25,8 @@ class Pending {
   void quantize(const Integers& out, Mat<const float> in);
   /// Of tiles some of which are.
   void quantize(const Quantize& coded);
-  bool is_to_quantize(const Integers& x) const { return coded_.out.q != nullptr && coded_.out.q == x.q; }
+  /// Whether `x` is what is still to be quantised.
+  bool is_to_quantize(const Integers& x) const;
   /// If `in` is still to be quantised, its own bytes are never written, nor is a norm that only it needs.
   void split_rows(const SplitRows& out, const Integers& in);
   void linear(const LinearInt& products);
