@@ -149,18 +149,18 @@ inline void four_tile(const IntLinear& p, int64_t row, int64_t panel, int64_t ch
   const uint8_t* zero = zeros_of(p, panel, 0) + channel * kZeroGroups;
   const int16_t* sums = p.sums + row * p.zero_groups;
   I acc[R][N];
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < N; ++v) acc[r][v] = int_zero();
-  for (int64_t g = 0; g < p.zero_groups; g += kZeroGroups) {
+  const auto add_zeros = [&](int64_t g, bool first) __attribute__((always_inline)) {
     for (int v = 0; v < N; ++v) {
       const I four = load_bytes(zero + g * kPanel + v * kLanes * kZeroGroups);
       for (int r = 0; r < R; ++r) {
         const auto* of_row = reinterpret_cast<const uint8_t*>(sums + r * p.zero_groups + g);
-        acc[r][v] = madd_pairs(acc[r][v], broadcast_four(of_row), even_bytes(four));
+        acc[r][v] = madd_pairs(first ? int_zero() : acc[r][v], broadcast_four(of_row), even_bytes(four));
         acc[r][v] = madd_pairs(acc[r][v], broadcast_four(of_row + 4), odd_bytes(four));
       }
     }
-  }
+  };
+  add_zeros(0, true);
+  for (int64_t g = kZeroGroups; g < p.zero_groups; g += kZeroGroups) add_zeros(g, false);
   const uint8_t* rows[R];
   rows_from(rows, p, row);
   const uint8_t* w = p.weights + panel * p.panel_bytes + channel * 4;
