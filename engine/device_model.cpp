@@ -187,10 +187,11 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
   const auto weight = [&](int64_t n, int64_t k) {
     return shape_of(n, k, recipe.weights.bits, recipe.weights.group);
   };
+  const bool wide_values = recipe.weights.value_bits != recipe.weights.bits;
   const bool few = rows <= few_rows();
   // What comes before an input, and the input as integers: in one launch where no tile is coded. Sums and
   // SiLU are with the products of many rows.
-  const auto input = [&](Role role, int64_t cols, RowChainShape chain) {
+  const auto input = [&](Role role, int64_t cols, RowChainShape chain, bool with_bytes = false) {
     chain.integers = !coded;
     if (!few) chain.adds = chain.gates = false;
     const WeightView w = weight(kPanel, cols);
@@ -202,7 +203,8 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
     if (!coded) return;
     sum.add(kQuantise, m.layers, row_extremes_cost(tiles, plan, cols, leaves_norm));
     sum.add(kQuantise, m.layers,
-            splits ? quantize_split_cost(tiles, plan, w, leaves_norm) : quantize_cost(tiles, plan, cols));
+            splits ? quantize_split_cost(tiles, plan, w, leaves_norm, with_bytes)
+                   : quantize_cost(tiles, plan, cols));
   };
   const auto linears = [&](const std::vector<WeightView>& weights, After after = After::kNothing) {
     if (few) return sum.add(kLinears, m.layers, linear_few_cost(rows, weights, false));
@@ -215,8 +217,15 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
                    .format = {.coded = recipe.kv.quantised, .plan = recipe.kv.plan}};
 
   // Few rows' residual addition joins the norm behind it, that of a layer's end the next layer's.
-  input(kRows, m.hidden, {.adds = true, .norms = true});
-  linears({weight(width, m.hidden), weight(kv_width, m.hidden), weight(kv_width, m.hidden)});
+  input(kRows, m.hidden, {.adds = true, .norms = true}, wide_values);
+  const WeightView q = weight(width, m.hidden), k = weight(kv_width, m.hidden),
+                   v = shape_of(kv_width, m.hidden, recipe.weights.value_bits, recipe.weights.group);
+  if (wide_values) {
+    linears({q, k});
+    linears({v});
+  } else {
+    linears({q, k, v});
+  }
   sum.add(kRows, m.layers, heads_cost(rows, width + kv_width, m.head_dim, recipe.rotation.head));
   sum.add(kAttention, m.layers, append_kv_cost(rows, step.position, kv));
   for (const KernelCost& launch : attention_costs(rows, step.position, m.heads, kv, device))

@@ -155,9 +155,11 @@ KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, in
 }
 
 KernelCost quantize_split_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
-                               bool norms) {
+                               bool norms, bool with_bytes) {
   const auto blocks = double(weight.zero_groups() * kColAlign / kChannels);
-  KernelCost c = quantize_blocks_cost(tiles, plan, weight.cols, blocks, split_bytes(tiles, plan, weight));
+  double written = split_bytes(tiles, plan, weight);
+  if (with_bytes) written += double(rows_of(tiles) * round_up(weight.cols, QuantMat::kQuantAlign));
+  KernelCost c = quantize_blocks_cost(tiles, plan, weight.cols, blocks, written);
   if (norms) add_norm(c, tiles, weight.cols, blocks);
   c.dp4a = double(tiles.size()) * blocks * double(kBlock * kChannels) / kWide / kLanes * 4;
   return with_instructions(c);

@@ -52,9 +52,9 @@ KernelCost row_extremes_cost(std::span<const RowTile> tiles, const BitPlan& plan
                              bool norms = false);
 KernelCost quantize_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols);
 /// The same where rows are split at once, for this weight. `norms`: what is left to do of a norm is done,
-/// too.
+/// too; `with_bytes`: rows are written as they are, too.
 KernelCost quantize_split_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight,
-                               bool norms = false);
+                               bool norms = false, bool with_bytes = false);
 /// What plans follow (kernels/cuda/tile_plan.h).
 struct PlannedDevice {
   int compute_capability = 80;  // 10 * major + minor

@@ -67,9 +67,11 @@ OpWork linear_work(std::span<const Product> products, Mat<const float> in) {
 OpWork linear_work(std::span<const Product> products, const QuantMat& in) {
   OpWork work{.bytes = quantised_bytes(in)};
   const double channels = outputs(products, in.rows, work);
-  const DType dtype = products.front().weight.dtype;
-  double& ops = dtype == DType::kQ4 ? work.int4_ops : dtype == DType::kQ8 ? work.int8_ops : work.float_ops;
-  ops += 2 * double(in.rows) * double(in.cols) * channels;
+  for (const Product& product : products) {
+    const DType dtype = product.weight.dtype;
+    double& ops = dtype == DType::kQ4 ? work.int4_ops : dtype == DType::kQ8 ? work.int8_ops : work.float_ops;
+    ops += 2 * double(in.rows) * double(in.cols) * double(product.weight.rows);
+  }
   add_transforms(work, coded_blocks(in), channels, in.plan);
   return work;
 }

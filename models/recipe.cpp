@@ -130,10 +130,13 @@ Recipe Recipe::parse(std::string_view json, const std::string& file_name) {
   Part::check(fields, {"name", "description", "weights", "rotation", "activations", "kv", "site_plans"});
   Recipe r;
   r.name = fields.string("name").value_or(std::filesystem::path(file_name).stem().string());
-  const Part weights(fields, "weights", {"bits", "group", "method", "symmetric", "head_bits"});
+  const Part weights(fields, "weights", {"bits", "group", "method", "symmetric", "value_bits", "head_bits"});
   r.weights.bits = one_of(*weights, "bits", {4, 8, 16}, 16);
   r.weights.group = one_of(*weights, "group", {32, 64, 128}, 64);
   r.weights.symmetric = weights->boolean("symmetric").value_or(false);
+  r.weights.value_bits = one_of(*weights, "value_bits", {4, 8, 16}, r.weights.bits);
+  if (r.weights.value_bits != r.weights.bits && !(r.weights.bits == 4 && r.weights.value_bits == 8))
+    weights->fail("value_bits", "must be that of bits, or 8 where bits is 4");
   r.weights.head_bits = one_of(*weights, "head_bits", {4, 8, 16}, 16);
   const std::string method = weights->string("method").value_or("rtn");
   if (method != "rtn" && method != "gptq") weights->fail("method", "is " + method + "; choose rtn or gptq");
@@ -174,6 +177,7 @@ std::string Recipe::to_json() const {
                                 {"group", weights.group},
                                 {"method", weights.gptq ? "gptq" : "rtn"},
                                 {"symmetric", weights.symmetric},
+                                {"value_bits", weights.value_bits},
                                 {"head_bits", weights.head_bits}}},
                               {"rotation",
                                {{"residual", rotation.residual},

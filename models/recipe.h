@@ -23,6 +23,7 @@ struct Recipe {
     int bits = 16;           // 16, 8 (one scale a row) or 4
     int64_t group = 64;      // 4 bits: input channels that share a scale: 32, 64 or 128
     bool symmetric = false;  // 4 bits: the zero point is the middle code
+    int value_bits = 16;     // of v, whose errors cost most: as bits, or 8 where bits is 4
     bool gptq = false;       // else round to nearest
     int head_bits = 16;      // embedding and lm_head: 16, 8 or 4
     bool operator==(const Weights&) const = default;

@@ -127,7 +127,8 @@ ModelWeights ModelWeights::load(const std::filesystem::path& directory, const Mo
                             ? Recipe()
                             : Recipe::parse(config.stored_recipe, (directory / "config.json").string());
   WeightLoader loader(w, config, stored);
-  const int bits = stored.weights.bits, head_bits = stored.weights.head_bits;
+  const int bits = stored.weights.bits, value_bits = stored.weights.value_bits,
+            head_bits = stored.weights.head_bits;
   const int64_t hidden = config.hidden_size, mlp = config.intermediate_size;
   const int64_t q_size = config.heads * config.head_dim, kv_size = config.kv_heads * config.head_dim;
   w.embedding = loader.linear("model.embed_tokens", config.vocab_size, hidden, head_bits);
@@ -141,7 +142,7 @@ ModelWeights ModelWeights::load(const std::filesystem::path& directory, const Mo
         .input_norm = loader.vector(layer + "input_layernorm.weight", hidden),
         .q = loader.linear(attention + "q_proj", q_size, hidden, bits),
         .k = loader.linear(attention + "k_proj", kv_size, hidden, bits),
-        .v = loader.linear(attention + "v_proj", kv_size, hidden, bits),
+        .v = loader.linear(attention + "v_proj", kv_size, hidden, value_bits),
         .q_bias = loader.bias(config.attention_bias, attention + "q_proj.bias", q_size),
         .k_bias = loader.bias(config.attention_bias, attention + "k_proj.bias", kv_size),
         .v_bias = loader.bias(config.attention_bias, attention + "v_proj.bias", kv_size),

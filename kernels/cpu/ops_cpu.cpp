@@ -47,20 +47,23 @@ class CpuOps final : public Ops {
   }
 
   void linear(std::span<const Product> products, const QuantMat& in) override {
-    const WeightView& weight = products.front().weight;
-    const bool integers = is_quantised(weight.dtype);
+    const bool integers = is_quantised(products.front().weight.dtype);
     if (!integers) linear_dequantised(products, in);
-    const int16_t* sums = weight.dtype == DType::kQ4 ? sums_of(in, weight) : nullptr;
+    const auto four =
+        std::ranges::find(products, DType::kQ4, [](const Product& p) { return p.weight.dtype; });
+    const int16_t* sums = four != products.end() ? sums_of(in, four->weight) : nullptr;
     // A task is one tile of rows and some panels: what it writes is still in cache for the inverse and the
     // bias.
     const int64_t tiles = int64_t(in.tiles.size());
     const int64_t wanted = divide_up(4 * threads(), tiles);
-    int64_t panels = 0;
-    for (const Product& product : products) panels += product.weight.panels();
+    int64_t panels = 0, scratch_bytes = 0;
+    for (const Product& product : products) {
+      panels += product.weight.panels();
+      scratch_bytes = std::max(scratch_bytes, int_scratch_bytes(product.weight, kBlock));
+    }
     if (in.rows <= kStreamedRows) split_streams(products, panels);
     else split_panels(products, std::clamp<int64_t>(divide_up(panels, wanted), 1, 8));
-    for (auto& scratch : scratch_)
-      reserve(scratch, int_scratch_bytes(weight, kBlock) / int64_t{sizeof(float)});
+    for (auto& scratch : scratch_) reserve(scratch, scratch_bytes / int64_t{sizeof(float)});
     pool_.parallel_for(int64_t(column_tasks_.size()) * tiles, [&](int64_t item, int thread) {
       const RowTile& tile = in.tiles[size_t(item % tiles)];
       const auto& [product, col, cols] = column_tasks_[size_t(item / tiles)];

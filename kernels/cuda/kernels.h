@@ -101,6 +101,7 @@ struct SplitRows {
   // kZeroGroups, kBlock, kZeroGroups], the upper ones first.
   uint8_t* sums = nullptr;
   int64_t lines = 0;
+  bool with_bytes = false;  // whether Integers::q is written, too, for weights of other bits
 };
 /// Bytes of either.
 int64_t split_nibbles_size(const Integers& in, int64_t lines);

@@ -195,20 +195,25 @@ class CudaOps final : public Ops {
   void linear(std::span<const Product> products, const QuantMat& in) override {
     Operands o = joining();
     const cuda::Integers x = o.in(in);
-    const WeightView& first = products.front().weight;
+    const DType type = products.front().weight.dtype;
     const bool few = in.rows <= cuda::kFewRows;
+    const auto nibbles = std::ranges::find_if(products, [&](const Product& p) {
+      return !few && is_quantised(type) &&
+             cuda::mma_path(p.weight, x.any_coded, x.plan, device_) == cuda::MmaPath::kFour;
+    });
     cuda::SplitRows split;
-    if (is_quantised(first.dtype) && !few &&
-        cuda::mma_path(first, x.any_coded, x.plan, device_) == cuda::MmaPath::kFour) {
+    if (nibbles != products.end()) {
       if (!pending_.is_to_quantize(x)) held_.reset();
-      const int64_t lines = first.groups();
+      const int64_t lines = nibbles->weight.groups();
       split = {.nibbles = held_.take<uint8_t>(cuda::split_nibbles_size(x, lines)),
                .sums = held_.take<uint8_t>(cuda::split_sums_size(x, lines)),
-               .lines = lines};
+               .lines = lines,
+               .with_bytes = std::ranges::any_of(
+                   products, [&](const Product& p) { return p.weight.dtype != nibbles->weight.dtype; })};
       pending_.split_rows(split, x);
     }
     pending_.flush();
-    if (!is_quantised(first.dtype)) {
+    if (!is_quantised(type)) {
       const Mat<float> values{scratch_.take<float>(in.rows * in.cols), in.rows, in.cols, in.cols};
       cuda::dequantize(values, x, stream());
       for (const auto& [out, weight, bias] : products) {
@@ -217,11 +222,14 @@ class CudaOps final : public Ops {
         cuda::finish_tiles(y, x, dct_.data(), o.in(bias), stream());
       }
     } else {
-      for (size_t first_of = 0; first_of < products.size(); first_of += cuda::LinearProducts::kMost) {
+      // Products with weights of the same bits are one launch.
+      for (auto next = products.begin(); next != products.end();) {
         cuda::LinearProducts together;
-        for (const auto& [out, weight, bias] : products.subspan(
-                 first_of, std::min(products.size() - first_of, size_t{cuda::LinearProducts::kMost})))
-          together.one[together.count++] = {o.out(out), o.in(weight), o.in(bias)};
+        do {
+          together.one[together.count++] = {o.out(next->out), o.in(next->weight), o.in(next->bias)};
+          ++next;
+        } while (next != products.end() && together.count < cuda::LinearProducts::kMost &&
+                 next->weight.dtype == together.one[0].weight.dtype);
         if (few) cuda::linear_few(together, x, stream());
         else pending_.linear({together, x, split, dct_.data(), device_});
       }

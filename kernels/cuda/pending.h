@@ -27,7 +27,8 @@ class Pending {
   void quantize(const Quantize& coded);
   /// Whether `x` is what is still to be quantised.
   bool is_to_quantize(const Integers& x) const;
-  /// If `in` is still to be quantised, its own bytes are never written, nor is a norm that only it needs.
+  /// If `in` is still to be quantised, its own bytes are never written unless out.with_bytes, nor is a norm
+  /// that only it needs.
   void split_rows(const SplitRows& out, const Integers& in);
   void linear(const LinearInt& products);
   void flush();

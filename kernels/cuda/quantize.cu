@@ -135,7 +135,8 @@ __global__ void __launch_bounds__(kThreads)
     if (r < tile.count && channel < in.cols)
       code = uint8_t(__float2int_rn(fminf((t[r] - shared.low[r]) * shared.factor[r], shared.steps[r])));
     if constexpr (kSplit) storage.codes[r][threadIdx.x] = code;
-    else if (r < tile.count) out.q[(tile.row + r) * out.stride + channel] = code;
+    if ((!kSplit || split.with_bytes) && r < tile.count && channel < out.stride)
+      out.q[(tile.row + r) * out.stride + channel] = code;
   }
   if constexpr (kSplit) {
     __syncthreads();

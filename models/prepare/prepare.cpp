@@ -102,8 +102,10 @@ class Preparation {
     constexpr std::array<Site, 7> kInputs{Site::kAttention, Site::kAttention,   Site::kAttention,
                                           Site::kAttended,  Site::kFeedForward, Site::kFeedForward,
                                           Site::kGated};
+    const auto& w = recipe_.weights;
+    const auto bits_of = [&](const WeightView* view) { return view == &layer.v ? w.value_bits : w.bits; };
     if (calibration_ == nullptr) {
-      for (const auto& [view, matrix] : matrices) *view = finish(*matrix, recipe_.weights.bits);
+      for (const auto& [view, matrix] : matrices) *view = finish(*matrix, bits_of(view));
     } else {
       // The inputs that the exact layer sees behind quantised ones decide how it is quantised.
       std::deque<std::vector<float>> floats;
@@ -117,10 +119,11 @@ class Preparation {
       pool_.parallel_for(kSites, [&](int64_t site, int) {
         plans[size_t(site)] = GptqPlan::from(std::move(hessians[size_t(site)]));
       });
-      const auto& w = recipe_.weights;
-      for (size_t i = 0; i < matrices.size(); ++i)
-        *matrices[i].first = result_.own(quantize_gptq(*matrices[i].second, plans[size_t(kInputs[i])], w.bits,
-                                                       w.group, w.symmetric, pool_));
+      for (size_t i = 0; i < matrices.size(); ++i) {
+        const auto& [view, matrix] = matrices[i];
+        *view = result_.own(
+            quantize_gptq(*matrix, plans[size_t(kInputs[i])], bits_of(view), w.group, w.symmetric, pool_));
+      }
       calibration_->advance(layer, index);
     }
     result_.layers.push_back(layer);

@@ -168,26 +168,33 @@ TEST_F(KernelCostTest, ProductsAndWhatBecomesOfThem) {
   }
 }
 
-/// A norm before coded tiles is left to the quantising where its rows are split.
+/// A norm before coded tiles is left to the quantising where its rows are split; where other products want
+/// the bytes, they are written, too.
 TEST_F(KernelCostTest, NormsOfCodedTiles) {
   constexpr int64_t kRows = 150, kCols = 192, kOut = 32;
   Memory& memory = ops_->memory();
-  const PackedWeight weight = random_weight(DType::kQ4, kOut, kCols, 64, 7);
+  const PackedWeight weight = random_weight(DType::kQ4, kOut, kCols, 64, 7),
+                     wide = random_weight(DType::kQ8, kOut, kCols, 0, 8);
   const RowRun run{.row = 0, .count = kRows, .position = 0, .pages = {}};
   Quantised host(kRows, kCols, kHaar, {&run, 1});
   Buffer<float> x(kRows * kCols, memory), normed(kRows * kCols, memory), out(kRows * kOut, memory),
-      scale(kRows, memory), offset(kRows, memory), gain = floats(kCols);
+      others(kRows * kOut, memory), scale(kRows, memory), offset(kRows, memory), gain = floats(kCols);
   Buffer<uint8_t> q(kRows * host.view.stride, memory);
   QuantMat in = host.view;
   in.q = q.data(), in.scale = scale.data(), in.offset = offset.data();
-  ops_->rms_norm(normed.mat(kRows, kCols), x.mat(kRows, kCols), gain.span(), 1e-5f);
-  ops_->quantize(in, normed.mat(kRows, kCols));
-  ops_->linear(out.mat(kRows, kOut), in, weight.view, {});
-  float first = 0;
-  memory.read(&first, out.data(), sizeof(first));  // starts what is held back
-  expect_counts(row_chain_cost(kRows, kCols, {.norms = true, .factors = true}));
-  expect_counts(row_extremes_cost(host.tiles, kHaar, kCols, true));
-  expect_counts(quantize_split_cost(host.tiles, kHaar, weight.view, true));
+  const Product products[] = {{out.mat(kRows, kOut), weight.view, {}},
+                              {others.mat(kRows, kOut), wide.view, {}}};
+  for (const size_t count : {1, 2}) {
+    Profile::instance().reset();
+    ops_->rms_norm(normed.mat(kRows, kCols), x.mat(kRows, kCols), gain.span(), 1e-5f);
+    ops_->quantize(in, normed.mat(kRows, kCols));
+    ops_->linear(std::span(products).first(count), in);
+    float first = 0;
+    memory.read(&first, out.data(), sizeof(first));  // starts what is held back
+    expect_counts(row_chain_cost(kRows, kCols, {.norms = true, .factors = true}));
+    expect_counts(row_extremes_cost(host.tiles, kHaar, kCols, true));
+    expect_counts(quantize_split_cost(host.tiles, kHaar, weight.view, true, count == 2));
+  }
 }
 
 /// On the device's own memory, where operations join.

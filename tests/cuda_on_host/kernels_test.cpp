@@ -300,6 +300,24 @@ TEST_F(KernelsOnHost, ProductsOfOneInputShareALaunchAndHaveTheBitsOfEach) {
   }
 }
 
+TEST_F(KernelsOnHost, ProductsOfOneInputHaveTheBitsOfEachWithWeightsOfAnyBits) {
+  const PackedWeight weights[] = {random_weight(DType::kQ4, 70, 200, 64, 1),
+                                  random_weight(DType::kQ4, 33, 200, 64, 2),
+                                  random_weight(DType::kQ8, 40, 200, 0, 3)};
+  const std::vector<WeightView> views{weights[0].view, weights[1].view, weights[2].view};
+  Profile::instance().enable(true);
+  const auto ops = make_ops("cuda_host");
+  for (const int64_t rows : {3, 150}) {
+    Profile::instance().reset();
+    const auto out = products(*ops, rows, views);
+    EXPECT_EQ(Profile::instance().of(rows > 8 ? "linear_int" : "linear_few").launches, 2u) << rows;
+    for (size_t i = 0; i < views.size(); ++i) {
+      const Buffer<float> alone = product(*ops, rows, views[i]);
+      EXPECT_EQ(0, std::memcmp(out[i].data(), alone.data(), size_t(alone.size()) * 4)) << rows << " " << i;
+    }
+  }
+}
+
 /// Operands in the host's memory keep operations apart.
 TEST_F(KernelsOnHost, WhatFollowsProductsInTheirLaunchHasTheBitsOfALaunchOfItsOwn) {
   Profile::instance().enable(true);

@@ -151,8 +151,8 @@ TEST(Inspect, WeightErrorsFallWithTheBits) {
   const ModelWeights weights = ModelWeights::load(directory.path(), config);
   const auto ops = make_ops({}, 1);
   Recipe four, eight;
-  four.weights = {.bits = 4, .group = 32};
-  eight.weights = {.bits = 8};
+  four.weights = {.bits = 4, .group = 32, .value_bits = 4};
+  eight.weights = {.bits = 8, .value_bits = 8};
   const ModelWeights w4 = prepare_weights(config, weights, four, {.ops = ops.get()}),
                      w8 = prepare_weights(config, weights, eight, {.ops = ops.get()});
   const auto none = weight_errors(*ops, weights.layers[0], weights.layers[0]),

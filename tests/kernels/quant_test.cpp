@@ -164,6 +164,31 @@ TEST_P(QuantTest, IntegerProductsEqualReference) {
   }
 }
 
+TEST_P(QuantTest, ProductsOfOneInputHaveTheBitsOfEachWithWeightsOfAnyBits) {
+  const int64_t k = 192;
+  const PackedWeight weights[] = {random_weight(DType::kQ8, 20, k, 0, 5),
+                                  random_weight(DType::kQ4, 50, k, 64, 6),
+                                  random_weight(DType::kQ8, 33, k, 0, 7)};
+  for (const int64_t rows : {1, 6, 150}) {
+    const auto x = smooth_floats(rows, k, 3);
+    const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
+    Quantised in(rows, k, kPlans[2].plan, {&run, 1});
+    ops_->quantize(in.view, {x.data(), rows, k, k});
+    std::vector<Buffer<float>> out;
+    std::vector<Product> products;
+    for (const PackedWeight& w : weights) {
+      out.emplace_back(rows * w.view.rows);
+      products.push_back({out.back().mat(rows, w.view.rows), w.view, {}});
+    }
+    ops_->linear(products, in.view);
+    for (const Product& product : products) {
+      Buffer<float> alone(rows * product.weight.rows);
+      ops_->linear(alone.mat(rows, product.weight.rows), in.view, product.weight, {});
+      EXPECT_EQ(0, std::memcmp(alone.data(), product.out.data, size_t(alone.size()) * 4)) << rows;
+    }
+  }
+}
+
 TEST_P(QuantTest, IntegerProductsOfTheExtremesAreExact) {
   // All activations, codes, integer scales and zeros at an end of their range: the largest sums there are.
   const int64_t rows = 9, k = 128, n = 32;

@@ -59,6 +59,8 @@ TEST(Recipe, RefusesWhatItDoesNotKnow) {
            {R"({"weights": {"bits": 4, "group": 48}})", "weights.group is 48"},
            {R"({"weights": {"bits": 4, "method": "awq"}})", "weights.method is awq"},
            {R"({"weights": {"method": "gptq"}})", "gptq needs bits below 16"},
+           {R"({"weights": {"bits": 8, "value_bits": 4}})",
+            "value_bits must be that of bits, or 8 where bits is 4"},
            {R"({"rotation": {"residual": 1}})", "rotation.residual must be true or false"},
            {R"({"activations": {"low_bits": 1}})", "activations.low_bits is 1"},
            {R"({"activations": {"low_bits": 4, "transform": "fft"}})", "activations.transform is fft"},

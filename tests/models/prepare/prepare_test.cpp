@@ -74,12 +74,12 @@ TEST(Preparation, EightBitsAreCloseAndFourBitsCloserWithGptqThanWithoutIt) {
   const std::string name = models().front();
   const auto exact = logits_of(name, Recipe(), *ops);
   Recipe eight = rotated();
-  eight.weights = {.bits = 8, .head_bits = 8};
+  eight.weights = {.bits = 8, .value_bits = 8, .head_bits = 8};
   eight.activations = {.quantised = true, .plan = {}};
   eight.kv = {.quantised = true, .plan = {}};
   EXPECT_LE(nmse(logits_of(name, eight, *ops), exact), 0.01);
   Recipe four = rotated();
-  four.weights = {.bits = 4, .group = 32, .head_bits = 8};
+  four.weights = {.bits = 4, .group = 32, .value_bits = 8, .head_bits = 8};
   const double nearest = nmse(logits_of(name, four, *ops), exact);
   four.weights.gptq = true;
   EXPECT_LT(nmse(logits_of(name, four, *ops), exact), nearest);
