@@ -48,7 +48,9 @@ double SourceStatistics::error(size_t transform, int high_rows) const {
 }
 
 double SourceStatistics::product_error(size_t transform, const BitPlan& of) const {
-  const auto square_of_steps = [](int bits) { return std::pow(std::exp2(bits) - 1, 2); };
+  const auto square_of_steps = [this](int bits) {
+    return std::pow((std::exp2(bits) - 1) / double(kept_range(bits, channels)), 2);
+  };
   const double high = square_of_steps(of.high_bits), low = square_of_steps(of.low_bits);
   double sum = 0;
   for (int64_t r = 0; r < kBlock; ++r)

@@ -6,7 +6,8 @@ inline float half_bits_to_float(uint16_t h) {
   return x[0];
 }
 
-/// q = round((x - min) * levels / (max - min)) with the row's own extremes; zeros fill q up to `padded`.
+/// q = round((x - low) * steps / width), within code_range() of the row's extremes; zeros fill q up to
+/// `padded`.
 void quantize_row(uint8_t* q, float* scale, float* offset, const float* x, int64_t n, int64_t padded,
                   int bits) {
   V low = set1(x[0]), high = low;
@@ -15,13 +16,13 @@ void quantize_row(uint8_t* q, float* scale, float* offset, const float* x, int64
     low = min(low, v);
     high = max(high, v);
   });
-  const float minimum = -reduce_max(sub(set1(0.0f), low)), range = reduce_max(high) - minimum;
+  const auto [begin, width] = code_range(-reduce_max(sub(set1(0.0f), low)), reduce_max(high), bits, n);
   const float steps = float((1 << bits) - 1);
-  const V base = set1(minimum), factor = set1(range > 0 ? steps / range : 0.0f), top = set1(steps);
-  *scale = range / steps;
-  *offset = minimum;
+  const V base = set1(begin), factor = set1(width > 0 ? steps / width : 0.0f), top = set1(steps);
+  *scale = width / steps;
+  *offset = begin;
   for_lanes(n, [&](int64_t i, int64_t live) {
-    const V v = min(mul(sub(load_some(x + i, live), base), factor), top);
+    const V v = min(max(mul(sub(load_some(x + i, live), base), factor), set1(0.0f)), top);
     if (live == kLanes) return store_u8(q + i, v);
     uint8_t last[kLanes];
     store_u8(last, v);

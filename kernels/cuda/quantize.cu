@@ -116,13 +116,15 @@ __global__ void __launch_bounds__(kThreads)
       low = fminf(low, of_row[i * out.rows].x);
       high = fmaxf(high, of_row[i * out.rows].y);
     }
-    const float steps = float((1 << (tile.coded ? out.plan.bits(r) : kTokenBits)) - 1), range = high - low;
-    shared.low[r] = low;
-    shared.factor[r] = range > 0.0f ? steps / range : 0.0f;
+    const int bits = tile.coded ? out.plan.bits(r) : kTokenBits;
+    const CodeRange range = code_range(low, high, bits, in.cols);
+    const float steps = float((1 << bits) - 1);
+    shared.low[r] = range.low;
+    shared.factor[r] = range.width > 0.0f ? steps / range.width : 0.0f;
     shared.steps[r] = steps;
     if (blockIdx.y == 0) {
-      out.scale[tile.row + r] = range / steps;
-      out.offset[tile.row + r] = low;
+      out.scale[tile.row + r] = range.width / steps;
+      out.offset[tile.row + r] = range.low;
     }
   }
   __syncthreads();
@@ -133,7 +135,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int r = 0; r < kB; ++r) {
     uint8_t code = 0;
     if (r < tile.count && channel < in.cols)
-      code = uint8_t(__float2int_rn(fminf((t[r] - shared.low[r]) * shared.factor[r], shared.steps[r])));
+      code = uint8_t(
+          __float2int_rn(fminf(fmaxf((t[r] - shared.low[r]) * shared.factor[r], 0.0f), shared.steps[r])));
     if constexpr (kSplit) storage.codes[r][threadIdx.x] = code;
     if ((!kSplit || split.with_bytes) && r < tile.count && channel < out.stride)
       out.q[(tile.row + r) * out.stride + channel] = code;

@@ -246,15 +246,16 @@ class ReferenceOps final : public Ops {
   }
 
   static void quantize_row(QuantMat& out, int64_t r, std::span<const float> x, int bits) {
-    const auto [low, high] = std::minmax_element(x.begin(), x.end());
-    const float range = *high - *low, steps = float((1 << bits) - 1);
-    out.scale[r] = range / steps;
-    out.offset[r] = *low;
+    const auto [least, most] = std::minmax_element(x.begin(), x.end());
+    const auto [low, width] = code_range(*least, *most, bits, int64_t(x.size()));
+    const float steps = float((1 << bits) - 1);
+    out.scale[r] = width / steps;
+    out.offset[r] = low;
     uint8_t* q = out.q + r * out.stride;
     std::fill_n(q, out.stride, uint8_t{0});
-    const float factor = range > 0 ? steps / range : 0.0f;
+    const float factor = width > 0 ? steps / width : 0.0f;
     for (size_t c = 0; c < x.size(); ++c)
-      q[c] = uint8_t(std::nearbyint(std::min((x[c] - *low) * factor, steps)));
+      q[c] = uint8_t(std::nearbyint(std::clamp((x[c] - low) * factor, 0.0f, steps)));
   }
 
   static void append_coded(const KvPages& kv, Mat<const float> k, Mat<const float> v,

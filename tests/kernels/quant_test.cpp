@@ -1,6 +1,7 @@
 // Quantised operations: the transforms, rows as integers, integer products, the coefficient cache.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -115,6 +116,44 @@ TEST(QuantEquality, EveryInstructionSetGivesTheSameIntegers) {
       EXPECT_EQ(0, std::memcmp(first.offset.data(), other.offset.data(), size_t(rows) * 4))
           << name << " " << isa;
     }
+  }
+}
+
+TEST(CodeRange, LeavesNormalRowsLessErrorThanTheirWholeRange) {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  for (const int64_t channels : {256, 576, 4096}) {
+    std::vector<float> row(static_cast<size_t>(channels));
+    for (int bits = 2; bits <= 5; ++bits) {
+      const double steps = std::exp2(bits) - 1;
+      double cut = 0, whole = 0;
+      for (int i = 0; i < 50; ++i) {
+        for (float& x : row) x = normal(random);
+        const auto [least, most] = std::minmax_element(row.begin(), row.end());
+        const auto error = [&](const CodeRange& r) {
+          double sum = 0;
+          for (float x : row) {
+            const double code = std::nearbyint(std::clamp((x - r.low) / double(r.width) * steps, 0.0, steps));
+            sum += std::pow(x - (r.low + code * r.width / steps), 2);
+          }
+          return sum;
+        };
+        cut += error(code_range(*least, *most, bits, channels));
+        whole += error({*least, *most - *least});
+      }
+      EXPECT_LE(cut, whole) << channels << " channels, " << bits << " bits";
+      if (bits <= 4 && channels >= 576) {
+        EXPECT_LE(cut, 0.9 * whole) << channels << " channels, " << bits << " bits";
+      }
+    }
+  }
+}
+
+TEST(CodeRange, IsTheWholeRangeOfManyBitsAndOfFewChannels) {
+  for (const auto& [bits, channels] : std::vector<std::pair<int, int64_t>>{{6, 4096}, {8, 16384}, {4, 64}}) {
+    const auto [low, width] = code_range(-1.5f, 2.0f, bits, channels);
+    EXPECT_EQ(low, -1.5f);
+    EXPECT_EQ(width, 3.5f);
   }
 }
 
