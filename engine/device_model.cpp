@@ -1,6 +1,7 @@
 #include "engine/device_model.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "kernels/error.h"
@@ -206,9 +207,17 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
             splits ? quantize_split_cost(tiles, plan, w, leaves_norm, with_bytes)
                    : quantize_cost(tiles, plan, cols));
   };
-  const auto linears = [&](const std::vector<WeightView>& weights, After after = After::kNothing) {
-    if (few) return sum.add(kLinears, m.layers, linear_few_cost(rows, weights, false));
-    sum.add(kLinears, m.layers, linear_int_cost(tiles, plan, weights, false, device, after));
+  // A launch for all that follow each other with weights of the same bits.
+  const auto linears = [&](std::span<const WeightView> weights, After after = After::kNothing) {
+    while (!weights.empty()) {
+      const DType type = weights.front().dtype;
+      const auto end = std::ranges::find_if(weights, [&](const WeightView& w) { return w.dtype != type; });
+      const auto together = weights.first(size_t(end - weights.begin()));
+      sum.add(kLinears, m.layers,
+              few ? linear_few_cost(rows, together, false)
+                  : linear_int_cost(tiles, plan, together, false, device, after));
+      weights = weights.subspan(together.size());
+    }
   };
   const KvPages kv{.open = {},
                    .sealed = {},
@@ -218,25 +227,19 @@ void add_stamp(Sum& sum, const Machine& machine, const ModelShape& m, const Step
 
   // Few rows' residual addition joins the norm behind it, that of a layer's end the next layer's.
   input(kRows, m.hidden, {.adds = true, .norms = true}, wide_values);
-  const WeightView q = weight(width, m.hidden), k = weight(kv_width, m.hidden),
-                   v = shape_of(kv_width, m.hidden, recipe.weights.value_bits, recipe.weights.group);
-  if (wide_values) {
-    linears({q, k});
-    linears({v});
-  } else {
-    linears({q, k, v});
-  }
+  linears(std::array{weight(width, m.hidden), weight(kv_width, m.hidden),
+                     shape_of(kv_width, m.hidden, recipe.weights.value_bits, recipe.weights.group)});
   sum.add(kRows, m.layers, heads_cost(rows, width + kv_width, m.head_dim, recipe.rotation.head));
   sum.add(kAttention, m.layers, append_kv_cost(rows, step.position, kv));
   for (const KernelCost& launch : attention_costs(rows, step.position, m.heads, kv, device))
     sum.add(kAttention, m.layers, launch);
   input(kQuantise, width, {.floats = false});
-  linears({weight(m.hidden, width)}, After::kAdd);
+  linears(std::array{weight(m.hidden, width)}, After::kAdd);
   input(kRows, m.hidden, {.adds = true, .norms = true});
-  linears({weight(m.intermediate, m.hidden), weight(m.intermediate, m.hidden)}, After::kSiluMul);
+  linears(std::array{weight(m.intermediate, m.hidden), weight(m.intermediate, m.hidden)}, After::kSiluMul);
   input(kRows, m.intermediate,
         {.gates = true, .rotation_block = recipe.rotation.down ? m.intermediate & -m.intermediate : 0});
-  linears({weight(m.hidden, m.intermediate)}, After::kAdd);
+  linears(std::array{weight(m.hidden, m.intermediate)}, After::kAdd);
 
   const WeightView head = shape_of(m.vocab, m.hidden, recipe.weights.head_bits, recipe.weights.group);
   sum.add(kHead, 1, embed_cost(rows, head));

@@ -127,10 +127,6 @@ double split_bytes(std::span<const RowTile> tiles, const BitPlan& plan, const We
          double(int64_t(tiles.size()) * kBlock * weight.zero_groups()) * 2;
 }
 
-}  // namespace
-
-namespace {
-
 /// `blocks` of a tile, whose results are `written` bytes.
 KernelCost quantize_blocks_cost(std::span<const RowTile> tiles, const BitPlan& plan, int64_t cols,
                                 double blocks, double written) {
@@ -142,7 +138,7 @@ KernelCost quantize_blocks_cost(std::span<const RowTile> tiles, const BitPlan& p
   c.requested =
       once + blocks * (rows * parts * 2 * kFloat + double(tiles.size()) * (kChannels / kLanes) * kRowTile);
   c.transform_ops = coded_tiles(tiles) * channels * transform_ops(plan);
-  c.float_ops = rows * channels * 3 + c.transform_ops;
+  c.float_ops = rows * channels * 4 + c.transform_ops;
   return c;
 }
 

@@ -47,7 +47,7 @@ class Ops {
 
   /// out = L^-1 (in weight^T) + bias, L where a tile is coded: integer products where the weights are
   /// quantised, too. `in` is used up, its scales and offsets are not, and so are the values it was made of.
-  /// The sums are exact; what rounds is their scaling, once a group of input channels.
+  /// The sums over all input channels are exact; what rounds is their scaling, once for each value of out.
   virtual void linear(std::span<const Product> products, const QuantMat& in) = 0;
 
   /// One product.

@@ -16,6 +16,7 @@
 #include "kernels/half.h"
 #include "kernels/pack.h"
 #include "models/nlohmann.h"
+#include "tests/kernels/quantised.h"
 
 namespace stamp {
 namespace {
@@ -79,28 +80,18 @@ struct DeviceWeight {
 nlohmann::json measure(Ops& ops, cublasHandle_t blas, int64_t rows, int64_t n, int64_t k) {
   Memory& memory = ops.memory();
   const DeviceWeight weight(memory, n, k);
-  Buffer<float> x(rows * k, memory), y(rows * n, memory), scale(rows, memory), offset(rows, memory);
-  Buffer<uint8_t> q(rows * round_up(k, QuantMat::kQuantAlign), memory);
+  Buffer<float> x(rows * k, memory), y(rows * n, memory);
   Buffer<uint16_t> half_x(rows * k, memory), half_w(n * k, memory), half_y(rows * n, memory);
   fill(x, memory, random_float);
   fill(half_x, memory, random_half);
   fill(half_w, memory, random_half);
   const BitPlan plan{.transform = SeqTransform::kHaar, .levels = 5, .high_rows = 2, .low_bits = 4};
   const RowRun run{.row = 0, .count = rows, .position = kBlock, .pages = {}};
-  std::vector<RowTile> tiles;
-  split_tiles(std::span(&run, 1), plan, tiles);
-  QuantMat in{.q = q.data(),
-              .rows = rows,
-              .cols = k,
-              .stride = round_up(k, QuantMat::kQuantAlign),
-              .scale = scale.data(),
-              .offset = offset.data(),
-              .plan = plan,
-              .tiles = tiles};
-  const auto quantize = [&] { ops.quantize(in, x.mat(rows, k)); };
+  Quantised in(rows, k, plan, {&run, 1}, memory);
+  const auto quantize = [&] { ops.quantize(in.view, x.mat(rows, k)); };
   const auto ours = [&] {
     quantize();
-    ops.linear(y.mat(rows, n), in, weight.view, {});
+    ops.linear(y.mat(rows, n), in.view, weight.view, {});
   };
   const auto theirs = [&] {
     const float one = 1.0f, nothing = 0.0f;

@@ -133,34 +133,31 @@ TEST_F(KernelCostTest, ProductsAndWhatBecomesOfThem) {
                            other = random_weight(dtype, kOut, kCols, 64, 8);
         const WeightView weights[] = {weight.view, other.view};
         const RowRun run{.row = 0, .count = kRows, .position = 0, .pages = {}};
-        Quantised host(kRows, kCols, kHaar, {&run, 1});
+        Quantised in(kRows, kCols, kHaar, {&run, 1}, memory);
         Buffer<float> x(kRows * kCols, memory), gate(kRows * kOut, memory), up(kRows * kOut, memory),
-            scale(kRows, memory), offset(kRows, memory), bias = floats(kOut);
-        Buffer<uint8_t> q(kRows * host.view.stride, memory);
+            bias = floats(kOut);
         memory.write(x.data(), floats(kRows * kCols).data(), kRows * kCols * int64_t{sizeof(float)});
-        QuantMat in = host.view;
-        in.q = q.data(), in.scale = scale.data(), in.offset = offset.data();
         const PlannedDevice device{architecture.compute_capability, multiprocessors,
                                    int64_t(architecture.shared_per_block)};
         const Mat<float> g = gate.mat(kRows, kOut), u = up.mat(kRows, kOut);
         for (const After after : {After::kAdd, After::kSiluMul}) {
           Profile::instance().reset();
-          ops->quantize(in, x.mat(kRows, kCols));
+          ops->quantize(in.view, x.mat(kRows, kCols));
           const Product products[] = {{g, weight.view, bias.span()}, {u, other.view, bias.span()}};
           const size_t count = after == After::kSiluMul ? 2 : 1;
-          ops->linear(std::span(products).first(count), in);
+          ops->linear(std::span(products).first(count), in.view);
           if (after == After::kSiluMul) ops->silu_mul(g, u);
           else ops->add(u, g);
           float first = 0;
           memory.read(&first, gate.data(), sizeof(first));  // starts what is held back
           EXPECT_FALSE(Profile::instance().all().contains("row_chain"));
           EXPECT_FALSE(Profile::instance().all().contains("split_rows"));
-          expect_counts(row_extremes_cost(host.tiles, kHaar, kCols));
-          expect_counts(wants_split_rows(host.tiles, kHaar, weight.view, device)
-                            ? quantize_split_cost(host.tiles, kHaar, weight.view)
-                            : quantize_cost(host.tiles, kHaar, kCols));
+          expect_counts(row_extremes_cost(in.tiles, kHaar, kCols));
+          expect_counts(wants_split_rows(in.tiles, kHaar, weight.view, device)
+                            ? quantize_split_cost(in.tiles, kHaar, weight.view)
+                            : quantize_cost(in.tiles, kHaar, kCols));
           const KernelCost cost =
-              linear_int_cost(host.tiles, kHaar, std::span(weights).first(count), true, device, after);
+              linear_int_cost(in.tiles, kHaar, std::span(weights).first(count), true, device, after);
           expect_counts(cost, cost.blocks * cost.warps * 3 * sizeof(RowTile));
         }
       }
@@ -176,24 +173,21 @@ TEST_F(KernelCostTest, NormsOfCodedTiles) {
   const PackedWeight weight = random_weight(DType::kQ4, kOut, kCols, 64, 7),
                      wide = random_weight(DType::kQ8, kOut, kCols, 0, 8);
   const RowRun run{.row = 0, .count = kRows, .position = 0, .pages = {}};
-  Quantised host(kRows, kCols, kHaar, {&run, 1});
+  Quantised in(kRows, kCols, kHaar, {&run, 1}, memory);
   Buffer<float> x(kRows * kCols, memory), normed(kRows * kCols, memory), out(kRows * kOut, memory),
-      others(kRows * kOut, memory), scale(kRows, memory), offset(kRows, memory), gain = floats(kCols);
-  Buffer<uint8_t> q(kRows * host.view.stride, memory);
-  QuantMat in = host.view;
-  in.q = q.data(), in.scale = scale.data(), in.offset = offset.data();
+      others(kRows * kOut, memory), gain = floats(kCols);
   const Product products[] = {{out.mat(kRows, kOut), weight.view, {}},
                               {others.mat(kRows, kOut), wide.view, {}}};
   for (const size_t count : {1, 2}) {
     Profile::instance().reset();
     ops_->rms_norm(normed.mat(kRows, kCols), x.mat(kRows, kCols), gain.span(), 1e-5f);
-    ops_->quantize(in, normed.mat(kRows, kCols));
-    ops_->linear(std::span(products).first(count), in);
+    ops_->quantize(in.view, normed.mat(kRows, kCols));
+    ops_->linear(std::span(products).first(count), in.view);
     float first = 0;
     memory.read(&first, out.data(), sizeof(first));  // starts what is held back
     expect_counts(row_chain_cost(kRows, kCols, {.norms = true, .factors = true}));
-    expect_counts(row_extremes_cost(host.tiles, kHaar, kCols, true));
-    expect_counts(quantize_split_cost(host.tiles, kHaar, weight.view, true, count == 2));
+    expect_counts(row_extremes_cost(in.tiles, kHaar, kCols, true));
+    expect_counts(quantize_split_cost(in.tiles, kHaar, weight.view, true, count == 2));
   }
 }
 

@@ -64,31 +64,27 @@ struct Followed {
 Followed followed(Ops& ops, Memory& memory, int64_t rows, std::span<const WeightView> weights) {
   const int64_t k = weights.front().cols, n = weights.front().rows, size = rows * n;
   const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
-  Quantised host(rows, k, kHaar, {&run, 1});
+  Quantised in(rows, k, kHaar, {&run, 1}, memory);
   const auto there = [&](const Buffer<float>& values) {
     Buffer<float> copy(values.size(), memory);
     memory.write(copy.data(), values.data(), values.size() * int64_t{sizeof(float)});
     return copy;
   };
-  Buffer<uint8_t> q(host.q.size(), memory);
-  Buffer<float> scale(rows, memory), offset(rows, memory),
-      x = there(random_floats(rows * k, 1)), y = there(random_floats(size, 2)), first(size, memory),
-      second(size, memory), normed(rows * k, memory);
-  QuantMat in = host.view;
-  in.q = q.data(), in.scale = scale.data(), in.offset = offset.data();
+  Buffer<float> x = there(random_floats(rows * k, 1)), y = there(random_floats(size, 2)), first(size, memory),
+                second(size, memory), normed(rows * k, memory);
   const Buffer<float> bias = random_floats(n, 3), other_bias = random_floats(n, 4);
   const Buffer<float> gain = random_floats(k, 5);
   const auto quantize = [&] {
     ops.rms_norm(normed.mat(rows, k), x.mat(rows, k), gain.span(), 1e-5f);
-    ops.quantize(in, normed.mat(rows, k));
+    ops.quantize(in.view, normed.mat(rows, k));
   };
   quantize();
-  ops.linear(first.mat(rows, n), in, weights[0], bias.span());
+  ops.linear(first.mat(rows, n), in.view, weights[0], bias.span());
   ops.add(y.mat(rows, n), first.mat(rows, n));
   quantize();
   const Product pair[] = {{first.mat(rows, n), weights[0], bias.span()},
                           {second.mat(rows, n), weights[1], other_bias.span()}};
-  ops.linear(pair, in);
+  ops.linear(pair, in.view);
   ops.silu_mul(first.mat(rows, n), second.mat(rows, n));
   Followed result{Buffer<float>(size), Buffer<float>(size)};
   memory.read(result.added.data(), y.data(), size * int64_t{sizeof(float)});
@@ -277,43 +273,32 @@ TEST_F(KernelsOnHost, FewRowsHaveTheBitsOfManyForEveryGroup) {
   }
 }
 
+/// Four at most, and with weights of the same bits.
 TEST_F(KernelsOnHost, ProductsOfOneInputShareALaunchAndHaveTheBitsOfEach) {
   Profile::instance().enable(true);
-  for (const auto& [dtype, group] :
-       std::vector<std::pair<DType, int64_t>>{{DType::kQ8, 0}, {DType::kQ4, 64}}) {
+  const auto weight = [](DType dtype, int64_t n) {
+    return random_weight(dtype, n, 200, dtype == DType::kQ4 ? 64 : 0, uint32_t(n));
+  };
+  constexpr DType kFour = DType::kQ4, kEight = DType::kQ8;
+  for (const std::vector<DType>& types :
+       std::vector<std::vector<DType>>{{kEight, kEight, kEight, kEight, kEight},
+                                       {kFour, kFour, kFour, kFour, kFour},
+                                       {kFour, kFour, kEight}}) {
+    constexpr int64_t kOut[] = {70, 33, 16, 128, 40};
     std::vector<PackedWeight> weights;
-    for (int64_t n : {70, 33, 16, 128, 40})
-      weights.push_back(random_weight(dtype, n, 200, group, uint32_t(n)));
     std::vector<WeightView> views;
-    for (const PackedWeight& weight : weights) views.push_back(weight.view);
+    for (size_t i = 0; i < types.size(); ++i) weights.push_back(weight(types[i], kOut[i]));
+    for (const PackedWeight& w : weights) views.push_back(w.view);
     const auto ops = make_ops("cuda_host");
-    for (int64_t rows : {3, 100}) {
+    for (int64_t rows : {3, 100, 150}) {
       Profile::instance().reset();
       const auto out = products(*ops, rows, views);
       const char* const kernel = rows > 8 ? "linear_int" : "linear_few";
-      EXPECT_EQ(Profile::instance().of(kernel).launches, 2u) << kernel;  // four and one
+      EXPECT_EQ(Profile::instance().of(kernel).launches, 2u) << kernel;
       for (size_t i = 0; i < views.size(); ++i) {
         const Buffer<float> alone = product(*ops, rows, views[i]);
         EXPECT_EQ(0, std::memcmp(out[i].data(), alone.data(), size_t(alone.size()) * 4)) << rows << " " << i;
       }
-    }
-  }
-}
-
-TEST_F(KernelsOnHost, ProductsOfOneInputHaveTheBitsOfEachWithWeightsOfAnyBits) {
-  const PackedWeight weights[] = {random_weight(DType::kQ4, 70, 200, 64, 1),
-                                  random_weight(DType::kQ4, 33, 200, 64, 2),
-                                  random_weight(DType::kQ8, 40, 200, 0, 3)};
-  const std::vector<WeightView> views{weights[0].view, weights[1].view, weights[2].view};
-  Profile::instance().enable(true);
-  const auto ops = make_ops("cuda_host");
-  for (const int64_t rows : {3, 150}) {
-    Profile::instance().reset();
-    const auto out = products(*ops, rows, views);
-    EXPECT_EQ(Profile::instance().of(rows > 8 ? "linear_int" : "linear_few").launches, 2u) << rows;
-    for (size_t i = 0; i < views.size(); ++i) {
-      const Buffer<float> alone = product(*ops, rows, views[i]);
-      EXPECT_EQ(0, std::memcmp(out[i].data(), alone.data(), size_t(alone.size()) * 4)) << rows << " " << i;
     }
   }
 }

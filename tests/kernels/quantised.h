@@ -8,10 +8,11 @@
 
 namespace stamp {
 
-/// Activations with room for their integers.
+/// Activations with room for their integers in some memory.
 struct Quantised {
-  Quantised(int64_t rows, int64_t cols, const BitPlan& plan, std::span<const RowRun> runs)
-      : q(rows * round_up(cols, QuantMat::kQuantAlign)), scale(rows), offset(rows) {
+  Quantised(int64_t rows, int64_t cols, const BitPlan& plan, std::span<const RowRun> runs,
+            Memory& memory = host_memory())
+      : q(rows * round_up(cols, QuantMat::kQuantAlign), memory), scale(rows, memory), offset(rows, memory) {
     split_tiles(runs, plan, tiles);
     view = {.q = q.data(),
             .rows = rows,
