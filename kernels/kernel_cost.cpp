@@ -45,14 +45,18 @@ double transform_ops(const BitPlan& plan) {
   switch (plan.transform) {
     case SeqTransform::kIdentity:
       return 0;
-    case SeqTransform::kHaar:  // sum and difference of every pair on every level, one scale a row
-      return 2 * (kRows - double(kBlock >> plan.levels)) + kRows;
+    case SeqTransform::kHaar:  // sum and difference of every pair on every level
+      return 2 * (kRows - double(kBlock >> plan.levels));
     case SeqTransform::kDct:  // butterflies and a product with a secant on six levels, sums on the way back
       return 6 * kRows * 2;
     case SeqTransform::kWalshHadamard:
-      return 6 * kRows + kRows;
+      return 6 * kRows;
   }
   return 0;
+}
+
+double transform_scale_ops(const BitPlan& plan) {
+  return plan.transform == SeqTransform::kIdentity ? 0 : double(kBlock);
 }
 
 KernelCost row_chain_cost(int64_t rows, int64_t cols, const RowChainShape& shape) {
@@ -137,7 +141,7 @@ KernelCost quantize_blocks_cost(std::span<const RowTile> tiles, const BitPlan& p
   c.bytes = once + rows * parts * 2 * kFloat;
   c.requested =
       once + blocks * (rows * parts * 2 * kFloat + double(tiles.size()) * (kChannels / kLanes) * kRowTile);
-  c.transform_ops = coded_tiles(tiles) * channels * transform_ops(plan);
+  c.transform_ops = coded_tiles(tiles) * channels * (transform_ops(plan) + transform_scale_ops(plan));
   c.float_ops = rows * channels * 4 + c.transform_ops;
   return c;
 }
@@ -267,9 +271,9 @@ void add_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& p
       }
       c.float_ops += channel_warps * double(2 * column_tiles * 16 * 8 * 3);
     }
-    // Scales and offsets, for each of a warp's two panels; every warp reads its panels' scales and sums,
-    // threads the bias for the rows they write.
-    c.requested += channel_warps * 2 * double(tile.count) * 2 * kFloat;
+    // Every block reads scales and offsets, every warp its panels' scales and sums, threads the bias for the
+    // rows they write.
+    c.requested += double(channel_blocks * tile.count) * 2 * kFloat;
     c.requested += double(weights * row_warps * panels) * kPanel * 2 * kFloat;
     if (bias) c.requested += double(weights * weight.rows * row_warps * weights) * kFloat;
     if (tile.coded) c.transform_ops += double(weights * weight.rows) * transform_ops(plan);
@@ -349,7 +353,9 @@ KernelCost append_kv_cost(int64_t rows, int64_t position, const KvPages& kv) {
     if (opens) c.bytes += double(to - from) * row_bytes;
     if (opens && seals) c.bytes += double(kBlock) * row_bytes;  // it is read again
     if (seals) c.bytes += double(kv.sealed_layer_bytes());
-    if (seals) c.transform_ops += values / double(rows) * transform_ops(kv.format.plan);
+    if (seals)
+      c.transform_ops +=
+          values / double(rows) * (transform_ops(kv.format.plan) + transform_scale_ops(kv.format.plan));
     c.requested += blocks * kWarps * (kPageWrite + kPointer * (opens && seals ? 2 : 1));
   }
   c.requested += c.bytes;

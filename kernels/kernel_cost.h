@@ -30,8 +30,10 @@ struct KernelCost {
   double instructions = 0;
 };
 
-/// FP32 operations for one channel of one block of tokens.
+/// FP32 operations for one channel of one block of tokens: of S or its transpose, and of D where nothing else
+/// scales rows anyway (kernels/seq_transform.h).
 double transform_ops(const BitPlan& plan);
+double transform_scale_ops(const BitPlan& plan);
 
 /// Operations on whole rows that are one launch (kernels/cuda/row_chain.h).
 struct RowChainShape {

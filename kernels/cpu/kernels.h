@@ -1,7 +1,7 @@
 #pragma once
 #include <cstdint>
 
-#include "kernels/dct_table.h"
+#include "kernels/seq_transform.h"
 #include "kernels/views.h"
 
 namespace stamp {

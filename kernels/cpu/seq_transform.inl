@@ -3,11 +3,9 @@
 // same bits.
 
 constexpr int kB = int(kBlock);
-constexpr float kRootHalf = 0.70710678118654752f;
 
-/// Haar's rows are scaled by 2^(-level / 2), level 1 being the finest; the coarse band like the last level's
-/// details. The details of n tokens are rows [n / 2, n). These two leave the scales out; a tree of kTokens
-/// tokens stays in registers. Forward gives the sum of the tokens.
+/// Haar's sums and differences, here and in haar_inverse without their scales (transform_scale); a tree of
+/// kTokens tokens stays in registers. Forward gives the sum of the tokens.
 template <int kTokens, class Get, class Put>
 inline __attribute__((always_inline)) V haar_forward(int levels, const Get& get, const Put& put) {
   constexpr int kTrees = kB / kTokens;
@@ -135,29 +133,10 @@ inline void dct_transposed(V* t) {
   }
 }
 
-/// What makes the rows orthonormal: one factor each, which transform_forward and transform_inverse leave to
-/// their callers, after the one and before the other.
+/// The factors of all rows, which transform_forward and transform_inverse leave to their callers, after the
+/// one and before the other.
 inline void row_scales(float* scales, SeqTransform kind, int levels) {
-  switch (kind) {
-    case SeqTransform::kIdentity:
-      for (int r = 0; r < kB; ++r) scales[r] = 1.0f;
-      return;
-    case SeqTransform::kHaar: {
-      float scale = 1.0f;
-      int end = kB;
-      for (int level = 0; level < levels; ++level, end /= 2) {
-        scale *= kRootHalf;
-        for (int r = 0; r < end; ++r) scales[r] = scale;
-      }
-      return;
-    }
-    case SeqTransform::kWalshHadamard:
-      for (int r = 0; r < kB; ++r) scales[r] = 0.125f;  // sqrt(1/64)
-      return;
-    case SeqTransform::kDct:  // sqrt(1/64) for the first, sqrt(2/64) for the others
-      for (int r = 0; r < kB; ++r) scales[r] = r == 0 ? 0.125f : 0.125f * 1.41421356237309505f;
-      return;
-  }
+  for (int r = 0; r < kB; ++r) scales[r] = transform_scale(kind, levels, r);
 }
 
 /// Rows of L t, but for their scales, go to put(row, x), as soon as the tokens get(i) they come from are

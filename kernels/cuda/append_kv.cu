@@ -88,7 +88,8 @@ __global__ void __launch_bounds__(kThreads)
     float t[kB];
 #pragma unroll
     for (int r = 0; r < kB; ++r) t[r] = x[r * d + c];
-    transform<false>(t, cache.format.plan, dct);
+    sums<false>(t, cache.format.plan, dct);
+    scale_rows(t, cache.format.plan);
 #pragma unroll
     for (int r = 0; r < kB; ++r) x[r * d + c] = t[r];
   }

@@ -20,6 +20,10 @@ static_assert(kFewQueries * kSplitPages == kWarpSize);
 __device__ __forceinline__ bool is_sealed(const Cache& cache, const QueryTile& tile, int64_t page) {
   return cache.format.seals(page) && (page + 1) * kBlock <= tile.length;
 }
+/// The plan of a page whose form is known.
+__device__ __forceinline__ BitPlan plan_of(const Cache& cache, bool sealed) {
+  return sealed ? cache.format.plan : BitPlan{};
+}
 __device__ __forceinline__ int64_t visible_keys(const QueryTile& tile, int sharing, int query, int64_t page) {
   return query < tile.count ? tile.position + (tile.first + query) / sharing + 1 - page * kBlock : 0;
 }
@@ -117,11 +121,12 @@ __global__ void __launch_bounds__(kMostThreads)
   for (int64_t page = tile.first_page; page < tile.last_page; ++page) {
     const bool sealed = is_sealed(cache, tile, page);
     const KvSide side = side_of(cache, sealed);
+    const BitPlan plan = plan_of(cache, sealed);
     const int wide = int(side.wide_rows());
     wait_copies<0>();
     __syncthreads();  // the page is here, and nobody needs the one before
-    unpack_page<1>(keys, values, tables, memory, side, int(min(int64_t(kB), tile.length - page * kBlock)),
-                   shape, tid, threads);
+    unpack_page<1>(keys, values, tables, memory, side, plan,
+                   int(min(int64_t(kB), tile.length - page * kBlock)), shape, tid, threads);
     __syncthreads();
     if (page + 1 < tile.last_page)
       fetch_page(memory, cache, tile.page + page + 1, head, is_sealed(cache, tile, page + 1));
@@ -129,9 +134,8 @@ __global__ void __launch_bounds__(kMostThreads)
     if (count > 0 && visible_keys(tile, sharing, first + count - 1, page) > 0) {
       page_scores<kWarpQueries>(scores, queries, keys, shape);
       __syncwarp();
-      const PageWeights weights =
-          page_weights(scores, lane, tables, query, visible_keys(tile, sharing, first + lane, page), sealed,
-                       wide, cache.format.plan, dct);
+      const PageWeights weights = page_weights(
+          scores, lane, tables, query, visible_keys(tile, sharing, first + lane, page), wide, plan, dct);
       const PageFactors factors =
           page_factors(weights, fold(split.top, split.total, weights.top, weights.total));
       __syncwarp();
@@ -239,7 +243,8 @@ __global__ void __launch_bounds__(kFewThreads, 2)
     if (here) {
       unpack_page<4>(keys, values, tables_of(warp),
                      coded_part(cache, tile.page + page, head, 0, sealed(page)), side,
-                     int(min(int64_t(kB), tile.length - page * kBlock)), shape, lane, kWarpSize);
+                     plan_of(cache, sealed(page)), int(min(int64_t(kB), tile.length - page * kBlock)), shape,
+                     lane, kWarpSize);
       prefetch(page + kSplitPages);
       __syncwarp();
       page_scores<kFewQueries>(scores + warp * kFewQueries * kRowWords, queries, keys, shape);
@@ -248,11 +253,12 @@ __global__ void __launch_bounds__(kFewThreads, 2)
     if (warp == 0) {
       const int i = lane / kFewQueries, own = lane % kFewQueries;
       PageWeights weights{-INFINITY, 0.0f, 0.0f, 0.0f, 0.0f};
-      if (i < pages)
+      if (i < pages) {
+        const bool is_coded = sealed(first_page + i);
         weights =
             page_weights(scores, lane, tables_of(i), query, visible_keys(tile, sharing, own, first_page + i),
-                         sealed(first_page + i), int(side_of(cache, sealed(first_page + i)).wide_rows()),
-                         cache.format.plan, dct);
+                         int(side_of(cache, is_coded).wide_rows()), plan_of(cache, is_coded), dct);
+      }
       Softmax split;
       Fold mine{};
 #pragma unroll

@@ -21,7 +21,8 @@ struct HeadShape {
   STAMP_INLINE int values_bytes() const { return places * int(kBlock); }
 };
 
-/// A page's parameters. Zero points of values once more as they are in memory, in value_row()'s order.
+/// A page's parameters, scales with those of L's rows. Zero points of values once more as they are in memory,
+/// in value_row()'s order.
 struct PageTables {
   alignas(16) float k_scale[kBlock];
   float k_zero[kBlock], v_scale[kBlock], v_zero[kBlock];

@@ -64,21 +64,22 @@ __device__ __forceinline__ void store_channels(uint32_t* values, int place, int 
     values[value_word(place + (odd ? i ^ 1 : i), w)] = odd ? channels[i ^ 1] : channels[i];
 }
 
-/// A page's keys [kB, pitch] and values [places, kB] as bytes, and its parameters, by threads `thread` of
-/// `threads`. Rows from `present` on hold nothing yet. kAhead: words of V~ that a thread puts together at a
-/// time, rows of K~ four times as many.
+/// A page's keys [kB, pitch] and values [places, kB] as bytes, and its parameters, those of coefficients with
+/// D (kernels/seq_transform.h), by threads `thread` of `threads`. Rows from `present` on hold nothing yet.
+/// kAhead: words of V~ that a thread puts together at a time, rows of K~ four times as many.
 template <int kAhead>
 __device__ __forceinline__ void unpack_page(uint8_t* keys, uint32_t* values, PageTables& tables,
-                                            const std::byte* part, const KvSide& side, int present,
-                                            const HeadShape& shape, int thread, int threads) {
+                                            const std::byte* part, const KvSide& side, const BitPlan& plan,
+                                            int present, const HeadShape& shape, int thread, int threads) {
   const std::byte* const v_part = part + side.bytes();
   const int octets = shape.octets(), groups = (octets + 7) / 8;
   for (int r = thread; r < kB; r += threads) {
     const bool here = r < present;
     const KvParameters k = here ? kv_parameters(part, side, r) : KvParameters{0.0f, 0.0f},
                        v = here ? kv_parameters(v_part, side, r) : KvParameters{0.0f, 0.0f};
-    tables.k_scale[r] = k.scale, tables.k_zero[r] = k.zero;
-    tables.v_scale[r] = v.scale, tables.v_zero[r] = v.zero;
+    const float turned = transform_scale(plan.transform, plan.levels, r);
+    tables.k_scale[r] = k.scale * turned, tables.k_zero[r] = k.zero;
+    tables.v_scale[r] = v.scale * turned, tables.v_zero[r] = v.zero;
     const int row = value_row(r / 4, r % 4);
     reinterpret_cast<uint8_t*>(tables.v_zeros)[r] =
         row < present ? uint8_t(v_part[KvSide::kZeros + row]) : uint8_t(0);
@@ -256,8 +257,8 @@ __device__ __forceinline__ void store_narrow_weights(PageWeights& result, uint4*
 /// From a row of scores to its weights, in place, a thread alone. Of the page's keys the first `visible` are
 /// seen. Only rows whose bits `side` has are written: wide ones, narrow ones or both.
 __device__ __forceinline__ PageWeights page_weights(int32_t* scores, int row, const PageTables& tables,
-                                                    const Query& query, int64_t visible, bool sealed,
-                                                    int wide, const BitPlan& plan, const DctTable* dct) {
+                                                    const Query& query, int64_t visible, int wide,
+                                                    const BitPlan& plan, const DctTable* dct) {
   auto* const words = reinterpret_cast<uint4*>(scores + row * kRowWords);
   float t[kB];
 #pragma unroll
@@ -270,7 +271,7 @@ __device__ __forceinline__ PageWeights page_weights(int32_t* scores, int row, co
     t[r + 2] = fmaf(-zero.z, query.sum, float(dot.z)) * scale.z;
     t[r + 3] = fmaf(-zero.w, query.sum, float(dot.w)) * scale.w;
   }
-  if (sealed) transform<true>(t, plan, dct);
+  sums<true>(t, plan, dct);
   if (visible < kB) {
 #pragma unroll
     for (int r = 0; r < kB; ++r) t[r] = r < visible ? t[r] : -INFINITY;
@@ -283,7 +284,7 @@ __device__ __forceinline__ PageWeights page_weights(int32_t* scores, int row, co
     totals[r % 4] = r < 4 ? t[r] : totals[r % 4] + t[r];
   }
   PageWeights result{top, (totals[0] + totals[1]) + (totals[2] + totals[3]), 0.0f, 0.0f, 0.0f};
-  if (sealed) transform<false>(t, plan, dct);
+  sums<false>(t, plan, dct);
 #pragma unroll
   for (int r = 0; r < kB; r += 4) {
     const auto scale = *reinterpret_cast<const float4*>(&tables.v_scale[r]);

@@ -5,7 +5,7 @@
 
 #include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/tile_plan.h"
-#include "kernels/dct_table.h"
+#include "kernels/seq_transform.h"
 #include "kernels/views.h"
 
 /// The kernels' launchers. Every pointer is device memory; every call only enqueues. Shapes are those of

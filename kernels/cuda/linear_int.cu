@@ -64,6 +64,7 @@ struct Storage {
     Stage stages[kStages];
     alignas(16) float product[kTileRows][kProductPitch];
   };
+  float2 row[kTileRows];  // scale and offset, of coefficients with what L^-1 scales them by
 };
 
 /// Which panels a block multiplies: kPanels of one product from `first` on, or half as many of two that have
@@ -451,10 +452,14 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
     }
     copies.advance(kStages);
   }
+  const int64_t first_of_tile = tile.row, rows = tile.count;
+  if (const int r = int(threadIdx.x); r < rows) {
+    const float turned = tile.coded ? transform_scale(in.plan.transform, in.plan.levels, r) : 1.0f;
+    s.row[r] = make_float2(in.scale[first_of_tile + r] * turned, in.offset[first_of_tile + r] * turned);
+  }
   wait_copies<0>();
   __syncthreads();  // the stages become the product
 
-  const int64_t first_of_tile = tile.row, rows = tile.count;
   const WeightView& warp_weight = panels.weight_of(warp_panel);
 #pragma unroll
   for (int p = 0; p < kWarpPanels; ++p) {
@@ -469,19 +474,17 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
 #pragma unroll
     for (int i = 0; i < kColumns * 2; ++i) {
       const int n = i / 2, r = warp_row + n * 8 + at.four * 2 + i % 2;
-      const float scale = r < rows ? in.scale[first_of_tile + r] : 0.0f,
-                  offset = r < rows ? in.offset[first_of_tile + r] : 0.0f;
+      const float2 row = r < rows ? s.row[r] : float2{};
       *reinterpret_cast<float2*>(&s.product[r][channel]) =
-          make_float2(scaled_sum(sums[n][p][i % 2], scale, offset, weight_scale.x, weight_sum.x),
-                      scaled_sum(sums[n][p][2 + i % 2], scale, offset, weight_scale.y, weight_sum.y));
+          make_float2(scaled_sum(sums[n][p][i % 2], row.x, row.y, weight_scale.x, weight_sum.x),
+                      scaled_sum(sums[n][p][2 + i % 2], row.x, row.y, weight_scale.y, weight_sum.y));
     }
   }
   __syncthreads();
   constexpr int kChannels = Shared::kChannels;
   if (tile.coded) {
     const int column = int(threadIdx.x);
-    if (column < kChannels)
-      transform_column<true>(&s.product[0][column], Shared::kProductPitch, in.plan, dct);
+    if (column < kChannels) column_sums<true>(&s.product[0][column], Shared::kProductPitch, in.plan, dct);
     __syncthreads();
   }
   const int channels = paired ? kChannels / 2 : kChannels, step = kThreads / channels;

@@ -42,7 +42,7 @@ __device__ __forceinline__ void load_norms(float (&norms)[kB], const RowTile& ti
     norms[threadIdx.x] = norm.factors[tile.row + threadIdx.x];
 }
 
-/// This thread's channel of the tile, transformed if the tile is coded.
+/// This thread's channel of the tile, S of it if the tile is coded.
 __device__ __forceinline__ void load_channel(float (&t)[kB], const RowTile& tile, Mat<const float> in,
                                              int64_t channel, const Norm& norm, const float (&norms)[kB],
                                              const Integers& out, const DctTable* dct) {
@@ -54,7 +54,7 @@ __device__ __forceinline__ void load_channel(float (&t)[kB], const RowTile& tile
 #pragma unroll
     for (int r = 0; r < kB; ++r) t[r] = r < tile.count ? t[r] * norms[r] * gain : 0.0f;
   }
-  if (tile.coded) transform<false>(t, out.plan, dct);
+  if (tile.coded) sums<false>(t, out.plan, dct);
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -78,8 +78,10 @@ __global__ void __launch_bounds__(kThreads)
   }
   low = fminf(low, __shfl_xor_sync(kFullWarp, low, 1));
   high = fmaxf(high, __shfl_xor_sync(kFullWarp, high, 1));
+  // The least of a row's products is that of its least.
+  const float scale = tile.coded ? transform_scale(out.plan.transform, out.plan.levels, r) : 1.0f;
   if (half == 0 && r < tile.count)
-    extremes[int64_t(blockIdx.y) * out.rows + tile.row + r] = make_float2(low, high);
+    extremes[int64_t(blockIdx.y) * out.rows + tile.row + r] = make_float2(low * scale, high * scale);
 }
 
 /// Writes the block's codes split, and the sums of its lines; those beyond the last are zero.
@@ -131,6 +133,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t channel = int64_t(blockIdx.y) * kChannels + threadIdx.x;
   float t[kB];
   load_channel(t, tile, in, channel, norm, shared.norms, out, dct);
+  if (tile.coded) scale_rows(t, out.plan);
 #pragma unroll
   for (int r = 0; r < kB; ++r) {
     uint8_t code = 0;
@@ -160,7 +163,10 @@ __global__ void __launch_bounds__(kThreads)
   float t[kB];
 #pragma unroll
   for (int r = 0; r < kB; ++r) t[r] = r < tile.count ? out.row(tile.row + r)[c] : 0.0f;
-  if (tile.coded) transform<true>(t, in.plan, dct);
+  if (tile.coded) {
+    scale_rows(t, in.plan);
+    sums<true>(t, in.plan, dct);
+  }
   const float shift = bias != nullptr ? bias[c] : 0.0f;
 #pragma unroll
   for (int r = 0; r < kB; ++r)

@@ -1,24 +1,14 @@
 #pragma once
 #include "kernels/cuda/device.cuh"
-#include "kernels/dct_table.h"
+#include "kernels/seq_transform.h"
 
 /// The transform along the sequence of one channel, t[0 .. kBlock) its tokens, in registers: every index is
-/// known after unrolling. Additions and products are rounded one by one in the order of
-/// kernels/cpu/seq_transform.inl, so that both give the same bits (nvcc runs with -fmad=false).
+/// known after unrolling. Who multiplies rows by scales of their own does D (kernels/seq_transform.h) with
+/// these. Additions and products are rounded one by one in the order of kernels/cpu/seq_transform.inl, so
+/// that both give the same bits (nvcc runs with -fmad=false).
 namespace stamp::cuda {
 
 inline constexpr int kB = int(kBlock);
-inline constexpr float kRootHalf = 0.70710678118654752f;
-
-/// Scales Haar's rows: 2^(-level / 2) for the details of a level (1 is the finest) and for the last coarse
-/// band.
-template <int kLevels, int kLevel = 1>
-__device__ __forceinline__ void haar_scale(float (&t)[kB], float scale = kRootHalf) {
-  constexpr int kN = 2 * kB >> kLevel;
-#pragma unroll
-  for (int i = kLevel == kLevels ? 0 : kN / 2; i < kN; ++i) t[i] *= scale;
-  if constexpr (kLevel < kLevels) haar_scale<kLevels, kLevel + 1>(t, scale * kRootHalf);
-}
 
 /// Sums and differences of neighbours of the first kN values, then of the sums, down to kCoarse of them.
 template <int kN, int kCoarse>
@@ -73,19 +63,19 @@ __device__ __forceinline__ void butterflies(float (&t)[kB]) {
   }
 }
 
-__device__ __forceinline__ void walsh_forward(float (&t)[kB]) {
+__device__ __forceinline__ void walsh_sums(float (&t)[kB]) {
   butterflies(t);
   float ordered[kB];
 #pragma unroll
-  for (int i = 0; i < kB; ++i) ordered[i] = t[walsh_row(i)] * 0.125f;
+  for (int i = 0; i < kB; ++i) ordered[i] = t[walsh_row(i)];
 #pragma unroll
   for (int i = 0; i < kB; ++i) t[i] = ordered[i];
 }
 
-__device__ __forceinline__ void walsh_inverse(float (&t)[kB]) {
+__device__ __forceinline__ void walsh_sums_transposed(float (&t)[kB]) {
   float natural[kB];
 #pragma unroll
-  for (int i = 0; i < kB; ++i) natural[walsh_row(i)] = t[i] * 0.125f;
+  for (int i = 0; i < kB; ++i) natural[walsh_row(i)] = t[i];
 #pragma unroll
   for (int i = 0; i < kB; ++i) t[i] = natural[i];
   butterflies(t);
@@ -93,7 +83,7 @@ __device__ __forceinline__ void walsh_inverse(float (&t)[kB]) {
 
 /// Lee's recursion, see kernels/cpu/seq_transform.inl.
 template <int kN>
-__device__ __forceinline__ void dct_forward(float (&t)[kN], const DctTable* dct) {
+__device__ __forceinline__ void dct_sums(float (&t)[kN], const DctTable* dct) {
   if constexpr (kN > 1) {
     constexpr int kHalf = kN / 2;
     float even[kHalf], odd[kHalf];
@@ -102,8 +92,8 @@ __device__ __forceinline__ void dct_forward(float (&t)[kN], const DctTable* dct)
       even[i] = t[i] + t[kN - 1 - i];
       odd[i] = (t[i] - t[kN - 1 - i]) * dct->secant[kHalf - 1 + i];
     }
-    dct_forward(even, dct);
-    dct_forward(odd, dct);
+    dct_sums(even, dct);
+    dct_sums(odd, dct);
 #pragma unroll
     for (int i = 0; i < kHalf; ++i) {
       t[2 * i] = even[i];
@@ -112,9 +102,9 @@ __device__ __forceinline__ void dct_forward(float (&t)[kN], const DctTable* dct)
   }
 }
 
-/// The transpose of dct_forward, step by step backwards.
+/// The transpose of dct_sums, step by step backwards.
 template <int kN>
-__device__ __forceinline__ void dct_transposed(float (&t)[kN], const DctTable* dct) {
+__device__ __forceinline__ void dct_sums_transposed(float (&t)[kN], const DctTable* dct) {
   if constexpr (kN > 1) {
     constexpr int kHalf = kN / 2;
     float even[kHalf], odd[kHalf];
@@ -123,8 +113,8 @@ __device__ __forceinline__ void dct_transposed(float (&t)[kN], const DctTable* d
       even[i] = t[2 * i];
       odd[i] = i > 0 ? t[2 * i + 1] + t[(2 * i + kN - 1) % kN] : t[1];
     }
-    dct_transposed(even, dct);
-    dct_transposed(odd, dct);
+    dct_sums_transposed(even, dct);
+    dct_sums_transposed(odd, dct);
 #pragma unroll
     for (int i = 0; i < kHalf; ++i) {
       const float weighted = odd[i] * dct->secant[kHalf - 1 + i];
@@ -134,68 +124,65 @@ __device__ __forceinline__ void dct_transposed(float (&t)[kN], const DctTable* d
   }
 }
 
-/// Makes the rows orthonormal: sqrt(1/64) for the first, sqrt(2/64) for the others.
-__device__ __forceinline__ void dct_scale(float (&t)[kB]) {
-  t[0] *= 0.125f;
-#pragma unroll
-  for (int i = 1; i < kB; ++i) t[i] *= 0.125f * 1.41421356237309505f;
-}
-
-template <bool kInverse, int kLevels>
-__device__ __forceinline__ void haar(float (&t)[kB]) {
-  if constexpr (kInverse) {
-    haar_scale<kLevels>(t);
-    haar_sums_transposed<kB, (kB >> kLevels)>(t);
-  } else {
-    haar_sums<kB, (kB >> kLevels)>(t);
-    haar_scale<kLevels>(t);
+/// run.operator()<levels>() of 1 to 6 levels.
+template <class Run>
+__device__ __forceinline__ void with_levels(int levels, const Run& run) {
+  switch (levels) {
+    case 1:
+      return run.template operator()<1>();
+    case 2:
+      return run.template operator()<2>();
+    case 3:
+      return run.template operator()<3>();
+    case 4:
+      return run.template operator()<4>();
+    case 5:
+      return run.template operator()<5>();
+    default:
+      return run.template operator()<6>();
   }
 }
 
-/// t = L t, or L^-1 t, which is L^T t.
-template <bool kInverse>
-__device__ __forceinline__ void transform(float (&t)[kB], const BitPlan& plan, const DctTable* dct) {
+/// t = S t, or S^T t.
+template <bool kTransposed>
+__device__ __forceinline__ void sums(float (&t)[kB], const BitPlan& plan, const DctTable* dct) {
   switch (plan.transform) {
     case SeqTransform::kIdentity:
       return;
     case SeqTransform::kHaar:
-      switch (plan.levels) {
-        case 1:
-          return haar<kInverse, 1>(t);
-        case 2:
-          return haar<kInverse, 2>(t);
-        case 3:
-          return haar<kInverse, 3>(t);
-        case 4:
-          return haar<kInverse, 4>(t);
-        case 5:
-          return haar<kInverse, 5>(t);
-        default:
-          return haar<kInverse, 6>(t);
-      }
+      return with_levels(plan.levels, [&]<int kLevels>() {
+        if constexpr (kTransposed) haar_sums_transposed<kB, (kB >> kLevels)>(t);
+        else haar_sums<kB, (kB >> kLevels)>(t);
+      });
     case SeqTransform::kWalshHadamard:
-      if constexpr (kInverse) return walsh_inverse(t);
-      else return walsh_forward(t);
+      if constexpr (kTransposed) return walsh_sums_transposed(t);
+      else return walsh_sums(t);
     case SeqTransform::kDct:
-      if constexpr (kInverse) {
-        dct_scale(t);
-        return dct_transposed(t, dct);
-      } else {
-        dct_forward(t, dct);
-        return dct_scale(t);
-      }
+      if constexpr (kTransposed) return dct_sums_transposed(t, dct);
+      else return dct_sums(t, dct);
   }
 }
 
-/// The same for a column in shared memory, its values `pitch` apart. A function of its own: kernels with many
+/// t = D t
+__device__ __forceinline__ void scale_rows(float (&t)[kB], const BitPlan& plan) {
+  if (plan.transform == SeqTransform::kHaar)
+    return with_levels(plan.levels, [&]<int kLevels>() {
+#pragma unroll
+      for (int r = 0; r < kB; ++r) t[r] *= transform_scale(SeqTransform::kHaar, kLevels, r);
+    });
+  const float first = transform_scale(plan.transform, 0, 0), others = transform_scale(plan.transform, 0, 1);
+#pragma unroll
+  for (int r = 0; r < kB; ++r) t[r] *= r == 0 ? first : others;
+}
+
+/// sums() of a column in shared memory, its values `pitch` apart. A function of its own: kernels with many
 /// instances need not contain all transforms each.
-template <bool kInverse>
-__device__ __noinline__ void transform_column(float* column, int pitch, const BitPlan& plan,
-                                              const DctTable* dct) {
+template <bool kTransposed>
+__device__ __noinline__ void column_sums(float* column, int pitch, const BitPlan& plan, const DctTable* dct) {
   float t[kB];
 #pragma unroll
   for (int r = 0; r < kB; ++r) t[r] = column[r * pitch];
-  transform<kInverse>(t, plan, dct);
+  sums<kTransposed>(t, plan, dct);
 #pragma unroll
   for (int r = 0; r < kB; ++r) column[r * pitch] = t[r];
 }

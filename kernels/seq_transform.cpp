@@ -1,7 +1,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "kernels/dct_table.h"
+#include "kernels/seq_transform.h"
 
 namespace stamp {
 
