@@ -33,7 +33,8 @@ Batcher::Batcher(Engine& engine, const SchedulerOptions& options)
     : engine_(engine),
       options_(options),
       step_rows_(rows_of_step(engine, options)),
-      prefixes_(engine.cache()) {
+      prefixes_(engine.cache()),
+      logits_(engine.ops(), engine.config().vocab_size) {
   if (options_.parallel < 1 || options_.queue < 0)
     throw InputError("a scheduler needs at least one sequence at a time, and no negative queue");
   if (step_rows_ < options_.parallel + kBlock)
@@ -201,11 +202,8 @@ void Batcher::forward() {
     if (share.draws) logit_rows_.push_back(int32_t(row + share.count - 1));
   }
   try {
-    const int64_t wanted = int64_t(logit_rows_.size()) * engine_.config().vocab_size;
-    if (logits_.size() < wanted) logits_ = Buffer<float>(wanted);
     engine_.llama().forward({.tokens = tokens_, .runs = runs_, .logit_rows = logit_rows_},
-                            engine_.cache().view(),
-                            logits_.mat(int64_t(logit_rows_.size()), engine_.config().vocab_size));
+                            engine_.cache().view(), logits_.prepare(int64_t(logit_rows_.size())));
   } catch (const std::exception& e) {
     for (const Share& share : shares_)
       end(*share.sequence, {.error = e.what()}, GenerateEvent::Finish::kFailed);
@@ -221,14 +219,13 @@ void Batcher::forward() {
 /// What a step has brought to a sequence: scores of its prompt, a token.
 void Batcher::deliver(const Share& share, int64_t first_row) {
   Sequence& s = *share.sequence;
-  const Mat<float> logits = logits_.mat(first_row + share.scored + 1, engine_.config().vocab_size);
   s.pages.settle();
   s.done += share.count;
   s.reached = std::max(s.reached, s.done);
   keep_prefix(s);
   try {
     for (int64_t i = 0; i < share.scored; ++i, ++s.scored)
-      s.prompt_logprobs.push_back(token_logprob(engine_.ops(), logits.row_span(first_row + i),
+      s.prompt_logprobs.push_back(token_logprob(engine_.ops(), logits_.host(first_row + i),
                                                 s.text.prompt()[size_t(s.scored + 1)],
                                                 std::max(0, s.top_logprobs)));
     if (s.done < s.total()) return;
@@ -240,9 +237,12 @@ void Batcher::deliver(const Share& share, int64_t first_row) {
       event.cached_tokens = s.cached;
     }
     if (share.draws) {
-      const std::span<float> row = logits.row_span(first_row + share.scored);
-      if (s.top_logprobs >= 0) row_.assign(row.begin(), row.end());  // drawing changes it
-      event.text = s.text.draw(row);
+      const int64_t row = first_row + share.scored;
+      if (s.top_logprobs >= 0) {
+        const std::span<const float> raw = logits_.host(row);
+        row_.assign(raw.begin(), raw.end());  // drawing changes them
+      }
+      event.text = s.text.draw(logits_, row);
       event.tokens.push_back(s.text.tokens().back());
       ++stats_.generated_tokens;
       if (s.top_logprobs >= 0)

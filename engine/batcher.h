@@ -2,6 +2,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/logits.h"
 #include "engine/prefix_cache.h"
 #include "engine/scheduler.h"
 
@@ -95,7 +96,7 @@ class Batcher {
   int64_t rows_left_ = 0, scores_left_ = 0;
   std::vector<int32_t> tokens_, logit_rows_;
   std::vector<RowRun> runs_;
-  Buffer<float> logits_;
+  Logits logits_;
   std::vector<float> row_;
 };
 

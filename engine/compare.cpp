@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cmath>
 
-#include "engine/sampler.h"
+#include "engine/session.h"
 #include "kernels/error.h"
 #include "models/sha256.h"
 
@@ -32,13 +32,17 @@ class Pass {
     for (int64_t begin = 0; begin < total; begin += rows) {
       const auto part = window.subspan(size_t(begin), size_t(std::min(rows, total - begin)));
       const int64_t first = std::clamp<int64_t>(first_scored - 1 - begin, 0, int64_t(part.size()));
-      Mat<float> truth;
-      reference_.advance_all(part, first, rows, [&](int64_t, Mat<float> logits) { truth = logits; });
-      model_.advance_all(part, first, rows, [&](int64_t index, Mat<float> logits) {
-        const auto targets = window.subspan(size_t(begin + index + 1), size_t(logits.rows));
-        add_divergences(c, truth, logits);
-        add_logprobs(of_reference, truth, targets, reference_logprobs_);
-        add_logprobs(of_model, logits, targets, model_logprobs_);
+      Logits* truth = nullptr;
+      reference_.advance_all(part, first, rows, [&](int64_t, Logits& logits) { truth = &logits; });
+      model_.advance_all(part, first, rows, [&](int64_t index, Logits& logits) {
+        const auto targets = window.subspan(size_t(begin + index + 1), size_t(logits.rows()));
+        for (int64_t r = 0; r < logits.rows(); ++r)
+          agreements_ += truth->likeliest(r) == logits.likeliest(r) ? 1 : 0;
+        // By way of the host: engines need not share a device.
+        const Mat<const float> of_truth = truth->host();
+        add_divergences(c, of_truth, logits.view());
+        add_logprobs(of_reference, of_truth, targets, reference_logprobs_);
+        add_logprobs(of_model, logits.view(), targets, model_logprobs_);
       });
     }
     c.model.chunks.push_back(of_model), c.reference.chunks.push_back(of_reference);
@@ -54,8 +58,6 @@ class Pass {
     const size_t before = c.kl.size();
     c.kl.resize(before + size_t(logits.rows));
     model_.engine().ops().kl_divergence(std::span(c.kl).subspan(before), truth, logits);
-    for (int64_t r = 0; r < logits.rows; ++r)
-      agreements_ += argmax(truth.row_span(r)) == argmax(logits.row_span(r)) ? 1 : 0;
   }
 
   void add_logprobs(PerplexityResult::Chunk& chunk, Mat<const float> logits, std::span<const int32_t> targets,

@@ -24,7 +24,15 @@ Continuation::Continuation(const Engine& engine, GenerateRequest request,
 }
 
 std::string Continuation::draw(std::span<float> logits) {
-  const int32_t token = sample(logits, request_.sampling, tokens_, request_.prompt.size(), constraint_.get());
+  return append(sample(logits, request_.sampling, tokens_, request_.prompt.size(), constraint_.get()));
+}
+
+std::string Continuation::draw(Logits& logits, int64_t row) {
+  const bool takes_likeliest = request_.sampling.takes_likeliest() && constraint_ == nullptr;
+  return takes_likeliest ? append(logits.likeliest(row)) : draw(logits.host(row));
+}
+
+std::string Continuation::append(int32_t token) {
   tokens_.push_back(token);
   std::string text;
   const auto& eos = engine_.generation_config().eos_token_ids;

@@ -8,6 +8,7 @@
 
 #include "engine/constraint.h"
 #include "engine/draft.h"
+#include "engine/logits.h"
 #include "engine/sampler.h"
 #include "engine/stop.h"
 #include "models/tokenizer.h"
@@ -46,10 +47,14 @@ class Continuation {
   /// Draws the token that follows tokens() and returns the text that has become certain, in whole characters;
   /// of the last token, all that was held back. Precondition: not finished. `logits` [vocab] is clobbered.
   std::string draw(std::span<float> logits);
+  /// The same of a row of `logits`, of which the host sees no more than it needs.
+  std::string draw(Logits& logits, int64_t row);
   /// The text held back, if no more tokens shall be drawn before it has finished.
   std::string rest();
 
  private:
+  std::string append(int32_t token);
+
   const Engine& engine_;
   GenerateRequest request_;
   std::unique_ptr<TokenConstraint> constraint_;

@@ -39,17 +39,17 @@ GenerateResult generate(Session& session, const GenerateRequest& request, const 
   const auto start = Clock::now();
   auto first = start;
   result.reused_tokens = session.reuse(request.prompt);
-  std::span<float> logits = session.advance(std::span(request.prompt).subspan(size_t(result.reused_tokens)),
-                                            {.progress = hooks.prefill, .cancel = hooks.cancel});
-  const auto draw = [&](std::span<float> row) {
-    const std::string piece = text.draw(row);
+  Logits* const logits = session.advance(std::span(request.prompt).subspan(size_t(result.reused_tokens)),
+                                         {.progress = hooks.prefill, .cancel = hooks.cancel});
+  const auto draw = [&](Logits& of_rows, int64_t row) {
+    const std::string piece = text.draw(of_rows, row);
     if (text.generated().size() == 1) first = Clock::now();
     emit(piece);
   };
-  if (!logits.empty() && !text.finish() && !cancelled()) draw(logits);
+  if (logits != nullptr && !text.finish() && !cancelled()) draw(*logits, 0);
   NgramDraft draft;
   std::vector<int32_t> rows;  // the last token and those guessed to follow it
-  while (!logits.empty() && !text.finish() && !cancelled()) {
+  while (logits != nullptr && !text.finish() && !cancelled()) {
     rows.assign(1, text.tokens().back());
     if (request.draft == Draft::kNgram) {
       const int64_t wanted = request.max_tokens - int64_t(text.generated().size());
@@ -58,9 +58,9 @@ GenerateResult generate(Session& session, const GenerateRequest& request, const 
     }
     const auto guessed = int64_t(rows.size()) - 1;
     int64_t right = 0;
-    session.advance_all(rows, 0, int64_t(rows.size()), [&](int64_t, Mat<float> of_rows) {
+    session.advance_all(rows, 0, int64_t(rows.size()), [&](int64_t, Logits& of_rows) {
       for (;; ++right) {
-        draw({of_rows.row(right), size_t(of_rows.cols)});
+        draw(of_rows, right);
         if (right == guessed || text.finish() || cancelled() ||
             text.tokens().back() != rows[size_t(right) + 1])
           return;
@@ -71,7 +71,7 @@ GenerateResult generate(Session& session, const GenerateRequest& request, const 
     result.drafted_tokens += guessed;
     result.accepted_tokens += right;
   }
-  if (!text.finish() || logits.empty()) {
+  if (!text.finish() || logits == nullptr) {
     result.finish = GenerateResult::Finish::kCancelled;
     emit(text.rest());
   } else if (*text.finish() == Continuation::Finish::kStop) {

@@ -74,10 +74,10 @@ PerplexityResult::Chunk score(Session& session, std::span<const int32_t> tokens,
   std::vector<float> logprobs;
   // Row i predicts token i + 1; the last row predicts nothing.
   session.advance_all(tokens.first(tokens.size() - 1), first_scored - 1, kLogitRows,
-                      [&](int64_t index, Mat<float> logits) {
-                        logprobs.resize(size_t(logits.rows));
-                        session.engine().ops().token_logprobs(
-                            logprobs, logits, tokens.subspan(size_t(index + 1), size_t(logits.rows)));
+                      [&](int64_t index, Logits& logits) {
+                        const auto targets = tokens.subspan(size_t(index + 1), size_t(logits.rows()));
+                        logprobs.resize(targets.size());
+                        session.engine().ops().token_logprobs(logprobs, logits.view(), targets);
                         chunk.add(logprobs);
                       });
   return chunk;

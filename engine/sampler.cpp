@@ -1,13 +1,13 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
 #include <unordered_map>
 
+#include "engine/logits.h"
+#include "kernels/argmax.h"
 #include "kernels/error.h"
 
 namespace stamp {
@@ -24,13 +24,6 @@ uint64_t mix(uint64_t x) {
   x ^= x >> 27;
   x *= 0x94d049bb133111ebu;
   return x ^ (x >> 31);
-}
-
-/// By exponents, so that the loop is a plain maximum over integers.
-bool all_finite(std::span<const float> values) {
-  uint32_t largest = 0;
-  for (float x : values) largest = std::max(largest, std::bit_cast<uint32_t>(x) & 0x7fffffffu);
-  return largest < 0x7f800000u;
 }
 
 void penalise(std::span<float> logits, const SamplingParams& params, std::span<const int32_t> context,
@@ -108,22 +101,15 @@ void SamplingParams::validate(int64_t vocab_size) const {
   }
 }
 
-int32_t argmax(std::span<const float> logits) {
-  // Maxima side by side become vectors; std::max_element goes one by one.
-  std::array<float, 16> peaks;
-  peaks.fill(logits.front());
-  size_t i = 0;
-  for (; i + peaks.size() <= logits.size(); i += peaks.size())
-    for (size_t j = 0; j < peaks.size(); ++j) peaks[j] = logits[i + j] > peaks[j] ? logits[i + j] : peaks[j];
-  float peak = *std::max_element(peaks.begin(), peaks.end());
-  for (; i < logits.size(); ++i) peak = std::max(peak, logits[i]);
-  return int32_t(std::find(logits.begin(), logits.end(), peak) - logits.begin());
+bool SamplingParams::takes_likeliest() const {
+  return temperature == 0.0f && logit_bias.empty() && repetition_penalty == 1.0f &&
+         presence_penalty == 0.0f && frequency_penalty == 0.0f;
 }
 
 int32_t sample(std::span<float> logits, const SamplingParams& params, std::span<const int32_t> context,
                size_t prompt_size, TokenConstraint* constraint) {
   // Anything else would upset the order that selection relies on.
-  if (!all_finite(logits)) throw Error("the model's logits are not finite numbers; its weights are damaged");
+  if (!all_finite(logits)) fail_not_finite();
   for (const auto& [id, bias] : params.logit_bias) logits[size_t(id)] += bias;
   penalise(logits, params, context, prompt_size);
   if (constraint != nullptr) constraint->mask(logits);

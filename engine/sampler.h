@@ -25,6 +25,8 @@ struct SamplingParams {
 
   /// Throws InputError naming the first parameter out of range.
   void validate(int64_t vocab_size) const;
+  /// Whether the next token is the likeliest, as the logits are.
+  bool takes_likeliest() const;
 };
 
 /// Draws the token that follows `context`, whose last `context.size() - prompt_size` tokens were generated.
@@ -34,9 +36,6 @@ struct SamplingParams {
 /// Throws Error if a logit is not a finite number, or the constraint leaves no token.
 int32_t sample(std::span<float> logits, const SamplingParams& params, std::span<const int32_t> context,
                size_t prompt_size, TokenConstraint* constraint = nullptr);
-
-/// Index of the largest logit, the lowest on ties.
-int32_t argmax(std::span<const float> logits);
 
 /// A uniform number in [0, 1) that depends on the two arguments alone.
 double uniform(uint64_t seed, uint64_t position);

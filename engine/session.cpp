@@ -17,7 +17,7 @@ int64_t chunk_end(int64_t position, int64_t prompt, int64_t total, int64_t max_r
 }
 
 Session::Session(Engine& engine)
-    : engine_(engine), pages_(engine.cache()), logits_(engine.config().vocab_size) {}
+    : engine_(engine), pages_(engine.cache()), logits_(engine.ops(), engine.config().vocab_size) {}
 
 int64_t Session::truncate(int64_t count) {
   count = pages_.can_keep(std::min<int64_t>(count, int64_t(tokens_.size())));
@@ -35,28 +35,26 @@ int64_t Session::reuse(std::span<const int32_t> prompt) {
   return truncate(int64_t(common));
 }
 
-std::span<float> Session::advance(std::span<const int32_t> tokens, const Hooks& hooks) {
+Logits* Session::advance(std::span<const int32_t> tokens, const Hooks& hooks) {
   engine_.check_room(tokens, int64_t(tokens_.size()));
   const int64_t total = int64_t(tokens.size());
   for (int64_t done = 0; done < total;) {
-    if (hooks.cancel != nullptr && hooks.cancel->load()) return {};
+    if (hooks.cancel != nullptr && hooks.cancel->load()) return nullptr;
     const int64_t rows = next_rows(total - done, engine_.llama().max_rows());
     const int32_t last = int32_t(rows - 1);
     const bool ends = done + rows == total;
-    forward(tokens.subspan(size_t(done), size_t(rows)), {&last, ends ? size_t{1} : size_t{0}},
-            logits_.mat(1, engine_.config().vocab_size));
+    forward(tokens.subspan(size_t(done), size_t(rows)), {&last, ends ? size_t{1} : size_t{0}});
     done += rows;
     if (hooks.progress) hooks.progress(done, total);
   }
-  return logits_.span().first(size_t(engine_.config().vocab_size));
+  return &logits_;
 }
 
 void Session::advance_all(std::span<const int32_t> tokens, int64_t first, int64_t max_rows,
                           const Visit& visit) {
   engine_.check_room(tokens, int64_t(tokens_.size()));
-  const int64_t vocab = engine_.config().vocab_size, total = int64_t(tokens.size());
+  const int64_t total = int64_t(tokens.size());
   max_rows = std::min(max_rows, engine_.llama().max_rows());
-  if (logits_.size() < max_rows * vocab) logits_ = Buffer<float>(max_rows * vocab);
   for (int64_t done = 0; done < total;) {
     // Until the first wanted row, whole chunks; from there on no more rows than the logits have room for.
     const int64_t rows = next_rows(
@@ -64,9 +62,8 @@ void Session::advance_all(std::span<const int32_t> tokens, int64_t first, int64_
     const int64_t skip = std::clamp<int64_t>(first - done, 0, rows);
     std::vector<int32_t> wanted(size_t(rows - skip));
     std::iota(wanted.begin(), wanted.end(), int32_t(skip));
-    const Mat<float> logits = logits_.mat(rows - skip, vocab);
-    forward(tokens.subspan(size_t(done), size_t(rows)), wanted, logits);
-    if (logits.rows > 0) visit(done + skip, logits);
+    forward(tokens.subspan(size_t(done), size_t(rows)), wanted);
+    if (!wanted.empty()) visit(done + skip, logits_);
     done += rows;
   }
 }
@@ -77,13 +74,12 @@ int64_t Session::next_rows(int64_t remaining, int64_t max_rows) const {
   return end > position ? end - position : std::min(remaining, max_rows);
 }
 
-void Session::forward(std::span<const int32_t> tokens, std::span<const int32_t> logit_rows,
-                      Mat<float> logits) {
+void Session::forward(std::span<const int32_t> tokens, std::span<const int32_t> logit_rows) {
   const int64_t position = int64_t(tokens_.size()), rows = int64_t(tokens.size());
   pages_.grow(position + rows);
   const RowRun run{.row = 0, .count = rows, .position = position, .pages = pages_.pages()};
   engine_.llama().forward({.tokens = tokens, .runs = {&run, 1}, .logit_rows = logit_rows},
-                          engine_.cache().view(), logits);
+                          engine_.cache().view(), logits_.prepare(int64_t(logit_rows.size())));
   pages_.settle();
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   if (canonical_ == position) canonical_ += rows / kBlock * kBlock;

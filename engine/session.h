@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/logits.h"
 
 namespace stamp {
 
@@ -33,16 +34,15 @@ class Session {
     std::function<void(int64_t done, int64_t total)> progress{};  // after each chunk
     const std::atomic<bool>* cancel = nullptr;                    // looked at between chunks
   };
-  /// Appends tokens and returns the logits [vocab] of the last one, valid until the next call. Empty if
+  /// Appends tokens and returns the logits of the last one, a row that is valid until the next call; null if
   /// cancelled. Throws InputError, before any work, if an id is not in the vocabulary or the context would
   /// overflow.
-  std::span<float> advance(std::span<const int32_t> tokens, const Hooks& hooks);
-  std::span<float> advance(std::span<const int32_t> tokens) { return advance(tokens, {}); }
+  Logits* advance(std::span<const int32_t> tokens, const Hooks& hooks);
+  Logits* advance(std::span<const int32_t> tokens) { return advance(tokens, {}); }
 
-  /// Appends tokens and hands each row's logits [rows, vocab], at most `max_rows` at a time, to `visit`
-  /// together with the index in `tokens` of the first of them. Only the rows from index `first` on are
-  /// computed.
-  using Visit = std::function<void(int64_t index, Mat<float> logits)>;
+  /// Appends tokens and hands each row's logits, at most `max_rows` at a time, to `visit` together with the
+  /// index in `tokens` of the first of them. Only the rows from index `first` on are computed.
+  using Visit = std::function<void(int64_t index, Logits& logits)>;
   void advance_all(std::span<const int32_t> tokens, int64_t first, int64_t max_rows, const Visit& visit);
 
   Engine& engine() const { return engine_; }
@@ -51,13 +51,13 @@ class Session {
   /// Rows of the next forward pass: up to the chunk size, ending at a multiple of kBlock or at the last
   /// token.
   int64_t next_rows(int64_t remaining, int64_t max_rows) const;
-  void forward(std::span<const int32_t> tokens, std::span<const int32_t> logit_rows, Mat<float> logits);
+  void forward(std::span<const int32_t> tokens, std::span<const int32_t> logit_rows);
 
   Engine& engine_;
   PageTable pages_;
   std::vector<int32_t> tokens_;
   int64_t canonical_ = 0;  // leading tokens in blocks that were prefilled whole
-  Buffer<float> logits_;
+  Logits logits_;
 };
 
 }  // namespace stamp

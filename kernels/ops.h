@@ -93,6 +93,10 @@ class Ops {
   virtual void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
                          float scale) = 0;
 
+  /// out[r] = index of the largest of logits[r, :], the lowest on ties; -1 if one of them is not a finite
+  /// number                                           logits [tokens, vocab]
+  virtual void argmax(std::span<int32_t> out, Mat<const float> logits) = 0;
+
   /// out[r] = log softmax(logits[r, :])[targets[r]]   logits [tokens, vocab]
   virtual void token_logprobs(std::span<float> out, Mat<const float> logits,
                               std::span<const int32_t> targets) = 0;

@@ -104,6 +104,12 @@ void TimedOps::attention(Mat<float> out, Mat<const float> q, KvPages kv, std::sp
       [&] { return attention_work(q.cols / kv.head_dim, kv, runs); });
 }
 
+void TimedOps::argmax(std::span<int32_t> out, Mat<const float> logits) {
+  timed(
+      {.kind = Kind::kEvaluate}, [&] { ops_->argmax(out, logits); },
+      [&] { return elementwise_work(logits.rows, logits.cols, 1); });
+}
+
 void TimedOps::token_logprobs(std::span<float> out, Mat<const float> logits,
                               std::span<const int32_t> targets) {
   timed(

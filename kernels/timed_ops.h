@@ -62,6 +62,7 @@ class TimedOps final : public Ops {
   void append_kv(KvPages kv, Mat<const float> k, Mat<const float> v, std::span<const RowRun> runs) override;
   void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
                  float scale) override;
+  void argmax(std::span<int32_t> out, Mat<const float> logits) override;
   void token_logprobs(std::span<float> out, Mat<const float> logits,
                       std::span<const int32_t> targets) override;
   void kl_divergence(std::span<float> out, Mat<const float> reference, Mat<const float> logits) override;

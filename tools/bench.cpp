@@ -112,9 +112,9 @@ class OneSequence : public Test {
   int64_t work() override {
     const auto rest = std::span<const int32_t>(tokens_).subspan(size_t(depth_));
     if (decodes_) {
-      for (const int32_t& token : rest) session_.advance({&token, 1});
+      for (const int32_t& token : rest) session_.advance({&token, 1})->host();
     } else {
-      session_.advance(rest);
+      session_.advance(rest)->host();
     }
     return int64_t(rest.size());
   }

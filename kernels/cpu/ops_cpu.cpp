@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/argmax.h"
 #include "kernels/buffer.h"
 #include "kernels/thread_pool.h"
 
@@ -200,6 +201,13 @@ class CpuOps final : public Ops {
                        .v_offset = layer + (kv.kv_heads + head) * d * kBlock,
                        .scale = scale,
                        .scratch = scratch_[size_t(thread)].data()});
+    });
+  }
+
+  void argmax(std::span<int32_t> out, Mat<const float> logits) override {
+    for_rows(logits.rows, logits.cols, [&](int64_t r) {
+      const std::span<const float> row = logits.row_span(r);
+      out[size_t(r)] = all_finite(row) ? stamp::argmax(row) : -1;
     });
   }
 

@@ -80,6 +80,7 @@ struct Heads {
 };
 void turn_heads(const Heads& heads, cudaStream_t stream);
 
+void argmax(int32_t* out, Mat<const float> logits, cudaStream_t stream);
 void token_logprobs(float* out, Mat<const float> logits, const int32_t* targets, cudaStream_t stream);
 void kl_divergence(float* out, Mat<const float> reference, Mat<const float> logits, cudaStream_t stream);
 

@@ -328,6 +328,12 @@ class CudaOps final : public Ops {
     o.finish();
   }
 
+  void argmax(std::span<int32_t> out, Mat<const float> logits) override {
+    Operands o = operands();
+    cuda::argmax(o.out(out.data(), logits.rows), o.in(logits), stream());
+    o.finish();
+  }
+
   void token_logprobs(std::span<float> out, Mat<const float> logits,
                       std::span<const int32_t> targets) override {
     Operands o = operands();

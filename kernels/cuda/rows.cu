@@ -1,4 +1,4 @@
-// Measures of logits: one block a row.
+// The largest logit, and measures of them: one block a row.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
@@ -6,7 +6,32 @@
 namespace stamp::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 256, kArgmaxThreads = 1024;
+
+struct LargestPartials {
+  float floats[kWarpSize];
+  uint32_t words[kWarpSize];
+};
+
+__global__ void __launch_bounds__(kArgmaxThreads) argmax_kernel(int32_t* out, Mat<const float> logits) {
+  auto& shared = shared_storage<LargestPartials>();
+  const float* const x = logits.row(blockIdx.x);
+  float top = -INFINITY;
+  uint32_t magnitude = 0, first = ~0u;  // magnitude: its bits
+#pragma unroll 4
+  for (int64_t c = threadIdx.x; c < logits.cols; c += kArgmaxThreads) {
+    top = fmaxf(top, x[c]);
+    magnitude = max(magnitude, __float_as_uint(fabsf(x[c])));
+  }
+  top = block_reduce(top, shared.floats, Max{});
+  magnitude = block_reduce(magnitude, shared.words, [](uint32_t a, uint32_t b) { return max(a, b); });
+#pragma unroll 4
+  for (int64_t c = threadIdx.x; c < logits.cols; c += kArgmaxThreads)
+    if (x[c] == top) first = min(first, uint32_t(c));
+  first = block_reduce(first, shared.words, [](uint32_t a, uint32_t b) { return min(a, b); });
+  constexpr uint32_t kInfinity = 0x7f800000u;
+  if (threadIdx.x == 0) out[blockIdx.x] = magnitude < kInfinity ? int32_t(first) : -1;
+}
 
 struct Partials {
   float floats[kWarpSize];
@@ -47,6 +72,10 @@ Shape shape_of(int64_t rows) { return {uint32_t(rows), kThreads, sizeof(Partials
 
 }  // namespace
 
+void argmax(int32_t* out, Mat<const float> logits, cudaStream_t stream) {
+  launch("argmax", argmax_kernel, {uint32_t(logits.rows), kArgmaxThreads, sizeof(LargestPartials)}, stream,
+         out, logits);
+}
 void token_logprobs(float* out, Mat<const float> logits, const int32_t* targets, cudaStream_t stream) {
   launch("token_logprobs", token_logprobs_kernel, shape_of(logits.rows), stream, out, logits, targets);
 }

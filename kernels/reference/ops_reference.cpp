@@ -201,6 +201,14 @@ class ReferenceOps final : public Ops {
     }
   }
 
+  void argmax(std::span<int32_t> out, Mat<const float> logits) override {
+    for (int64_t r = 0; r < logits.rows; ++r) {
+      const auto row = logits.row_span(r);
+      const bool finite = std::ranges::all_of(row, [](float x) { return std::isfinite(x); });
+      out[size_t(r)] = finite ? int32_t(std::ranges::max_element(row) - row.begin()) : -1;
+    }
+  }
+
   void token_logprobs(std::span<float> out, Mat<const float> logits,
                       std::span<const int32_t> targets) override {
     for (int64_t r = 0; r < logits.rows; ++r) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "engine/session.h"
 #include "tests/engine/tiny_engine.h"
@@ -25,9 +26,8 @@ std::vector<float> logits_of(const std::string& ops, std::string recipe, int64_t
   std::vector<int32_t> tokens;
   for (int64_t i = 0; i < kPrompt + kDecoded; ++i) tokens.push_back(int32_t(i * i * 7 % 250));
   std::vector<float> all;
-  const auto keep = [&](int64_t, Mat<float> logits) {
-    for (int64_t r = 0; r < logits.rows; ++r)
-      all.insert(all.end(), logits.row(r), logits.row(r) + logits.cols);
+  const auto keep = [&](int64_t, Logits& logits) {
+    for (int64_t r = 0; r < logits.rows(); ++r) std::ranges::copy(logits.host(r), std::back_inserter(all));
   };
   session.advance_all(std::span(tokens).first(kPrompt), 0, chunk, keep);
   for (int64_t i = 0; i < kDecoded; ++i)

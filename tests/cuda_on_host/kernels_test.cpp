@@ -154,6 +154,7 @@ void run_small_operations(Ops& ops) {
   ops.rope(y, {a.data(), rows, 32, 32}, {b.data(), rows, 32, 32});
   ops.rotate(y, {.block = 64, .signs = {}, .mix = mix.span()}, false);
   ops.linear(y, in, {.data = b.data(), .dtype = DType::kF32, .rows = cols, .cols = cols}, {});
+  ops.argmax(ids, in);
   ops.token_logprobs(out.span(), in, ids);
   ops.kl_divergence(out.span(), in, other);
 }
@@ -400,13 +401,28 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
       }
     }
   }
-  EXPECT_EQ(kernels, (std::set<std::string>{"append_coded",  "append_float",    "attention",
-                                            "attention_few", "attention_float", "attention_float_few",
-                                            "dequantize",    "embed",           "finish_tiles",
-                                            "fold_splits",   "gather",          "split_rows",
-                                            "heads",         "kl_divergence",   "linear_few",
-                                            "linear_float",  "linear_int",      "quantize",
-                                            "row_chain",     "row_extremes",    "token_logprobs"}));
+  EXPECT_EQ(kernels, (std::set<std::string>{"argmax",
+                                            "append_coded",
+                                            "append_float",
+                                            "attention",
+                                            "attention_few",
+                                            "attention_float",
+                                            "attention_float_few",
+                                            "dequantize",
+                                            "embed",
+                                            "finish_tiles",
+                                            "fold_splits",
+                                            "gather",
+                                            "split_rows",
+                                            "heads",
+                                            "kl_divergence",
+                                            "linear_few",
+                                            "linear_float",
+                                            "linear_int",
+                                            "quantize",
+                                            "row_chain",
+                                            "row_extremes",
+                                            "token_logprobs"}));
 }
 
 TEST_F(KernelsOnHost, TensorCoreOperationsAreThoseOfTheShape) {

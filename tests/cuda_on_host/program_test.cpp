@@ -6,6 +6,7 @@
 #include <map>
 
 #include "engine/generate.h"
+#include "kernels/argmax.h"
 #include "models/file.h"
 #include "tests/engine/tiny_engine.h"
 #include "tests/golden/golden.h"
@@ -35,10 +36,10 @@ std::vector<std::vector<float>> logits_of_cpu(Engine& engine, std::span<const in
                                               std::span<const int32_t> tokens) {
   Session session(engine);
   std::vector<std::vector<float>> rows;
-  std::span<float> logits = session.advance(prompt);
+  std::span<float> logits = session.advance(prompt)->host(0);
   for (const int32_t& token : tokens) {
     rows.emplace_back(logits.begin(), logits.end());
-    logits = session.advance({&token, 1});
+    logits = session.advance({&token, 1})->host(0);
   }
   return rows;
 }
@@ -135,7 +136,7 @@ TEST_F(SmolLm2CudaHost, LogitsEqualTransformers) {
     if (row["prompt"] != "fact") continue;
     Session session(engine);
     const std::span<float> logits =
-        session.advance(std::span(prompts.at(row["prompt"])).first(size_t(position + 1)));
+        session.advance(std::span(prompts.at(row["prompt"])).first(size_t(position + 1)))->host(0);
     std::vector<int32_t> ids = row["top_ids"];
     std::vector<float> truth = row["top"], values;
     const std::vector<float> sample = row["sample"];

@@ -23,9 +23,10 @@ std::string sample_text() {
 std::vector<std::vector<double>> log_softmax_rows(Engine& engine, std::span<const int32_t> tokens) {
   std::vector<std::vector<double>> rows;
   Session session(engine);
-  session.advance_all(tokens, 0, 64, [&](int64_t, Mat<float> logits) {
-    for (int64_t r = 0; r < logits.rows; ++r) {
-      std::vector<double> row(logits.row(r), logits.row(r) + logits.cols);
+  session.advance_all(tokens, 0, 64, [&](int64_t, Logits& logits) {
+    for (int64_t r = 0; r < logits.rows(); ++r) {
+      const std::span<float> of_row = logits.host(r);
+      std::vector<double> row(of_row.begin(), of_row.end());
       double sum = 0;
       for (double x : row) sum += std::exp(x);
       for (double& x : row) x -= std::log(sum);

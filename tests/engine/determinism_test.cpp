@@ -21,9 +21,9 @@ EngineOptions options(const std::filesystem::path& model, const std::string& ops
 /// Appends to a session; the logits of all rows, [tokens, vocab].
 std::vector<float> all_logits(Session& session, std::span<const int32_t> tokens, int64_t max_rows = 512) {
   std::vector<float> all;
-  session.advance_all(tokens, 0, max_rows, [&](int64_t, Mat<float> logits) {
-    for (int64_t r = 0; r < logits.rows; ++r)
-      all.insert(all.end(), logits.row(r), logits.row(r) + logits.cols);
+  session.advance_all(tokens, 0, max_rows, [&](int64_t, Logits& logits) {
+    const Mat<float> rows = logits.host();
+    all.insert(all.end(), rows.data, rows.data + rows.rows * rows.cols);
   });
   return all;
 }
@@ -142,7 +142,7 @@ TEST_P(DeterminismTest, DecodingGivesTheBitsOfPrefill) {
     const std::vector<float> truth = all_logits(prefill, tokens);
     for (size_t i = 0; i < tokens.size(); ++i) {
       SCOPED_TRACE("token " + std::to_string(i));
-      expect_same_bits(decode.advance({&tokens[i], 1}), std::span(truth).subspan(i * vocab, vocab));
+      expect_same_bits(decode.advance({&tokens[i], 1})->host(0), std::span(truth).subspan(i * vocab, vocab));
     }
   }
 }
@@ -225,7 +225,7 @@ TEST_P(DeterminismTest, ABatchOfSevenMixedRequestsGivesTheBitsOfEachAlone) {
       Session alone(engine);
       std::vector<float> truth = all_logits(alone, std::span(r->tokens).first(size_t(r->prompt)));
       for (size_t i = size_t(r->prompt); i < r->tokens.size(); ++i) {
-        const std::span<float> logits = alone.advance({&r->tokens[i], 1});
+        const std::span<float> logits = alone.advance({&r->tokens[i], 1})->host(0);
         truth.insert(truth.end(), logits.begin(), logits.end());
       }
       expect_same_bits(r->logits, truth);
@@ -247,7 +247,7 @@ TEST(SmolLm2Determinism, ChunksThreadsAndPageOrderDoNotChangeABit) {
                    .prefill_chunk = chunk,
                    .page_shuffle = shuffle});
     Session session(engine);
-    const std::span<float> logits = session.advance(tokens_for(engine, kTokens));
+    const std::span<float> logits = session.advance(tokens_for(engine, kTokens))->host(0);
     return std::vector<float>(logits.begin(), logits.end());
   };
   const std::vector<float> truth = last(256, 2, 0);

@@ -144,7 +144,7 @@ std::vector<std::vector<double>> definition(Engine& engine, const std::vector<in
     Session session(engine);
     std::vector<double>& nll = all.emplace_back();
     for (size_t i = 0; i + 1 < window.size(); ++i) {
-      const std::span<const float> logits = session.advance({&window[i], 1});
+      const std::span<const float> logits = session.advance({&window[i], 1})->host(0);
       if (int64_t(i + 1) < w.first_scored) continue;
       double total = 0;
       for (const float x : logits) total += std::exp(double(x));

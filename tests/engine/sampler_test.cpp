@@ -11,6 +11,7 @@
 #include <random>
 #include <set>
 
+#include "kernels/argmax.h"
 #include "kernels/error.h"
 
 namespace stamp {

@@ -66,13 +66,13 @@ inline Outcome alone(Engine& engine, ScheduledRequest request) {
   const int top = request.top_logprobs;
   Continuation text(engine, std::move(request.generate), std::move(request.constraint));
   std::vector<float> logits;
-  session.advance_all(prompt, 0, engine.llama().max_rows(), [&](int64_t index, Mat<float> rows) {
-    for (int64_t r = 0; r < rows.rows; ++r) {
+  session.advance_all(prompt, 0, engine.llama().max_rows(), [&](int64_t index, Logits& rows) {
+    for (int64_t r = 0; r < rows.rows(); ++r) {
       const size_t next = size_t(index + r + 1);
-      if (next == prompt.size()) logits.assign(rows.row(r), rows.row(r) + rows.cols);
+      const std::span<float> row = rows.host(r);
+      if (next == prompt.size()) logits.assign(row.begin(), row.end());
       else if (request.prompt_logprobs)
-        out.prompt_logprobs.push_back(
-            token_logprob(engine.ops(), rows.row_span(r), prompt[next], std::max(0, top)));
+        out.prompt_logprobs.push_back(token_logprob(engine.ops(), row, prompt[next], std::max(0, top)));
     }
   });
   while (!text.finish()) {
@@ -81,7 +81,7 @@ inline Outcome alone(Engine& engine, ScheduledRequest request) {
     const int32_t token = text.tokens().back();
     if (top >= 0) out.logprobs.push_back(token_logprob(engine.ops(), raw, token, top));
     if (text.finish()) break;
-    const std::span<float> next = session.advance({&token, 1});
+    const std::span<float> next = session.advance({&token, 1})->host(0);
     logits.assign(next.begin(), next.end());
   }
   out.tokens.assign(text.generated().begin(), text.generated().end());

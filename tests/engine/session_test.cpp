@@ -80,19 +80,19 @@ TEST(Session, CancelStopsBetweenChunksAndTheRestCanFollow) {
   TinyEngine tiny(random_model(), {.prefill_chunk = 64});
   const std::vector<int32_t> tokens = some_tokens(200);
   Session whole(tiny);
-  const std::vector<float> truth = copy(whole.advance(tokens));
+  const std::vector<float> truth = copy(whole.advance(tokens)->host(0));
   whole.truncate(0);
 
   Session session(tiny);
   std::atomic<bool> cancel{false};
   const Session::Hooks hooks{.progress = [&](int64_t done, int64_t) { cancel = done >= 128; },
                              .cancel = &cancel};
-  EXPECT_TRUE(session.advance(tokens, hooks).empty());
+  EXPECT_EQ(session.advance(tokens, hooks), nullptr);
   EXPECT_EQ(held(session), std::vector<int32_t>(tokens.begin(), tokens.begin() + 128));
-  EXPECT_TRUE(session.advance(std::span(tokens).subspan(128), hooks).empty());  // still cancelled: no work
+  EXPECT_EQ(session.advance(std::span(tokens).subspan(128), hooks), nullptr);  // still cancelled: no work
   EXPECT_EQ(session.tokens().size(), 128u);
   cancel = false;
-  EXPECT_EQ(copy(session.advance(std::span(tokens).subspan(128))), truth);
+  EXPECT_EQ(copy(session.advance(std::span(tokens).subspan(128))->host(0)), truth);
 }
 
 TEST(Session, RefusesBeforeAnyWork) {
@@ -110,10 +110,10 @@ TEST(Session, RefusesBeforeAnyWork) {
   EXPECT_THAT(refusal(some_tokens(41)), HasSubstr("101 tokens do not fit the context of 100"));
   EXPECT_THAT(refusal({1, 2, TinyModel::kVocab}), HasSubstr("token id 264 is not in the vocabulary"));
   EXPECT_THAT(refusal({1, -1}), HasSubstr("token id -1"));
-  EXPECT_THROW(session.advance_all(some_tokens(41), 0, 8, [](int64_t, Mat<float>) {}), InputError);
+  EXPECT_THROW(session.advance_all(some_tokens(41), 0, 8, [](int64_t, Logits&) {}), InputError);
   EXPECT_EQ(session.tokens().size(), 60u);
   EXPECT_EQ(tiny->cache().free_pages(), 1);
-  EXPECT_EQ(session.advance(some_tokens(40)).size(), size_t(TinyModel::kVocab));  // just fits
+  EXPECT_EQ(session.advance(some_tokens(40))->host(0).size(), size_t(TinyModel::kVocab));  // just fits
 }
 
 TEST(Session, AFullCacheIsAnErrorAndTheOtherSequenceGoesOn) {
@@ -121,7 +121,7 @@ TEST(Session, AFullCacheIsAnErrorAndTheOtherSequenceGoesOn) {
   Session first(tiny), second(tiny);
   first.advance(some_tokens(64));
   EXPECT_THROW(second.advance(some_tokens(128)), Error);
-  EXPECT_EQ(first.advance(some_tokens(1)).size(), size_t(TinyModel::kVocab))
+  EXPECT_EQ(first.advance(some_tokens(1))->host(0).size(), size_t(TinyModel::kVocab))
       << "the second's pages should be free";
 }
 
@@ -131,19 +131,18 @@ TEST(Session, AdvanceAllHandsOutEveryRowOnceFromTheFirstWanted) {
   std::vector<std::vector<float>> truth;
   {
     Session session(tiny);
-    for (const int32_t& id : tokens) truth.push_back(copy(session.advance({&id, 1})));
+    for (const int32_t& id : tokens) truth.push_back(copy(session.advance({&id, 1})->host(0)));
   }
   for (const int64_t first : {0, 1, 100, 128, 255, 299, 300}) {
     for (const int64_t max_rows : {1, 17, 64, 100, 1000}) {
       SCOPED_TRACE("from " + std::to_string(first) + ", at most " + std::to_string(max_rows));
       Session session(tiny);
       int64_t next = first;
-      session.advance_all(tokens, first, max_rows, [&](int64_t index, Mat<float> logits) {
+      session.advance_all(tokens, first, max_rows, [&](int64_t index, Logits& logits) {
         ASSERT_EQ(index, next);
-        ASSERT_LE(logits.rows, max_rows);
-        for (int64_t r = 0; r < logits.rows; ++r)
-          ASSERT_EQ(copy(logits.row_span(r)), truth[size_t(index + r)]);
-        next += logits.rows;
+        ASSERT_LE(logits.rows(), max_rows);
+        for (int64_t r = 0; r < logits.rows(); ++r) ASSERT_EQ(copy(logits.host(r)), truth[size_t(index + r)]);
+        next += logits.rows();
       });
       EXPECT_EQ(next, 300);
       EXPECT_EQ(held(session), tokens);
@@ -155,9 +154,9 @@ TEST(Session, AdvanceWorksAfterAdvanceAll) {
   TinyEngine tiny(random_model());
   const std::vector<int32_t> tokens = some_tokens(70);
   Session plain(tiny), mixed(tiny);
-  const std::vector<float> truth = copy(plain.advance(tokens));
-  mixed.advance_all(std::span(tokens).first(69), 60, 50, [](int64_t, Mat<float>) {});
-  EXPECT_EQ(copy(mixed.advance({&tokens[69], 1})), truth);
+  const std::vector<float> truth = copy(plain.advance(tokens)->host(0));
+  mixed.advance_all(std::span(tokens).first(69), 60, 50, [](int64_t, Logits&) {});
+  EXPECT_EQ(copy(mixed.advance({&tokens[69], 1})->host(0)), truth);
 }
 
 }  // namespace

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <random>
 #include <vector>
@@ -210,6 +212,28 @@ TEST_P(OpsTest, AttentionDoesNotDependOnTheChunksThePagesOrTheBatch) {
       EXPECT_EQ(0, std::memcmp(other.data(), whole.data(), size_t(whole.size()) * sizeof(float)))
           << chunks.size();
     }
+  }
+}
+
+TEST_P(OpsTest, ArgmaxTakesTheFirstOfTheLargestAndNoneWhereNumbersAreNotFinite) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const int64_t vocab : {1, 15, 257, 5003}) {
+    SCOPED_TRACE(vocab);
+    const int64_t rows = 6;
+    auto logits = random_floats(rows * vocab, 21, 4.0f);
+    const Mat<float> m = logits.mat(rows, vocab);
+    m.row(1)[vocab / 2] = m.row(1)[vocab - 1] = 50.0f;
+    std::fill_n(m.row(2), vocab, -7.0f);
+    m.row(3)[vocab / 3] = std::numeric_limits<float>::quiet_NaN();
+    m.row(4)[vocab - 1] = kInfinity;
+    m.row(5)[0] = -kInfinity;
+    std::vector<int32_t> out(rows), truth(rows);
+    ops_->argmax(out, m);
+    reference_->argmax(truth, m);
+    EXPECT_EQ(out, truth);
+    EXPECT_EQ(std::vector(truth.begin() + 1, truth.end()),
+              (std::vector<int32_t>{int32_t(vocab / 2), 0, -1, -1, -1}));
+    EXPECT_EQ(m.row(0)[truth[0]], *std::max_element(m.row(0), m.row(0) + vocab));
   }
 }
 
