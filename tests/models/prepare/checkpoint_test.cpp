@@ -35,7 +35,7 @@ std::vector<float> logits_of(const EngineOptions& options) {
   Session session(engine);
   std::vector<int32_t> tokens;
   for (int i = 0; i < 150; ++i) tokens.push_back(int32_t((i * 31 + 7) % engine.config().vocab_size));
-  const auto logits = session.advance(tokens);
+  const auto logits = session.advance(tokens)->host(0);
   return {logits.begin(), logits.end()};
 }
 
