@@ -239,10 +239,12 @@ void Batcher::deliver(const Share& share, int64_t first_row) {
     if (share.draws) {
       const int64_t row = first_row + share.scored;
       if (s.top_logprobs >= 0) {
-        const std::span<const float> raw = logits_.host(row);
-        row_.assign(raw.begin(), raw.end());  // drawing changes them
+        const std::span<float> logits = logits_.host(row);
+        row_.assign(logits.begin(), logits.end());  // drawing changes them
+        event.text = s.text.draw(logits);
+      } else {
+        event.text = s.text.draw(logits_, row);
       }
-      event.text = s.text.draw(logits_, row);
       event.tokens.push_back(s.text.tokens().back());
       ++stats_.generated_tokens;
       if (s.top_logprobs >= 0)

@@ -39,10 +39,9 @@ class Pass {
         for (int64_t r = 0; r < logits.rows(); ++r)
           agreements_ += truth->likeliest(r) == logits.likeliest(r) ? 1 : 0;
         // By way of the host: engines need not share a device.
-        const Mat<const float> of_truth = truth->host();
-        add_divergences(c, of_truth, logits.view());
-        add_logprobs(of_reference, of_truth, targets, reference_logprobs_);
-        add_logprobs(of_model, logits.view(), targets, model_logprobs_);
+        add_divergences(c, truth->host(), logits.view());
+        add_logprobs(of_reference, *truth, targets, reference_logprobs_);
+        add_logprobs(of_model, logits, targets, model_logprobs_);
       });
     }
     c.model.chunks.push_back(of_model), c.reference.chunks.push_back(of_reference);
@@ -60,12 +59,12 @@ class Pass {
     model_.engine().ops().kl_divergence(std::span(c.kl).subspan(before), truth, logits);
   }
 
-  void add_logprobs(PerplexityResult::Chunk& chunk, Mat<const float> logits, std::span<const int32_t> targets,
-                    std::vector<float>& logprobs) {
+  static void add_logprobs(PerplexityResult::Chunk& chunk, const Logits& logits,
+                           std::span<const int32_t> targets, std::vector<float>& logprobs) {
     const size_t before = logprobs.size();
     logprobs.resize(before + targets.size());
     const std::span<float> added = std::span(logprobs).subspan(before);
-    model_.engine().ops().token_logprobs(added, logits, targets);
+    logits.logprobs(added, targets);
     chunk.add(added);
   }
 

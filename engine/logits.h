@@ -15,6 +15,10 @@ class Logits {
 
   /// Room for `rows` rows, to be written by operations; those before are gone.
   Mat<float> prepare(int64_t rows);
+  /// out[r] = log softmax(row r)[targets[r]] of all rows, found where they lie.
+  void logprobs(std::span<float> out, std::span<const int32_t> targets) const {
+    ops_.token_logprobs(out, view(), targets);
+  }
   /// For operations.
   Mat<const float> view() const { return {values_.data(), rows_, vocab_size_, vocab_size_}; }
   int64_t rows() const { return rows_; }

@@ -77,7 +77,7 @@ PerplexityResult::Chunk score(Session& session, std::span<const int32_t> tokens,
                       [&](int64_t index, Logits& logits) {
                         const auto targets = tokens.subspan(size_t(index + 1), size_t(logits.rows()));
                         logprobs.resize(targets.size());
-                        session.engine().ops().token_logprobs(logprobs, logits.view(), targets);
+                        logits.logprobs(logprobs, targets);
                         chunk.add(logprobs);
                       });
   return chunk;

@@ -110,6 +110,7 @@ class OneSequence : public Test {
       session_.advance(std::span<const int32_t>(tokens_).first(size_t(depth_)).subspan(held));
   }
   int64_t work() override {
+    // host() waits for a device.
     const auto rest = std::span<const int32_t>(tokens_).subspan(size_t(depth_));
     if (decodes_) {
       for (const int32_t& token : rest) session_.advance({&token, 1})->host();

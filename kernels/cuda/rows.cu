@@ -8,13 +8,14 @@ namespace {
 
 constexpr int kThreads = 256, kArgmaxThreads = 1024;
 
-struct LargestPartials {
+struct Partials {
   float floats[kWarpSize];
+  double doubles[kWarpSize];
   uint32_t words[kWarpSize];
 };
 
 __global__ void __launch_bounds__(kArgmaxThreads) argmax_kernel(int32_t* out, Mat<const float> logits) {
-  auto& shared = shared_storage<LargestPartials>();
+  auto& shared = shared_storage<Partials>();
   const float* const x = logits.row(blockIdx.x);
   float top = -INFINITY;
   uint32_t magnitude = 0, first = ~0u;  // magnitude: its bits
@@ -32,11 +33,6 @@ __global__ void __launch_bounds__(kArgmaxThreads) argmax_kernel(int32_t* out, Ma
   constexpr uint32_t kInfinity = 0x7f800000u;
   if (threadIdx.x == 0) out[blockIdx.x] = magnitude < kInfinity ? int32_t(first) : -1;
 }
-
-struct Partials {
-  float floats[kWarpSize];
-  double doubles[kWarpSize];
-};
 
 /// log(sum(exp(x))), in double: these operations measure, they do not run in generation.
 __device__ double log_sum_exp(const float* x, int64_t cols, Partials& shared) {
@@ -68,13 +64,14 @@ __global__ void kl_divergence_kernel(float* out, Mat<const float> reference, Mat
   if (threadIdx.x == 0) out[blockIdx.x] = float(kl);
 }
 
-Shape shape_of(int64_t rows) { return {uint32_t(rows), kThreads, sizeof(Partials)}; }
+Shape shape_of(int64_t rows, int threads = kThreads) {
+  return {uint32_t(rows), uint32_t(threads), sizeof(Partials)};
+}
 
 }  // namespace
 
 void argmax(int32_t* out, Mat<const float> logits, cudaStream_t stream) {
-  launch("argmax", argmax_kernel, {uint32_t(logits.rows), kArgmaxThreads, sizeof(LargestPartials)}, stream,
-         out, logits);
+  launch("argmax", argmax_kernel, shape_of(logits.rows, kArgmaxThreads), stream, out, logits);
 }
 void token_logprobs(float* out, Mat<const float> logits, const int32_t* targets, cudaStream_t stream) {
   launch("token_logprobs", token_logprobs_kernel, shape_of(logits.rows), stream, out, logits, targets);
