@@ -87,10 +87,24 @@ void kl_divergence(float* out, Mat<const float> reference, Mat<const float> logi
 /// out = scale * q + offset
 void dequantize(Mat<float> out, const Integers& in, cudaStream_t stream);
 
-/// out = in weight^T + bias for weights of any type at their float values; `bias` may be null.
-void linear_float(Mat<float> out, Mat<const float> in, const WeightView& weight, const float* bias,
-                  cudaStream_t stream);
-/// In place, what is left of a product of `in` after linear_float: L^-1 where a tile is coded, and the bias.
+/// Rows of activations as what cuBLASLt multiplies: row r is 2^-shift[r] times the sum of its terms, which
+/// have a weight's type. Two halves keep 22 bits, three BF16 all 24; FP32 is one term, and not shifted.
+struct Terms {
+  DType type = DType::kF32;
+  void* data = nullptr;      // [rows, count(), stride], rows on 256 bytes
+  int32_t* shift = nullptr;  // [rows], of 16-bit types
+  int64_t stride = 0;        // elements
+  STAMP_INLINE int count() const { return type == DType::kF16 ? 2 : type == DType::kBF16 ? 3 : 1; }
+};
+/// What is not finite has a term that is not.
+void split_terms(const Terms& out, Mat<const float> in, cudaStream_t stream);
+/// out = what the terms' products [rows * count(), n] are together, + bias; `bias` may be null.
+void sum_terms(Mat<float> out, Mat<const float> products, const Terms& terms, const float* bias,
+               cudaStream_t stream);
+/// Rows [first, first + out.rows) of a weight of any type at their float values.
+void expand_weight(Mat<float> out, const WeightView& weight, int64_t first, cudaStream_t stream);
+/// In place, what is left of a product of `in` after that of its values: L^-1 where a tile is coded, and the
+/// bias.
 void finish_tiles(Mat<float> out, const Integers& in, const DctTable* dct, const float* bias,
                   cudaStream_t stream);
 

@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/float_products.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/pending.h"
 #include "kernels/cuda/tile_plan.h"
@@ -157,7 +158,8 @@ class CudaOps final : public Ops {
         scratch_(memory_),
         held_(memory_),
         uploads_(memory_),
-        dct_(1, memory_) {
+        dct_(1, memory_),
+        float_products_(memory_, stream()) {
     memory_.write(dct_.data(), &kDct, sizeof(DctTable));
   }
 
@@ -187,8 +189,9 @@ class CudaOps final : public Ops {
   void linear(std::span<const Product> products, Mat<const float> in) override {
     Operands o = operands();
     const Mat<const float> x = o.in(in);
-    for (const auto& [out, weight, bias] : products)
-      cuda::linear_float(o.out(out), x, o.in(weight), o.in(bias), stream());
+    std::vector<cuda::LinearProduct> all;
+    for (const auto& [out, weight, bias] : products) all.push_back({o.out(out), o.in(weight), o.in(bias)});
+    float_products_.multiply(all, x);
     o.finish();
   }
 
@@ -216,11 +219,11 @@ class CudaOps final : public Ops {
     if (!is_quantised(type)) {
       const Mat<float> values{scratch_.take<float>(in.rows * in.cols), in.rows, in.cols, in.cols};
       cuda::dequantize(values, x, stream());
-      for (const auto& [out, weight, bias] : products) {
-        const Mat<float> y = o.out(out);
-        cuda::linear_float(y, values, o.in(weight), nullptr, stream());
-        cuda::finish_tiles(y, x, dct_.data(), o.in(bias), stream());
-      }
+      std::vector<cuda::LinearProduct> all;
+      for (const auto& [out, weight, bias] : products) all.push_back({o.out(out), o.in(weight)});
+      float_products_.multiply(all, values);
+      for (size_t i = 0; i < all.size(); ++i)
+        cuda::finish_tiles(all[i].out, x, dct_.data(), o.in(products[i].bias), stream());
     } else {
       // Products with weights of the same bits are one launch.
       for (auto next = products.begin(); next != products.end();) {
@@ -382,6 +385,7 @@ class CudaOps final : public Ops {
   cuda::Scratch held_;  // of what is pending
   cuda::Uploads uploads_;
   Buffer<DctTable> dct_;
+  cuda::FloatProducts float_products_;
   // Of one call, kept for their memory.
   std::vector<cuda::PageBases> page_bases_;
   std::vector<cuda::PageWrite> page_writes_;

@@ -1,5 +1,6 @@
 // What the kernels do beyond their results: the same bits on every path and in every schedule, and how they
 // use memory and tensor cores, as the executor counts it.
+#include <cublasLt.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 
 #include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/tile_plan.h"
+#include "kernels/half.h"
 #include "kernels/ops.h"
 #include "tests/cuda_on_host/executor.h"
 #include "tests/kernels/nmse.h"
@@ -154,6 +156,8 @@ void run_small_operations(Ops& ops) {
   ops.rope(y, {a.data(), rows, 32, 32}, {b.data(), rows, 32, 32});
   ops.rotate(y, {.block = 64, .signs = {}, .mix = mix.span()}, false);
   ops.linear(y, in, {.data = b.data(), .dtype = DType::kF32, .rows = cols, .cols = cols}, {});
+  ops.linear({x.data(), rows, rows, rows}, in,
+             {.data = table.data(), .dtype = DType::kF16, .rows = rows, .cols = cols}, {});
   ops.argmax(ids, in);
   ops.token_logprobs(out.span(), in, ids);
   ops.kl_divergence(out.span(), in, other);
@@ -163,6 +167,7 @@ class KernelsOnHost : public testing::Test {
  protected:
   void TearDown() override {
     settings() = {};
+    cuda_on_host::least_cublas_lt_columns() = 0;
     Profile::instance().enable(false);
     Profile::instance().reset();
   }
@@ -239,6 +244,26 @@ TEST_F(KernelsOnHost, IntegerProductsAreExactlyTheIntegersOfTheFormat) {
       settings().architecture = architecture;
       expect_exact_products(*make_ops("cuda_host"), {.high_rows = high_rows, .low_bits = 4}, weight.view);
     }
+  }
+}
+
+/// Where an algorithm of cuBLASLt refuses few rows, they are multiplied among others.
+TEST_F(KernelsOnHost, FloatProductsHaveTheSameBitsWhereAlgorithmsRefuseNumbersOfRows) {
+  constexpr int64_t kOut = 33, kCols = 70;
+  const Buffer<float> x = random_floats(130 * kCols, 1);
+  std::vector<uint16_t> halves;
+  for (const float value : random_floats(kOut * kCols, 2).span()) halves.push_back(f32_to_f16(value));
+  const WeightView weight{.data = halves.data(), .dtype = DType::kF16, .rows = kOut, .cols = kCols};
+  for (const int64_t rows : {1, 60, 64, 65, 130}) {
+    const auto bits = [&](int64_t least_columns) {
+      const auto ops = make_ops("cuda_host");
+      cuda_on_host::least_cublas_lt_columns() = least_columns;
+      Buffer<float> out(rows * kOut);
+      ops->linear(out.mat(rows, kOut), {x.data(), rows, kCols, kCols}, weight, {});
+      return out;
+    };
+    const Buffer<float> out = bits(128), truth = bits(0);  // two terms of 64 rows
+    EXPECT_EQ(0, std::memcmp(out.data(), truth.data(), size_t(out.size()) * 4)) << rows;
   }
 }
 
@@ -408,16 +433,19 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
                                             "attention_few",
                                             "attention_float",
                                             "attention_float_few",
+                                            "copy_rows",
+                                            "cublas_lt",
                                             "dequantize",
                                             "embed",
                                             "finish_tiles",
                                             "fold_splits",
                                             "gather",
                                             "split_rows",
+                                            "split_terms",
+                                            "sum_terms",
                                             "heads",
                                             "kl_divergence",
                                             "linear_few",
-                                            "linear_float",
                                             "linear_int",
                                             "quantize",
                                             "row_chain",

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>  // before the macros: its own attributes are spelt as CUDA's
 #include <tuple>
 #include <type_traits>
 
