@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # On a machine with an NVIDIA GPU: builds for it, runs the tests of the operations and of whole tiny models on the
-# device, compute-sanitizer on the smaller ones, perplexity on the device beside the CPU's, and times the integer
+# device, compute-sanitizer on the smaller ones, perplexity on the device beside the CPU's, and times the
 # products against cuBLAS FP16 and the program against itself on the CPU and, where they are installed, llama.cpp
 # (llama-bench on PATH, GGUF names its model file) and vLLM (`vllm` on PATH). Writes one JSON and, beside it, a page.
 #
@@ -40,7 +40,7 @@ else
   say "NOT CHECKED: no compute-sanitizer here"
 fi
 
-say "integer products against cuBLAS FP16"
+say "products against cuBLAS FP16"
 "$BUILD/tests/cuda_products" >"$BUILD/products.json" || { failed=1; echo null >"$BUILD/products.json"; }
 
 # measure NAME ARGUMENTS...: `stamp NAME ...` on both devices into $BUILD/NAME.{cuda,cpu}.json

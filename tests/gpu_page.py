@@ -55,7 +55,7 @@ def page(result):
     else:
         clean = result["compute_sanitizer_clean"]
         parts.append(verdict(clean, "compute-sanitizer: " + ("clean" if clean else "reports faults")))
-    parts.append("<h2>Integer products against cuBLAS FP16</h2>")
+    parts.append("<h2>Products against cuBLAS FP16</h2>")
     if products := result["products"]:
         rows = products if isinstance(products, list) else products["products"]
         header = list(rows[0])

@@ -1,5 +1,6 @@
-// Times the integer products of the CUDA operations, quantising included, against cuBLAS with FP16 operands:
-// the same shapes, alternating, on the current device. Prints one JSON array.
+// Times the products of the CUDA operations against cuBLAS with FP16 operands: the same shapes, alternating,
+// on the current device. Integer products, quantising included, and those of floats with F16 weights; an
+// argument names one of these parts. Prints one JSON array.
 #include <cublas_v2.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -9,6 +10,7 @@
 #include <functional>
 #include <iostream>
 #include <random>
+#include <string_view>
 #include <vector>
 
 #include "kernels/device.h"
@@ -77,14 +79,45 @@ struct DeviceWeight {
   Buffer<int32_t> sum;
 };
 
-nlohmann::json measure(Ops& ops, cublasHandle_t blas, int64_t rows, int64_t n, int64_t k) {
+/// cuBLAS with FP16 operands.
+struct HalfProduct {
+  HalfProduct(Memory& memory, int64_t rows, int64_t n, int64_t k)
+      : rows(rows), n(n), k(k), x(rows * k, memory), w(n * k, memory), y(rows * n, memory) {
+    fill(x, memory, random_half);
+    fill(w, memory, random_half);
+  }
+  void run(cublasHandle_t blas) {
+    const float one = 1.0f, nothing = 0.0f;
+    // Column-major: y^T [n, rows] = w [n, k] x^T [k, rows].
+    cublasGemmEx(blas, CUBLAS_OP_T, CUBLAS_OP_N, int(n), int(rows), int(k), &one, w.data(), CUDA_R_16F,
+                 int(k), x.data(), CUDA_R_16F, int(k), &nothing, y.data(), CUDA_R_16F, int(n),
+                 CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+  }
+  int64_t rows, n, k;
+  Buffer<uint16_t> x, w, y;
+};
+
+using Calls = std::vector<std::function<void()>>;
+
+/// Medians of each of them, alternating.
+std::vector<double> time_all(Buffer<float>& y, Memory& memory, const Calls& calls) {
+  std::vector<std::vector<double>> samples(calls.size());
+  for (int i = 0; i < kWarmUp + kSamples; ++i)
+    for (size_t c = 0; c < calls.size(); ++c) {
+      const double time = time_once(y, memory, calls[c]);
+      if (i >= kWarmUp) samples[c].push_back(time);
+    }
+  std::vector<double> medians;
+  for (const std::vector<double>& of_one : samples) medians.push_back(median(of_one));
+  return medians;
+}
+
+nlohmann::json measure_integers(Ops& ops, cublasHandle_t blas, int64_t rows, int64_t n, int64_t k) {
   Memory& memory = ops.memory();
   const DeviceWeight weight(memory, n, k);
   Buffer<float> x(rows * k, memory), y(rows * n, memory);
-  Buffer<uint16_t> half_x(rows * k, memory), half_w(n * k, memory), half_y(rows * n, memory);
   fill(x, memory, random_float);
-  fill(half_x, memory, random_half);
-  fill(half_w, memory, random_half);
+  HalfProduct half(memory, rows, n, k);
   const BitPlan plan{.transform = SeqTransform::kHaar, .levels = 5, .high_rows = 2, .low_bits = 4};
   const RowRun run{.row = 0, .count = rows, .position = kBlock, .pages = {}};
   Quantised in(rows, k, plan, {&run, 1}, memory);
@@ -93,35 +126,41 @@ nlohmann::json measure(Ops& ops, cublasHandle_t blas, int64_t rows, int64_t n, i
     quantize();
     ops.linear(y.mat(rows, n), in.view, weight.view, {});
   };
-  const auto theirs = [&] {
-    const float one = 1.0f, nothing = 0.0f;
-    // Column-major: y^T [n, rows] = w [n, k] x^T [k, rows].
-    cublasGemmEx(blas, CUBLAS_OP_T, CUBLAS_OP_N, int(n), int(rows), int(k), &one, half_w.data(), CUDA_R_16F,
-                 int(k), half_x.data(), CUDA_R_16F, int(k), &nothing, half_y.data(), CUDA_R_16F, int(n),
-                 CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
-  };
-  const auto once = [&](const std::function<void()>& call) { return time_once(y, memory, call); };
-  for (int i = 0; i < kWarmUp; ++i) once(ours), once(theirs);
-  std::vector<double> a, b, c;
-  for (int i = 0; i < kSamples; ++i)
-    a.push_back(once(ours)), b.push_back(once(theirs)), c.push_back(once(quantize));
-  return {{"rows", rows},
+  const auto times = time_all(y, memory, {ours, [&] { half.run(blas); }, quantize});
+  return {{"part", "integer"},
+          {"rows", rows},
           {"n", n},
           {"k", k},
-          {"stamp_us", median(a)},
-          {"of_it_quantize_us", median(c)},
-          {"cublas_fp16_us", median(b)}};
+          {"stamp_us", times[0]},
+          {"cublas_fp16_us", times[1]},
+          {"of_it_quantize_us", times[2]}};
 }
 
-void run() {
+nlohmann::json measure_floats(Ops& ops, cublasHandle_t blas, int64_t rows, int64_t n, int64_t k) {
+  Memory& memory = ops.memory();
+  Buffer<float> x(rows * k, memory), y(rows * n, memory);
+  fill(x, memory, random_float);
+  HalfProduct half(memory, rows, n, k);
+  const WeightView weight{.data = half.w.data(), .dtype = DType::kF16, .rows = n, .cols = k};
+  const auto ours = [&] { ops.linear(y.mat(rows, n), x.mat(rows, k), weight, {}); };
+  const auto times = time_all(y, memory, {ours, [&] { half.run(blas); }});
+  return {{"part", "float"}, {"rows", rows},         {"n", n},
+          {"k", k},          {"stamp_us", times[0]}, {"cublas_fp16_us", times[1]}};
+}
+
+/// `part`: integer, float or empty, which is both.
+void run(std::string_view part) {
   const auto ops = make_cuda_ops();
   cublasHandle_t blas = nullptr;
   if (cublasCreate(&blas) != CUBLAS_STATUS_SUCCESS) throw Error("cuda_products: cublasCreate failed");
   nlohmann::json results = nlohmann::json::array();
-  for (const int64_t rows : {1, 16, 64, 256, 512, 2048})  // the products of Llama-3-8B
-    for (const auto& [n, k] :
-         std::vector<std::pair<int64_t, int64_t>>{{4096, 4096}, {14336, 4096}, {4096, 14336}})
-      results.push_back(measure(*ops, blas, rows, n, k));
+  if (part != "float")
+    for (const int64_t rows : {1, 16, 64, 256, 512, 2048})  // the products of Llama-3-8B
+      for (const auto& [n, k] :
+           std::vector<std::pair<int64_t, int64_t>>{{4096, 4096}, {14336, 4096}, {4096, 14336}})
+        results.push_back(measure_integers(*ops, blas, rows, n, k));
+  if (part != "integer")
+    for (const int64_t rows : {1, 64, 2048}) results.push_back(measure_floats(*ops, blas, rows, 4096, 4096));
   cublasDestroy(blas);
   std::cout << results.dump(2) << "\n";
 }
@@ -129,9 +168,14 @@ void run() {
 }  // namespace
 }  // namespace stamp
 
-int main() {
+int main(int argc, char** argv) {
+  const std::string_view part = argc > 1 ? argv[1] : "";
+  if (argc > 2 || (argc == 2 && part != "integer" && part != "float")) {
+    std::cerr << "usage: cuda_products [integer|float]\n";
+    return 2;
+  }
   try {
-    stamp::run();
+    stamp::run(part);
     return 0;
   } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";
