@@ -422,7 +422,8 @@ KernelCost attention_many_cost(const cuda::AttentionPlan& plan, int64_t sharing,
 
 /// Tiles of few queries, a page a warp.
 KernelCost attention_few_cost(const cuda::AttentionPlan& plan, const KvPages& kv, int64_t length) {
-  const auto d = double(kv.head_dim), warps = double(cuda::kSplitPages);
+  const auto d = double(kv.head_dim), warps = double(cuda::kSplitPages),
+             lanes = cuda::quads_can_weigh(kv.format, kv.sealed_side()) ? double(cuda::kQuad) : 1.0;
   KernelCost c{.kernel = "attention_few", .blocks = double(plan.few.size()), .warps = warps};
   for (const cuda::QueryTile& tile : plan.few) {
     const auto values = double(tile.count) * d * kFloat;
@@ -435,8 +436,7 @@ KernelCost attention_few_cost(const cuda::AttentionPlan& plan, const KvPages& kv
       // Zero points come twice, and the page's base to fetch it ahead, too.
       c.requested += bytes_of_tokens(at.side, present) + double(present) + 2 * kPointer;
       add_page(c, kv, at, cuda::kFewQueries);
-      // A warp weighs all queries of the split's pages; the first page is its first lane's.
-      if (page % cuda::kSplitPages == 0 && at.side.wide_rows() < kBlock) c.dp4a += kNarrowSums;
+      if (at.side.wide_rows() < kBlock) c.dp4a += kNarrowSums / lanes;
     }
   }
   return c;

@@ -11,6 +11,7 @@ constexpr int kThreads = 128, kWarps = kThreads / kWarpSize;
 /// Keys are turned in shared memory [slots, head_dim + 1]: their channels' tokens lie together.
 __global__ void __launch_bounds__(kThreads)
     append_float_kernel(Cache cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes) {
+  wait_for_predecessors();
   const PageWrite write = writes[blockIdx.x];
   const int64_t head = blockIdx.y;
   const int d = int(cache.head_dim), count = write.end - write.begin, tid = int(threadIdx.x);
@@ -56,6 +57,7 @@ __device__ __forceinline__ void write_rows(std::byte* part, const KvSide& side, 
 __global__ void __launch_bounds__(kThreads)
     append_coded_kernel(Cache cache, Mat<const float> k, Mat<const float> v, const PageWrite* writes,
                         const DctTable* dct) {
+  wait_for_predecessors();
   const PageWrite write = writes[blockIdx.x];
   const int64_t head = blockIdx.y;
   const int d = int(cache.head_dim), tid = int(threadIdx.x), value = int(blockIdx.z);
@@ -104,10 +106,11 @@ void append_kv(const Cache& cache, Mat<const float> k, Mat<const float> v, const
   const dim3 grid(uint32_t(count), uint32_t(cache.kv_heads), 2);
   if (!cache.format.coded)
     return launch("append_float", append_float_kernel,
-                  {grid, kThreads, size_t(kB * (cache.head_dim + 1)) * sizeof(float)}, stream, cache, k, v,
-                  writes);
+                  {grid, kThreads, size_t(kB * (cache.head_dim + 1)) * sizeof(float), kOverlaps}, stream,
+                  cache, k, v, writes);
   const auto bytes = size_t(shared_bytes(cache.head_dim));
-  launch("append_coded", append_coded_kernel, {grid, kThreads, bytes}, stream, cache, k, v, writes, dct);
+  launch("append_coded", append_coded_kernel, {grid, kThreads, bytes, kOverlaps}, stream, cache, k, v, writes,
+         dct);
 }
 
 }  // namespace stamp::cuda

@@ -7,7 +7,7 @@
 // order. For few queries (decoding) a block has one split, whose pages its warps share, and writes a partial
 // result, and another kernel folds them; for many a block goes through all splits, page by page. Either way
 // every sum of a query is in one order, which depends on nothing but the query's own sequence.
-#include "kernels/cuda/attention_page.cuh"
+#include "kernels/cuda/attention_quad.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace stamp::cuda {
@@ -84,6 +84,7 @@ __device__ __forceinline__ void fold_split(Mat<float> out, float* sums, const He
 __global__ void __launch_bounds__(kMostThreads)
     attention_many_kernel(Mat<float> out, Mat<const float> q, Cache cache, const QueryTile* tiles,
                           float scale, const DctTable* dct) {
+  wait_for_predecessors();
   const int tid = int(threadIdx.x), lane = tid % kWarpSize, warp = tid / kWarpSize, threads = int(blockDim.x);
   const int64_t head = blockIdx.x % cache.kv_heads;
   const QueryTile tile = tiles[blockIdx.x / cache.kv_heads];
@@ -175,12 +176,12 @@ __device__ __forceinline__ void prefetch_page(const Cache& cache, int64_t page, 
 
 /// Shared memory for few queries: their codes, rows of scores [pages, queries], and each page.
 struct FewLayout {
-  int64_t scores, factors, folds, pages, keys, values, tables, of_page, bytes;
+  int64_t scores, parts, folds, pages, keys, values, tables, of_page, bytes;
   STAMP_INLINE explicit FewLayout(const Cache& cache) {
     const HeadShape shape(cache.head_dim);
     scores = kFewQueries * shape.pitch;
-    factors = scores + kWarpSize * kRowWords * 4;
-    folds = factors + kWarpSize * int64_t{sizeof(float4)};
+    parts = scores + kWarpSize * kRowWords * 4;
+    folds = parts + kWarpSize * int64_t{sizeof(float4)};
     pages = folds + kFewQueries * int64_t{sizeof(float4)};
     keys = 0;  // later sums [kFewQueries, places]
     values = shape.keys_bytes();
@@ -192,6 +193,27 @@ struct FewLayout {
 
 constexpr int kFewThreads = kSplitPages * kWarpSize;
 
+/// page_weights() of the warp's eight rows of scores: every lane gets the result of row lane / 4, whose query
+/// it is given.
+template <bool kQuads>
+__device__ __forceinline__ PageWeights few_weights(int32_t* scores, const PageTables& tables,
+                                                   const Query& query, int64_t visible, int wide,
+                                                   const BitPlan& plan, bool sealed, const DctTable* dct) {
+  if constexpr (kQuads) {
+    return quad_weights(scores, tables, query, visible, wide, plan, sealed);
+  } else {
+    const int lane = int(threadIdx.x) % kWarpSize, row = lane % kFewQueries;
+    const auto of_row = [&](auto x) { return __shfl_sync(kFullWarp, x, row * kQuad); };
+    const Query its{of_row(query.step), of_row(query.sum)};
+    const int its_visible = of_row(int(visible));
+    PageWeights mine{};
+    if (lane < kFewQueries) mine = page_weights(scores, row, tables, its, its_visible, wide, plan, dct);
+    const auto from = [&](float x) { return __shfl_sync(kFullWarp, x, lane / kQuad); };
+    return {from(mine.top), from(mine.total), from(mine.narrow_step), from(mine.wide_step), from(mine.shift)};
+  }
+}
+
+template <bool kQuads>
 __global__ void __launch_bounds__(kFewThreads, 2)
     attention_few_kernel(Mat<float> out, Mat<const float> q, Cache cache, const QueryTile* tiles,
                          Partials partials, float scale, const DctTable* dct) {
@@ -203,9 +225,10 @@ __global__ void __launch_bounds__(kFewThreads, 2)
   const int sharing = int(q.cols / cache.head_dim / cache.kv_heads);
   std::byte* const memory = shared_array<std::byte>(layout.bytes);
   auto* const queries = reinterpret_cast<uint8_t*>(memory);
-  auto* const scores = reinterpret_cast<int32_t*>(memory + layout.scores);
-  auto* const factors = reinterpret_cast<float4*>(memory + layout.factors);  // PageFactors
-  auto* const folds = reinterpret_cast<float4*>(memory + layout.folds);      // weights, total
+  auto* const scores = reinterpret_cast<int32_t*>(memory + layout.scores) + warp * kFewQueries * kRowWords;
+  // Of each page and query: greatest score, total, and what the sums before are multiplied by.
+  auto* const parts = reinterpret_cast<float4*>(memory + layout.parts);
+  auto* const folds = reinterpret_cast<float4*>(memory + layout.folds);  // weights, total
   const auto of_page = [&](int i) { return memory + layout.pages + i * layout.of_page; };
   const auto tables_of = [&](int i) -> PageTables& {
     return *reinterpret_cast<PageTables*>(of_page(i) + layout.tables);
@@ -220,6 +243,7 @@ __global__ void __launch_bounds__(kFewThreads, 2)
   zero(memory, kFewQueries * shape.pitch, tid, kFewThreads);
   if (shape.places > 2 * shape.half)
     zero(of_page(warp), shape.keys_bytes() + shape.values_bytes(), lane, kWarpSize);
+  wait_for_predecessors();
   __syncthreads();
   // Steps and sums of the queries, in the lanes that weigh them.
   auto* const coded = reinterpret_cast<Query*>(folds);
@@ -230,7 +254,8 @@ __global__ void __launch_bounds__(kFewThreads, 2)
     if (lane == 0) coded[i] = next;
   }
   __syncthreads();
-  const Query query = lane % kFewQueries < tile.count ? coded[lane % kFewQueries] : Query{};
+  const int own = lane / kQuad;  // the query whose weights the lane finds, with three neighbours
+  const Query query = own < tile.count ? coded[own] : Query{};
   Softmax all;
 
   for (int64_t first_page = tile.first_page; first_page < tile.last_page; first_page += kSplitPages) {
@@ -240,38 +265,37 @@ __global__ void __launch_bounds__(kFewThreads, 2)
     const bool here = warp < pages;
     const auto sealed = [&](int64_t i) { return is_sealed(cache, tile, i); };
     const KvSide side = side_of(cache, sealed(page));
+    const int wide = int(side.wide_rows());
+    PageWeights weights{-INFINITY, 0.0f, 0.0f, 0.0f, 0.0f};
     if (here) {
+      const BitPlan plan = plan_of(cache, sealed(page));
       unpack_page<4>(keys, values, tables_of(warp),
-                     coded_part(cache, tile.page + page, head, 0, sealed(page)), side,
-                     plan_of(cache, sealed(page)), int(min(int64_t(kB), tile.length - page * kBlock)), shape,
-                     lane, kWarpSize);
+                     coded_part(cache, tile.page + page, head, 0, sealed(page)), side, plan,
+                     int(min(int64_t(kB), tile.length - page * kBlock)), shape, lane, kWarpSize);
       prefetch(page + kSplitPages);
       __syncwarp();
-      page_scores<kFewQueries>(scores + warp * kFewQueries * kRowWords, queries, keys, shape);
+      page_scores<kFewQueries>(scores, queries, keys, shape);
+      __syncwarp();
+      weights = few_weights<kQuads>(scores, tables_of(warp), query, visible_keys(tile, sharing, own, page),
+                                    wide, plan, sealed(page), dct);
+      if (lane % kQuad == 0)
+        *reinterpret_cast<float2*>(&parts[warp * kFewQueries + own]) =
+            make_float2(weights.top, weights.total);
     }
     __syncthreads();
-    if (warp == 0) {
-      const int i = lane / kFewQueries, own = lane % kFewQueries;
-      PageWeights weights{-INFINITY, 0.0f, 0.0f, 0.0f, 0.0f};
-      if (i < pages) {
-        const bool is_coded = sealed(first_page + i);
-        weights =
-            page_weights(scores, lane, tables_of(i), query, visible_keys(tile, sharing, own, first_page + i),
-                         int(side_of(cache, is_coded).wide_rows()), plan_of(cache, is_coded), dct);
-      }
-      Softmax split;
-      Fold mine{};
+    Softmax split;
+    Fold mine{};
 #pragma unroll
-      for (int j = 0; j < kSplitPages; ++j) {
-        const float top = __shfl_sync(kFullWarp, weights.top, j * kFewQueries + own),
-                    total = __shfl_sync(kFullWarp, weights.total, j * kFewQueries + own);
-        if (j >= pages) break;
-        const Fold f = fold(split.top, split.total, top, total);
-        if (j == i) mine = f;
-      }
-      const PageFactors own_factors = page_factors(weights, mine);
-      factors[lane] = make_float4(own_factors.old, own_factors.narrow, own_factors.wide, own_factors.shift);
-      if (lane < tile.count && i == 0) {
+    for (int j = 0; j < kSplitPages; ++j) {
+      if (j >= pages) break;
+      const float2 part = *reinterpret_cast<const float2*>(&parts[j * kFewQueries + own]);
+      const Fold f = fold(split.top, split.total, part.x, part.y);
+      if (j == warp) mine = f;
+    }
+    const PageFactors factors = page_factors(weights, mine);
+    if (lane % kQuad == 0) {
+      parts[warp * kFewQueries + own].z = factors.old;
+      if (warp == 0 && own < tile.count) {
         if (tile.part >= 0) {
           partials.softmax[partials.softmax_at(tile.part, head, own)] = make_float2(split.top, split.total);
         } else {
@@ -281,31 +305,26 @@ __global__ void __launch_bounds__(kFewThreads, 2)
         }
       }
     }
-    __syncthreads();
     if (here)
       page_values<kFewQueries>(
-          scores + warp * kFewQueries * kRowWords, values, shape, int(side.wide_rows()),
-          [&](int) {
-            const float4 f = factors[warp * kFewQueries + lane / 4];
-            return PageFactors{f.x, f.y, f.z, f.w};
-          },
+          scores, values, shape, wide, [&](int) { return factors; },
           [&](int row, int place, float, float x, float y) {
             *reinterpret_cast<float2*>(reinterpret_cast<float*>(keys) + sum_at(shape, row, place)) =
                 make_float2(x, y);
           });
     __syncthreads();
     for (int i = tid; i < tile.count * shape.d; i += kFewThreads) {
-      const int own = i / shape.d, c = i % shape.d, at = sum_at(shape, own, shape.place_of(c));
+      const int row = i / shape.d, c = i % shape.d, at = sum_at(shape, row, shape.place_of(c));
       float sum = 0.0f;
       for (int j = 0; j < pages; ++j)
-        sum = fmaf(sum, factors[j * kFewQueries + own].x,
+        sum = fmaf(sum, parts[j * kFewQueries + row].z,
                    reinterpret_cast<const float*>(of_page(j) + layout.keys)[at]);
       if (tile.part >= 0) {
-        partials.sums[(partials.row(tile.part, head) + own) * shape.d + c] = sum;
+        partials.sums[(partials.row(tile.part, head) + row) * shape.d + c] = sum;
         continue;
       }
-      float& y = out.row(row_of(tile, sharing, own))[channel_of(tile, sharing, head, shape.d, own) + c];
-      const float4 f = folds[own];
+      float& y = out.row(row_of(tile, sharing, row))[channel_of(tile, sharing, head, shape.d, row) + c];
+      const float4 f = folds[row];
       const float total = is_first ? sum : folded(y, sum, {f.x, f.y});
       y = is_last ? total / f.z : total;
     }
@@ -318,6 +337,7 @@ __global__ void __launch_bounds__(kFewThreads, 2)
 /// sums are a chain.
 __global__ void fold_splits_kernel(Mat<float> out, const QueryTile* tiles, Partials partials, int sharing,
                                    int d) {
+  wait_for_predecessors();
   const QueryTile tile = tiles[blockIdx.x];
   const int64_t head = blockIdx.y;
   const int query = int(blockIdx.z), c = int(threadIdx.x), lane = c % kWarpSize,
@@ -365,13 +385,15 @@ void attention_coded(Mat<float> out, Mat<const float> q, const Cache& cache, con
     const ManyLayout layout(cache.head_dim, cache.open_side, cache.sealed_side);
     launch("attention", attention_many_kernel,
            {blocks(tiles.many_count), dim3(uint32_t(warps * kWarpSize)),
-            size_t(layout.warps + warps * layout.of_warp)},
+            size_t(layout.warps + warps * layout.of_warp), kOverlaps},
            stream, out, q, cache, tiles.many, scale, dct);
   }
   if (tiles.few_count > 0)
-    launch("attention_few", attention_few_kernel,
-           {blocks(tiles.few_count), kFewThreads, size_t(FewLayout(cache).bytes)}, stream, out, q, cache,
-           tiles.few, partials, scale, dct);
+    launch("attention_few",
+           quads_can_weigh(cache.format, cache.sealed_side) ? attention_few_kernel<true>
+                                                            : attention_few_kernel<false>,
+           {blocks(tiles.few_count), kFewThreads, size_t(FewLayout(cache).bytes), kOverlaps}, stream, out, q,
+           cache, tiles.few, partials, scale, dct);
 }
 
 }  // namespace
@@ -388,7 +410,7 @@ void attention(Mat<float> out, Mat<const float> q, const Cache& cache, const Att
   if (tiles.split_count == 0) return;
   launch("fold_splits", fold_splits_kernel,
          {dim3(uint32_t(tiles.split_count), uint32_t(cache.kv_heads), uint32_t(kFewQueries)),
-          dim3(uint32_t(round_up(cache.head_dim, kWarpSize)))},
+          dim3(uint32_t(round_up(cache.head_dim, kWarpSize))), 0, kOverlaps},
          stream, out, tiles.split, partials, int(q.cols / cache.head_dim / cache.kv_heads),
          int(cache.head_dim));
 }

@@ -21,6 +21,8 @@ struct HeadShape {
   STAMP_INLINE int values_bytes() const { return places * int(kBlock); }
 };
 
+/// Where row r's are in a PageTables: lanes that read 16 bytes of rows half a block apart need other banks.
+STAMP_INLINE constexpr int table_place(int r) { return r ^ (r >> 5) * 4; }
 /// A page's parameters, scales with those of L's rows. Zero points of values once more as they are in memory,
 /// in value_row()'s order.
 struct PageTables {
@@ -33,6 +35,15 @@ struct PageTables {
 // bytes of 16-bit weights for its wide ones. A query's thread reads and writes whole rows; fragments take
 // two neighbouring words of eight rows, or a chunk of four words.
 inline constexpr int kRowWords = int(kBlock);
+
+/// Few queries: four lanes find the weights of one for a page, 16 rows each (attention_quad.cuh), if its
+/// transform is Haar's of two levels or more and no wide row is beyond the first 16; otherwise one lane does.
+inline constexpr int kQuad = 4, kQuadRows = int(kBlock) / kQuad;
+STAMP_INLINE bool quads_can_weigh(const KvFormat& format, const KvSide& sealed) {
+  const BitPlan& plan = format.plan;
+  return plan.is_plain() ||
+         (plan.transform == SeqTransform::kHaar && plan.levels >= 2 && sealed.wide_rows() <= kQuadRows);
+}
 
 /// Shared memory for many queries: a page as it comes, the same unpacked; and what each warp has for itself.
 struct ManyLayout {

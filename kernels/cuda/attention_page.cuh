@@ -23,26 +23,29 @@ __device__ __forceinline__ int value_word(int place, int w) {
 struct Octet {
   uint32_t low, high;
 };
+/// Of a row that does not begin at words. A function of its own: few heads need it, and copies of it would
+/// keep the others' code apart.
+__device__ __noinline__ Octet gather_octet(const uint8_t* row, int bits, int d, int o) {
+  Octet octet{0, 0};
+  for (int i = 0; i < 4 && 4 * o + i < d / 2; ++i) {
+    octet.low |= uint32_t(kv_code(row, bits, 4 * o + i, d)) << 8 * i;
+    octet.high |= uint32_t(kv_code(row, bits, 4 * o + i + d / 2, d)) << 8 * i;
+  }
+  return octet;
+}
 __device__ __forceinline__ Octet load_octet(const std::byte* part, const KvSide& side, int r, int o) {
   const int d = int(side.head_dim), high_rows = side.high_rows;
   const bool wide = side.row_bits(r) > 4;
   const int high_bytes = side.high_bits > 4 ? d : d / 2, low_bytes = side.low_bits > 4 ? d : d / 2;
   const auto* const row = reinterpret_cast<const uint8_t*>(
       part + KvSide::kRows + min(r, high_rows) * high_bytes + max(r - high_rows, 0) * low_bytes);
-  if (d % 8 == 0) {
-    const auto* const words = reinterpret_cast<const uint32_t*>(row);
-    const bool turned = wide && (r & 2) != 0;  // rows of 64 bytes two apart share their banks
-    const uint32_t first = words[turned ? d / 8 + o : o];
-    if (!wide) return {first & 0x0f0f0f0fu, first >> 4 & 0x0f0f0f0fu};
-    const uint32_t second = words[turned ? o : d / 8 + o];
-    return turned ? Octet{second, first} : Octet{first, second};
-  }
-  Octet octet{0, 0};  // rows do not begin at words
-  for (int i = 0; i < 4 && 4 * o + i < d / 2; ++i) {
-    octet.low |= uint32_t(kv_code(row, side.row_bits(r), 4 * o + i, d)) << 8 * i;
-    octet.high |= uint32_t(kv_code(row, side.row_bits(r), 4 * o + i + d / 2, d)) << 8 * i;
-  }
-  return octet;
+  if (d % 8 != 0) return gather_octet(row, side.row_bits(r), d, o);
+  const auto* const words = reinterpret_cast<const uint32_t*>(row);
+  const bool turned = wide && (r & 2) != 0;  // rows of 64 bytes two apart share their banks
+  const uint32_t first = words[turned ? d / 8 + o : o];
+  if (!wide) return {first & 0x0f0f0f0fu, first >> 4 & 0x0f0f0f0fu};
+  const uint32_t second = words[turned ? o : d / 8 + o];
+  return turned ? Octet{second, first} : Octet{first, second};
 }
 
 /// Bytes (a0 b0 a1 b1) of the lower halves, or (a2 b2 a3 b3) of the upper.
@@ -78,8 +81,9 @@ __device__ __forceinline__ void unpack_page(uint8_t* keys, uint32_t* values, Pag
     const KvParameters k = here ? kv_parameters(part, side, r) : KvParameters{0.0f, 0.0f},
                        v = here ? kv_parameters(v_part, side, r) : KvParameters{0.0f, 0.0f};
     const float turned = transform_scale(plan.transform, plan.levels, r);
-    tables.k_scale[r] = k.scale * turned, tables.k_zero[r] = k.zero;
-    tables.v_scale[r] = v.scale * turned, tables.v_zero[r] = v.zero;
+    const int place = table_place(r);
+    tables.k_scale[place] = k.scale * turned, tables.k_zero[place] = k.zero;
+    tables.v_scale[place] = v.scale * turned, tables.v_zero[place] = v.zero;
     const int row = value_row(r / 4, r % 4);
     reinterpret_cast<uint8_t*>(tables.v_zeros)[r] =
         row < present ? uint8_t(v_part[KvSide::kZeros + row]) : uint8_t(0);
@@ -132,7 +136,10 @@ __device__ __forceinline__ Query load_query(uint8_t* codes, const float* q, cons
 }
 
 enum WeightByte { kNarrow = 0, kWideHigh = 1, kWideLow = 2 };
-STAMP_INLINE constexpr int score_turn(int row) { return (row & 3) << 1 | (row >> 2 & 1); }
+/// Where the chunk of four scores lies in row `row`.
+STAMP_INLINE constexpr int score_place(int row, int chunk) {
+  return chunk ^ chunk >> 3 ^ ((row & 3) << 1 | (row >> 2 & 1));
+}
 STAMP_INLINE constexpr int weight_turn(int row) { return (row & 1) << 2 | (row >> 1 & 3); }
 
 /// scores [kRows, kB] = queries [kRows, d] keys^T, a warp together. kRows is 8 or a multiple of 16.
@@ -166,8 +173,8 @@ __device__ __forceinline__ void page_scores(int32_t* scores, const uint8_t* quer
     for (int n = 0; n < kB / 8; ++n)
 #pragma unroll
       for (int upper = 0; upper < (kUpper ? 2 : 1); ++upper) {
-        const int row = 16 * tile + 8 * upper + group, chunk = (2 * n + four / 2) ^ score_turn(group);
-        *reinterpret_cast<uint2*>(scores + row * kRowWords + chunk * 4 + four % 2 * 2) =
+        const int row = 16 * tile + 8 * upper + group, place = score_place(group, 2 * n + four / 2);
+        *reinterpret_cast<uint2*>(scores + row * kRowWords + place * 4 + four % 2 * 2) =
             make_uint2(uint32_t(sums[tile][n][2 * upper]), uint32_t(sums[tile][n][2 * upper + 1]));
       }
 }
@@ -188,6 +195,25 @@ __device__ __forceinline__ float max_of(const float (&t)[kB], bool magnitudes) {
   return fmaxf(fmaxf(four[0], four[1]), fmaxf(four[2], four[3]));
 }
 
+constexpr float kMostWideWeight = 127.0f * 256.0f;
+
+/// The high and the low bytes of four 16-bit weights, `moved` by half of the low byte's range, which is
+/// signed.
+__device__ __forceinline__ void wide_bytes(uint32_t& high, uint32_t& low, const uint32_t (&moved)[4]) {
+  const uint32_t a = zip_low(moved[0], moved[1]), b = zip_low(moved[2], moved[3]);
+  low = join_low(a, b) ^ 0x80808080u;
+  high = join_high(a, b);
+}
+/// Four 8-bit weights of t(0) .. t(3).
+template <class Value>
+__device__ __forceinline__ uint32_t narrow_bytes(const Value& t, float factor) {
+  uint32_t byte[4];
+  // A whole number next to 1.5 * 2^23 is the lowest bits of the sum.
+#pragma unroll
+  for (int j = 0; j < 4; ++j) byte[j] = __float_as_uint(fmaf(t(j), factor, 12582912.0f));
+  return join_low(zip_low(byte[0], byte[1]), zip_low(byte[2], byte[3]));
+}
+
 /// Rounds the weights t of a page's wide rows to 16 bits, stores them and leaves zeros in their place.
 __device__ __forceinline__ void store_wide_weights(PageWeights& result, uint4* words, int turn,
                                                    float (&t)[kB], int wide, const PageTables& tables) {
@@ -198,9 +224,8 @@ __device__ __forceinline__ void store_wide_weights(PageWeights& result, uint4* w
 #pragma unroll
     for (int r = 4 * w; r < 4 * w + 4; ++r) peak = fmaxf(peak, r < wide ? fabsf(t[r]) : 0.0f);
   }
-  constexpr float kMost = 127.0f * 256.0f;
-  const float factor = peak > kLeastPeak ? kMost / peak : 0.0f;
-  float zeros = 0.0f;
+  const float factor = peak > kLeastPeak ? kMostWideWeight / peak : 0.0f;
+  float zeros[4] = {};
 #pragma unroll
   for (int chunk = 0; chunk < 4; ++chunk) {
     uint32_t high[4] = {}, low[4] = {};
@@ -208,24 +233,22 @@ __device__ __forceinline__ void store_wide_weights(PageWeights& result, uint4* w
     for (int i = 0; i < 4; ++i) {
       const int w = 4 * chunk + i;
       if (4 * w >= wide) continue;
-      uint32_t moved[4];  // by half of the low byte's range, which is signed
+      uint32_t moved[4];
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int r = value_row(w, j);
         const int weight = r < wide ? __float2int_rn(t[r] * factor) : 0;
-        zeros = fmaf(float(weight), tables.v_zero[r], zeros);
+        zeros[r % 4] = fmaf(float(weight), tables.v_zero[table_place(r)], zeros[r % 4]);
         moved[j] = uint32_t(weight + 128);
         t[r] = r < wide ? 0.0f : t[r];
       }
-      const uint32_t a = zip_low(moved[0], moved[1]), b = zip_low(moved[2], moved[3]);
-      low[i] = join_low(a, b) ^ 0x80808080u;
-      high[i] = join_high(a, b);
+      wide_bytes(high[i], low[i], moved);
     }
     words[(4 * kWideHigh + chunk) ^ turn] = make_uint4(high[0], high[1], high[2], high[3]);
     words[(4 * kWideLow + chunk) ^ turn] = make_uint4(low[0], low[1], low[2], low[3]);
   }
-  result.wide_step = peak * (1.0f / kMost);
-  result.shift = zeros * result.wide_step;
+  result.wide_step = peak * (1.0f / kMostWideWeight);
+  result.shift = ((zeros[0] + zeros[1]) + (zeros[2] + zeros[3])) * result.wide_step;
 }
 
 /// Rounds the weights t of a page's narrow rows to 8 bits and stores them.
@@ -241,11 +264,7 @@ __device__ __forceinline__ void store_narrow_weights(PageWeights& result, uint4*
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int w = 4 * chunk + i;
-      uint32_t byte[4];
-      // A whole number next to 1.5 * 2^23 is the lowest bits of the sum.
-#pragma unroll
-      for (int j = 0; j < 4; ++j) byte[j] = __float_as_uint(fmaf(t[value_row(w, j)], factor, 12582912.0f));
-      word[i] = join_low(zip_low(byte[0], byte[1]), zip_low(byte[2], byte[3]));
+      word[i] = narrow_bytes([&](int j) { return t[value_row(w, j)]; }, factor);
       zeros = dp4a_u8_s8(point[i], word[i], zeros);
     }
     words[(4 * kNarrow + chunk) ^ turn] = make_uint4(word[0], word[1], word[2], word[3]);
@@ -263,9 +282,9 @@ __device__ __forceinline__ PageWeights page_weights(int32_t* scores, int row, co
   float t[kB];
 #pragma unroll
   for (int r = 0; r < kB; r += 4) {
-    const auto dot = *reinterpret_cast<const int4*>(&words[r / 4 ^ score_turn(row)]);
-    const auto scale = *reinterpret_cast<const float4*>(&tables.k_scale[r]),
-               zero = *reinterpret_cast<const float4*>(&tables.k_zero[r]);
+    const auto dot = *reinterpret_cast<const int4*>(&words[score_place(row, r / 4)]);
+    const auto scale = *reinterpret_cast<const float4*>(&tables.k_scale[table_place(r)]),
+               zero = *reinterpret_cast<const float4*>(&tables.k_zero[table_place(r)]);
     t[r] = fmaf(-zero.x, query.sum, float(dot.x)) * scale.x;
     t[r + 1] = fmaf(-zero.y, query.sum, float(dot.y)) * scale.y;
     t[r + 2] = fmaf(-zero.z, query.sum, float(dot.z)) * scale.z;
@@ -287,7 +306,7 @@ __device__ __forceinline__ PageWeights page_weights(int32_t* scores, int row, co
   sums<false>(t, plan, dct);
 #pragma unroll
   for (int r = 0; r < kB; r += 4) {
-    const auto scale = *reinterpret_cast<const float4*>(&tables.v_scale[r]);
+    const auto scale = *reinterpret_cast<const float4*>(&tables.v_scale[table_place(r)]);
     t[r] *= scale.x, t[r + 1] *= scale.y, t[r + 2] *= scale.z, t[r + 3] *= scale.w;
   }
   const int turn = weight_turn(row);

@@ -9,16 +9,18 @@ namespace {
 constexpr int kThreads = 256;
 
 Shape shape_of(int64_t rows, int64_t cols) {
-  return {dim3(uint32_t(rows), uint32_t(divide_up(cols, kThreads))), kThreads};
+  return {dim3(uint32_t(rows), uint32_t(divide_up(cols, kThreads))), kThreads, 0, kOverlaps};
 }
 __device__ __forceinline__ int64_t column() { return int64_t(blockIdx.y) * kThreads + threadIdx.x; }
 
 __global__ void embed_kernel(Mat<float> out, const int32_t* ids, WeightView table) {
+  wait_for_predecessors();
   const int64_t r = blockIdx.x, c = column();
   if (c < out.cols) out.row(r)[c] = weight_value(table, ids[r], c);
 }
 
 __global__ void gather_kernel(Mat<float> out, Mat<const float> in, const int32_t* rows) {
+  wait_for_predecessors();
   const int64_t r = blockIdx.x, c = column();
   if (c < out.cols) out.row(r)[c] = in.row(rows[r])[c];
 }

@@ -13,6 +13,7 @@ constexpr int kWarps = 4;
 /// kPairs: of channels a lane has, at most; pair j of a lane is j * 32 + lane.
 template <int kPairs>
 __global__ void __launch_bounds__(kWarps* kWarpSize) heads_kernel(const __grid_constant__ Heads heads) {
+  wait_for_predecessors();
   const int64_t r = blockIdx.x;
   const int half = int(heads.cos.cols), lane = int(threadIdx.x) % kWarpSize;
   int64_t index = int64_t(blockIdx.y) * kWarps + threadIdx.x / kWarpSize;
@@ -81,7 +82,7 @@ void turn_heads(const Heads& heads, cudaStream_t stream) {
   int64_t count = 0;
   for (int i = 0; i < heads.count; ++i) count += heads.one[i].x.cols / (2 * half);
   const Shape shape{dim3(uint32_t(heads.one[0].x.rows), uint32_t(divide_up(count, kWarps))),
-                    kWarps * kWarpSize};
+                    kWarps * kWarpSize, 0, kOverlaps};
   if (half <= kWarpSize) launch("heads", heads_kernel<1>, shape, stream, heads);
   else if (half <= 2 * kWarpSize) launch("heads", heads_kernel<2>, shape, stream, heads);
   else if (half <= 4 * kWarpSize) launch("heads", heads_kernel<4>, shape, stream, heads);

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/ptx.cuh"
 
 /// How kernels are started and get their shared memory: the one place where a GPU and the host executor
 /// (tests/cuda_on_host) differ.
@@ -12,9 +13,34 @@ namespace stamp::cuda {
 struct Shape {
   dim3 grid, block;
   size_t shared_bytes = 0;  // sizeof the struct that the kernel takes with shared_storage()
+  /// The kernel calls wait_for_predecessors(): from sm_90 on its blocks may come while the stream's kernel
+  /// before it still runs.
+  bool overlaps = false;
 };
+inline constexpr bool kOverlaps = true;
 
 inline constexpr size_t kSharedWithoutAttribute = 48 << 10;
+
+#ifdef __CUDACC__
+/// Programmatic dependent launch: from compute capability 9.0 on.
+inline bool can_overlap() {
+  static const bool can = [] {
+    int device = 0, major = 0;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+          "cudaDeviceGetAttribute");
+    return major >= 9;
+  }();
+  return can;
+}
+#endif
+
+/// Of a kernel launched with Shape::overlaps, every thread, before it reads what kernels write or writes
+/// itself. What was there before them, weights say, it may read earlier.
+__device__ __forceinline__ void wait_for_predecessors() {
+  launch_dependents();
+  wait_on_dependencies();
+}
 
 /// Starts kernel<<<shape>>>(arguments...) on `stream`; `name` is for reports.
 template <class... P>
@@ -24,12 +50,22 @@ void launch([[maybe_unused]] const char* name, void (*kernel)(P...), const Shape
   if (shape.shared_bytes > kSharedWithoutAttribute)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shape.shared_bytes)),
           name);
-  kernel<<<shape.grid, shape.block, shape.shared_bytes, stream>>>(arguments...);
-  check(cudaGetLastError(), name);
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  config.attrs = &overlap;
+  config.numAttrs = shape.overlaps && can_overlap() ? 1 : 0;
+  check(cudaLaunchKernelEx(&config, kernel, arguments...), name);
 #else
   if (shape.shared_bytes > kSharedWithoutAttribute)
     cuda_on_host::allow_large_shared(reinterpret_cast<const void*>(kernel));
-  cuda_on_host::launch(name, kernel, shape.grid, shape.block, shape.shared_bytes, stream, arguments...);
+  cuda_on_host::launch(name, kernel, shape.grid, shape.block, shape.shared_bytes, shape.overlaps, stream,
+                       arguments...);
 #endif
 }
 

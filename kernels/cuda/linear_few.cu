@@ -147,7 +147,8 @@ __global__ void __launch_bounds__(kThreads)
     load_words<kFourBits>(words, panel, k, depth, at);
     if constexpr (kFourBits) load_parameters(parameters, weight, panel_index, groups, k >> group_bits, at);
   };
-  load(at.warp * kWarpDepth + at.part * kLaneDepth);
+  load(at.warp * kWarpDepth + at.part * kLaneDepth);  // weights: no kernel writes them
+  wait_for_predecessors();
   for (int warp_k = at.warp * kWarpDepth; warp_k < depth; warp_k += kDepth) {
     auto& rows = s.rows[at.warp];
     const int k = warp_k + at.part * kLaneDepth;
@@ -214,7 +215,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <int kRows>
 void start(const LinearProducts& products, const Integers& in, cudaStream_t stream) {
-  const Shape shape{uint32_t(products.blocks(kPanel)), kThreads, sizeof(Storage<kRows>)};
+  const Shape shape{uint32_t(products.blocks(kPanel)), kThreads, sizeof(Storage<kRows>), kOverlaps};
   const WeightView& first = products.one[0].weight;
   if (first.dtype == DType::kQ8)
     launch("linear_few", linear_few_kernel<kRows, 0>, shape, stream, products, in);

@@ -365,6 +365,7 @@ template <MmaPath kPath, int kBits, int kChannelWarps>
 __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
     linear_int_kernel(const __grid_constant__ LinearProducts products, Integers in, SplitRows split,
                       const DctTable* dct) {
+  wait_for_predecessors();
   using Shared = Storage<kBits, kChannelWarps>;
   constexpr int kStages = Shared::kStages, kColumns = kTileRows / 8 * kChannelWarps / kWarps;
   auto& s = shared_storage<Shared>();
@@ -502,7 +503,18 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
     const float other_shift = other_bias != nullptr ? other_bias[channel] : 0.0f;
     each([&](float x, int r) { return silu(x) * (s.product[r][column + kChannels / 2] + other_shift); });
   } else if (products.epilogue == Epilogue::kAdd) {
-    each([&](float x, int) { return *to + x; });
+    constexpr int kTogether = 16;  // loads on their way
+    for (int first = first_row; first < rows;
+         first += kTogether * step, to += kTogether * step * out.stride) {
+      float before[kTogether];
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i)
+        before[i] = first + i * step < rows ? to[i * step * out.stride] : 0.0f;
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i)
+        if (const int r = first + i * step; r < rows)
+          to[i * step * out.stride] = before[i] + (s.product[r][column] + shift);
+    }
   } else {
     each([](float x, int) { return x; });
   }
@@ -519,6 +531,7 @@ struct LineSums {
 /// Half a tile; absent rows are zeros. A warp reads 512 input channels of a row, 16 a lane; four neighbouring
 /// lanes have a line.
 __global__ void __launch_bounds__(kSplitWarps* kWarpSize) split_rows_kernel(SplitRows out, Integers in) {
+  wait_for_predecessors();
   auto& s = shared_storage<LineSums>();
   const int lane = int(threadIdx.x) % kWarpSize, warp = int(threadIdx.x) / kWarpSize, four = lane % 4;
   const int64_t tile_index = blockIdx.x / 2;
@@ -554,8 +567,8 @@ void start(const TilePlan& plan, const LinearProducts& products, const Integers&
   const auto run = [&]<int kChannelWarps>() {
     using Shared = Storage<kBits, kChannelWarps>;
     const dim3 grid(uint32_t(in.tile_count), uint32_t(products.blocks(Shared::kChannels)));
-    launch("linear_int", linear_int_kernel<kPath, kBits, kChannelWarps>, {grid, kThreads, sizeof(Shared)},
-           stream, products, in, split, dct);
+    launch("linear_int", linear_int_kernel<kPath, kBits, kChannelWarps>,
+           {grid, kThreads, sizeof(Shared), kOverlaps}, stream, products, in, split, dct);
   };
   if (plan.channel_warps == 4) run.template operator()<4>();
   else if (plan.channel_warps == 2) run.template operator()<2>();
@@ -574,7 +587,8 @@ int64_t split_sums_size(const Integers& in, int64_t lines) {
 void split_rows(const SplitRows& out, const Integers& in, cudaStream_t stream) {
   const dim3 grid(uint32_t(in.tile_count * (kTileRows / kSplitRows)),
                   uint32_t(divide_up(out.lines * kLine, kSplitDepth)));
-  launch("split_rows", split_rows_kernel, {grid, kSplitWarps * kWarpSize, sizeof(LineSums)}, stream, out, in);
+  launch("split_rows", split_rows_kernel, {grid, kSplitWarps * kWarpSize, sizeof(LineSums), kOverlaps},
+         stream, out, in);
 }
 
 void linear_int(const LinearInt& linear, cudaStream_t stream) {

@@ -36,6 +36,13 @@ __device__ void mma_u4_u4(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_
 /// 2^x within 2^-22 of it; subnormal results are zero (section 9.7.3.20, ex2.approx.ftz.f32).
 __device__ float exp2_approx(float x);
 
+/// Lets the stream's next kernel, if it may overlap this one, begin once all blocks have called it or ended
+/// (section 9.7.13.13, griddepcontrol.launch_dependents; nothing before sm_90).
+__device__ void launch_dependents();
+/// Waits until the kernels before this one have ended and what they wrote can be read
+/// (griddepcontrol.wait).
+__device__ void wait_on_dependencies();
+
 /// Starts bringing the line of an address to the second-level cache (section 9.7.9.15, prefetch.global.L2).
 __device__ void prefetch_l2(const void* global);
 

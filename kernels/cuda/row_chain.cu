@@ -53,6 +53,17 @@ __global__ void __launch_bounds__(kMostThreads) row_chain_kernel(const __grid_co
   const int cols = int(chain.a.cols), block = chain.rotation_block;
   const float* const a = chain.a.row(blockIdx.x);
 
+  // What no kernel writes, the first that the thread needs of it, is on its way before the rows are there.
+  const bool turns = block > 0, mixes = chain.mix != nullptr && turns;
+  const float4 first_gain = chain.gain != nullptr && chain.factors == nullptr
+                                ? load_four(chain.gain, tid * 4, cols)
+                                : float4{},
+               first_signs = chain.signs != nullptr ? load_four(chain.signs, tid * 4, cols) : float4{};
+  const int mixed = int(mix_size(chain));
+  float* const copy = t + round_up(cols, 4);
+  for (int i = tid; i < mixed; i += int(blockDim.x)) copy[i] = chain.mix[i];
+  wait_for_predecessors();
+
   float squares = 0.0f;
   for (int c = tid * 4; c < cols; c += step) {
     float4 x = load_four(a, c, cols);
@@ -78,20 +89,19 @@ __global__ void __launch_bounds__(kMostThreads) row_chain_kernel(const __grid_co
     }
   }
 
-  const bool turns = block > 0, mixes = chain.mix != nullptr && turns;
   if (chain.gain != nullptr || turns) {
     for (int base = (tid - lane) * 4; base < cols; base += step) {  // whole warps: lanes exchange channels
       const int c = base + lane * 4;
       float4 x{};
       if (c < cols) x = *reinterpret_cast<const float4*>(t + c);
       if (chain.gain != nullptr) {
-        const float4 g = load_four(chain.gain, c, cols);
+        const float4 g = c == tid * 4 ? first_gain : load_four(chain.gain, c, cols);
         x = make_float4(x.x * inverse_norm * g.x, x.y * inverse_norm * g.y, x.z * inverse_norm * g.z,
                         x.w * inverse_norm * g.w);
       }
       if (turns) {
         if (!chain.inverse && chain.signs != nullptr) {
-          const float4 s = load_four(chain.signs, c, cols);
+          const float4 s = c == tid * 4 ? first_signs : load_four(chain.signs, c, cols);
           x = make_float4(x.x * s.x, x.y * s.y, x.z * s.z, x.w * s.w);
         }
         float four[4] = {x.x, x.y, x.z, x.w};
@@ -103,9 +113,6 @@ __global__ void __launch_bounds__(kMostThreads) row_chain_kernel(const __grid_co
   }
   const float* mix = chain.mix;
   if (turns) {
-    const int mixed = int(mix_size(chain));
-    float* const copy = t + round_up(cols, 4);
-    for (int i = tid; i < mixed; i += int(blockDim.x)) copy[i] = mix[i];
     if (mixed > 0) mix = copy;
     __syncthreads();
     for (int h = 4 * kWarpSize; h < block; h *= 2) {
@@ -149,8 +156,9 @@ __global__ void __launch_bounds__(kMostThreads) row_chain_kernel(const __grid_co
       }
     }
     if (turns) {
-      const float4 s = chain.inverse && chain.signs != nullptr ? load_four(chain.signs, c, cols)
-                                                               : make_float4(1.0f, 1.0f, 1.0f, 1.0f);
+      float4 s = make_float4(1.0f, 1.0f, 1.0f, 1.0f);
+      if (chain.inverse && chain.signs != nullptr)
+        s = c == tid * 4 ? first_signs : load_four(chain.signs, c, cols);
       x[0] = x[0] * scale * s.x, x[1] = x[1] * scale * s.y;
       x[2] = x[2] * scale * s.z, x[3] = x[3] * scale * s.w;
     }
@@ -193,8 +201,8 @@ __global__ void __launch_bounds__(kMostThreads) row_chain_kernel(const __grid_co
 void run(const RowChain& chain, cudaStream_t stream) {
   const auto threads =
       uint32_t(std::min(int64_t{kMostThreads}, round_up(divide_up(chain.a.cols, 4), kWarpSize)));
-  launch("row_chain", row_chain_kernel, {uint32_t(chain.a.rows), threads, size_t(shared_bytes(chain))},
-         stream, chain);
+  launch("row_chain", row_chain_kernel,
+         {uint32_t(chain.a.rows), threads, size_t(shared_bytes(chain)), kOverlaps}, stream, chain);
 }
 
 }  // namespace stamp::cuda

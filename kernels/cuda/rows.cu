@@ -15,6 +15,7 @@ struct Partials {
 };
 
 __global__ void __launch_bounds__(kArgmaxThreads) argmax_kernel(int32_t* out, Mat<const float> logits) {
+  wait_for_predecessors();
   auto& shared = shared_storage<Partials>();
   const float* const x = logits.row(blockIdx.x);
   float top = -INFINITY;
@@ -45,6 +46,7 @@ __device__ double log_sum_exp(const float* x, int64_t cols, Partials& shared) {
 }
 
 __global__ void token_logprobs_kernel(float* out, Mat<const float> logits, const int32_t* targets) {
+  wait_for_predecessors();
   auto& shared = shared_storage<Partials>();
   const float* const x = logits.row(blockIdx.x);
   const double total = log_sum_exp(x, logits.cols, shared);
@@ -52,6 +54,7 @@ __global__ void token_logprobs_kernel(float* out, Mat<const float> logits, const
 }
 
 __global__ void kl_divergence_kernel(float* out, Mat<const float> reference, Mat<const float> logits) {
+  wait_for_predecessors();
   auto& shared = shared_storage<Partials>();
   const float *const p = reference.row(blockIdx.x), *const q = logits.row(blockIdx.x);
   const double total_p = log_sum_exp(p, logits.cols, shared), total_q = log_sum_exp(q, logits.cols, shared);
@@ -65,7 +68,7 @@ __global__ void kl_divergence_kernel(float* out, Mat<const float> reference, Mat
 }
 
 Shape shape_of(int64_t rows, int threads = kThreads) {
-  return {uint32_t(rows), uint32_t(threads), sizeof(Partials)};
+  return {uint32_t(rows), uint32_t(threads), sizeof(Partials), kOverlaps};
 }
 
 }  // namespace

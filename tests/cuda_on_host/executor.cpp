@@ -36,6 +36,7 @@ struct Thread {
   context::fcontext_t fiber = nullptr;
   std::byte* stack = nullptr;
   bool done = false;
+  bool early = false;  // has not waited for the kernels before
   Wait waits = Wait::kNothing;
   const void* site = nullptr;  // of the barrier or warp operation it waits at
   uint32_t mask = 0;
@@ -154,6 +155,7 @@ void Grid::run_block(uint32_t block) {
         {n % b.x, n / b.x % b.y, n / b.x / b.y}, {block % g.x, block / g.x % g.y, block / g.x / g.y}, b, g};
     t.number = int(i);
     t.done = false;
+    t.early = config_.overlaps;
     t.waits = Wait::kNothing;
     t.uncommitted.clear();
     t.committed.clear();
@@ -245,7 +247,7 @@ bool on_stack(const Thread& t, const void* p) { return p >= t.stack && p < t.sta
 void check(Thread& t, const void* address, size_t size, AccessKind kind, const void* site) {
   Fault what;
   std::string message;
-  const Access who{t.number, grid->warp_steps_[size_t(t.number) / kWarp], site};
+  const Access who{t.number, grid->warp_steps_[size_t(t.number) / kWarp], site, t.early};
   if (!Memory::instance().check(who, address, size, kind, what, message))
     grid->fail(*grid->current_, what, message);
   if (grid->counters_ != nullptr && site != nullptr)
@@ -363,6 +365,8 @@ void copy_async(void* shared, const void* global, size_t bytes, size_t source_by
   Memory::instance().set_pending(shared, bytes);
   t.uncommitted.push_back({shared, global, bytes, source_bytes});
 }
+
+void wait_on_dependencies() { grid->current_->early = false; }
 
 void commit_copies() {
   const Inside guard;

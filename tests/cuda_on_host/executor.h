@@ -51,6 +51,7 @@ struct LaunchConfig {
   Index3 grid{1, 1, 1}, block{1, 1, 1};
   size_t shared_bytes = 0;
   bool large_shared_allowed = false;  // the opt-in attribute was set for this kernel
+  bool overlaps = false;              // it may begin before the kernels before it have ended
   const void* parameters = nullptr;   // the kernel's arguments: the kernel may read them
   size_t parameter_bytes = 0;
 };
@@ -102,6 +103,9 @@ void count_instruction(const char* name);
 void copy_async(void* shared, const void* global, size_t bytes, size_t source_bytes, const void* site);
 void commit_copies();
 void wait_copies(int groups_left);
+
+/// griddepcontrol.wait of the running thread.
+void wait_on_dependencies();
 
 /// Ends the launch with a fault of the running thread; does not return.
 [[noreturn]] void fault(Fault kind, const std::string& message);

@@ -261,6 +261,7 @@ void warp_barrier(uint32_t mask, const void*) {
 }
 
 void access(const void*, size_t, AccessKind, const void*) {}
+void wait_on_dependencies() {}
 void access_of_lane(int, const void*, size_t, AccessKind) {}
 void count_instruction(const char*) {}
 

@@ -41,7 +41,7 @@ int warp_of(int thread) { return thread / 32; }
 const char* fault_name(Fault fault) {
   constexpr const char* kNames[] = {"out of range", "misaligned", "uninitialised", "pending copy",
                                     "read-only",    "race",       "divergence",    "mask",
-                                    "limit",        "bounds"};
+                                    "limit",        "bounds",     "early"};
   return kNames[size_t(fault)];
 }
 
@@ -94,8 +94,11 @@ bool Memory::is_shared(const void* address) const { return shared_.holds(address
 
 void Memory::initialise(void* pointer, size_t bytes) {
   uint8_t* state = device_.state + (static_cast<std::byte*>(pointer) - device_.base);
-  for (size_t i = 0; i < bytes; ++i)
+  Cell* const cells = device_.cells + (state - device_.state);
+  for (size_t i = 0; i < bytes; ++i) {
     if (state[i] == kUnwritten) state[i] = kWritten;
+    cells[i].write_step = 0;
+  }
 }
 
 void Memory::make_read_only(void* pointer, size_t bytes) {
@@ -139,10 +142,21 @@ bool Memory::check(const Access& who, const void* address, size_t size, AccessKi
     if (state == kUnwritten && kind != AccessKind::kWrite)
       return fail(Fault::kUninitialised, "nothing has been written there");
   }
+  if (who.early && &region == &device_ && (kind != AccessKind::kRead || by_kernels(region, at, at + size)))
+    return fail(Fault::kEarly, "the kernels before may still run");
   if (region.state[at] == kConstant) return true;
   if (const char* conflict = record(region, at, at + size, who, kind)) return fail(Fault::kRace, conflict);
   if (kind == AccessKind::kWrite) std::memset(region.state + at, kWritten, size);
   return true;
+}
+
+/// Whether a kernel wrote one of the bytes after the host.
+bool Memory::by_kernels(const Region& region, size_t begin, size_t end) const {
+  for (size_t i = begin; i < end; ++i) {
+    const Cell* const word = region.cells + i / 4 * 4;
+    if ((word->split ? region.cells[i] : *word).write_step != 0) return true;
+  }
+  return false;
 }
 
 const char* Memory::record(Region& region, size_t begin, size_t end, const Access& who, AccessKind kind) {

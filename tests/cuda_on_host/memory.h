@@ -20,6 +20,7 @@ enum class Fault : uint8_t {
   kMask,           // a warp operation's mask does not fit the lanes that run it
   kLimit,          // more threads, blocks or shared memory than the architecture has
   kBounds,         // an index beyond a declared array
+  kEarly,          // in an overlapping launch: what kernels write, touched before those before are waited for
 };
 const char* fault_name(Fault fault);
 
@@ -29,6 +30,7 @@ struct Access {
   int thread = 0;              // in the block
   uint32_t warp_step = 0;      // __syncwarp()s of its warp since the block's last barrier
   const void* site = nullptr;  // return address, for the profile
+  bool early = false;          // kernels before this one may still run
 };
 
 enum class AccessKind : uint8_t { kRead, kWrite, kAtomic };
@@ -86,6 +88,7 @@ class Memory {
   Memory();
   static Region reserve(size_t bytes);
   const char* record(Region& region, size_t begin, size_t end, const Access& who, AccessKind kind);
+  bool by_kernels(const Region& region, size_t begin, size_t end) const;
   const char* record_one(Cell& cell, bool shared, const Access& who, AccessKind kind);
   std::string describe(const void* address) const;
 

@@ -385,6 +385,25 @@ void async_copy_to_global(bool planted) {
   run(copy_to_global, {1, 1, sizeof(Stages)}, out.get(), in.get(), planted);
 }
 
+enum class Overlap { kWaits, kReadsEarly, kWritesEarly, kNeverWaits };
+template <Overlap kOverlap>
+__global__ void overlapping_copy(float* out, const float* weight, const float* in) {
+  const int i = int(threadIdx.x);
+  const float w = weight[i];
+  float x = kOverlap == Overlap::kReadsEarly ? in[i] : 0.0f;
+  if (kOverlap == Overlap::kWritesEarly) out[i] = w;
+  if (kOverlap != Overlap::kNeverWaits) cuda::wait_for_predecessors();
+  if (kOverlap != Overlap::kReadsEarly) x = in[i];
+  out[i] = w * x;
+}
+template <Overlap kPlanted>
+void overlapping(bool planted) {  // what the kernel before wrote, and what the host did
+  Device<float> in(kThreads), middle(kThreads), out(kThreads);
+  run(copy<false>, {1, kThreads}, middle.get(), in.get(), kThreads);
+  run(planted ? overlapping_copy<kPlanted> : overlapping_copy<Overlap::kWaits>,
+      {1, kThreads, 0, cuda::kOverlaps}, out.get(), in.get(), middle.get());
+}
+
 struct Rows {
   float row[4][16], after[16];
 };
@@ -476,6 +495,9 @@ const std::vector<PlantedBug>& planted_bugs() {
       {"async_copy_without_wait", {Fault::kPendingCopy}, damaged_pipeline<Pipe::kNoWait>},
       {"async_copy_waits_for_one_less", {Fault::kPendingCopy}, damaged_pipeline<Pipe::kWaitsForOneLess>},
       {"async_copy_without_commit", {Fault::kPendingCopy}, damaged_pipeline<Pipe::kNoCommit>},
+      {"reads_before_predecessors_ended", {Fault::kEarly}, overlapping<Overlap::kReadsEarly>},
+      {"writes_before_predecessors_ended", {Fault::kEarly}, overlapping<Overlap::kWritesEarly>},
+      {"never_waits_for_predecessors", {Fault::kEarly}, overlapping<Overlap::kNeverWaits>},
       {"divergent_barrier", {Fault::kDivergence}, divergent_barrier},
       {"return_before_barrier", {Fault::kDivergence}, return_before_barrier},
       {"barriers_at_two_places", {Fault::kDivergence}, barriers_at_two_places},

@@ -177,13 +177,14 @@ void enqueue(cudaStream_t stream, std::function<void()> work);
 
 /// kernel<<<grid, block, shared_bytes, stream>>>(arguments...)
 template <class... P>
-void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
+void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, bool overlaps,
             cudaStream_t stream, P... arguments) {
   LaunchConfig config{.name = name,
                       .grid = {grid.x, grid.y, grid.z},
                       .block = {block.x, block.y, block.z},
                       .shared_bytes = shared_bytes,
-                      .large_shared_allowed = large_shared_allowed(reinterpret_cast<const void*>(kernel))};
+                      .large_shared_allowed = large_shared_allowed(reinterpret_cast<const void*>(kernel)),
+                      .overlaps = overlaps};
   enqueue(stream, [config, kernel, parameters = std::tuple<P...>(arguments...)]() mutable {
     struct Call {
       void (*kernel)(P...);
