@@ -28,6 +28,7 @@ __device__ __forceinline__ int64_t visible_keys(const QueryTile& tile, int shari
   return query < tile.count ? tile.position + (tile.first + query) / sharing + 1 - page * kBlock : 0;
 }
 __device__ __forceinline__ void zero(std::byte* to, int bytes, int thread, int threads) {
+#pragma unroll 1
   for (int at = thread * 16; at < bytes; at += threads * 16)
     *reinterpret_cast<uint4*>(to + at) = make_uint4(0u, 0u, 0u, 0u);
 }
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(kMostThreads)
                                                : 0;
   Query query;
   for (int i = 0; i < count; ++i) {
-    const Query next = load_query(
+    const Query next = load_query<4>(
         queries + i * shape.pitch,
         q.row(row_of(tile, sharing, first + i)) + channel_of(tile, sharing, head, shape.d, first + i), shape,
         scale);
@@ -126,8 +127,8 @@ __global__ void __launch_bounds__(kMostThreads)
     const int wide = int(side.wide_rows());
     wait_copies<0>();
     __syncthreads();  // the page is here, and nobody needs the one before
-    unpack_page<1>(keys, values, tables, memory, side, plan,
-                   int(min(int64_t(kB), tile.length - page * kBlock)), shape, tid, threads);
+    unpack_page<true, 1>({keys, values, &tables, shape}, memory, side, plan,
+                         int(min(int64_t(kB), tile.length - page * kBlock)), tid, threads);
     __syncthreads();
     if (page + 1 < tile.last_page)
       fetch_page(memory, cache, tile.page + page + 1, head, is_sealed(cache, tile, page + 1));
@@ -169,6 +170,7 @@ __global__ void __launch_bounds__(kMostThreads)
 __device__ __forceinline__ void prefetch_page(const Cache& cache, int64_t page, int64_t head, bool sealed) {
   constexpr int kLine = 128;
   const std::byte* const source = coded_part(cache, page, head, 0, sealed);
+#pragma unroll 1
   for (int64_t at = int(threadIdx.x) % kWarpSize * kLine; at < 2 * side_of(cache, sealed).bytes();
        at += kWarpSize * kLine)
     prefetch_l2(source + at);
@@ -247,8 +249,9 @@ __global__ void __launch_bounds__(kFewThreads, 2)
   __syncthreads();
   // Steps and sums of the queries, in the lanes that weigh them.
   auto* const coded = reinterpret_cast<Query*>(folds);
+#pragma unroll 1
   for (int i = warp; i < tile.count; i += kSplitPages) {
-    const Query next = load_query(
+    const Query next = load_query<1>(
         queries + i * shape.pitch,
         q.row(row_of(tile, sharing, i)) + channel_of(tile, sharing, head, shape.d, i), shape, scale);
     if (lane == 0) coded[i] = next;
@@ -269,9 +272,9 @@ __global__ void __launch_bounds__(kFewThreads, 2)
     PageWeights weights{-INFINITY, 0.0f, 0.0f, 0.0f, 0.0f};
     if (here) {
       const BitPlan plan = plan_of(cache, sealed(page));
-      unpack_page<4>(keys, values, tables_of(warp),
-                     coded_part(cache, tile.page + page, head, 0, sealed(page)), side, plan,
-                     int(min(int64_t(kB), tile.length - page * kBlock)), shape, lane, kWarpSize);
+      unpack_page<false, 1>({keys, values, &tables_of(warp), shape},
+                            coded_part(cache, tile.page + page, head, 0, sealed(page)), side, plan,
+                            int(min(int64_t(kB), tile.length - page * kBlock)), lane, kWarpSize);
       prefetch(page + kSplitPages);
       __syncwarp();
       page_scores<kFewQueries>(scores, queries, keys, shape);
@@ -313,20 +316,28 @@ __global__ void __launch_bounds__(kFewThreads, 2)
                 make_float2(x, y);
           });
     __syncthreads();
-    for (int i = tid; i < tile.count * shape.d; i += kFewThreads) {
-      const int row = i / shape.d, c = i % shape.d, at = sum_at(shape, row, shape.place_of(c));
-      float sum = 0.0f;
-      for (int j = 0; j < pages; ++j)
-        sum = fmaf(sum, parts[j * kFewQueries + row].z,
-                   reinterpret_cast<const float*>(of_page(j) + layout.keys)[at]);
-      if (tile.part >= 0) {
-        partials.sums[(partials.row(tile.part, head) + row) * shape.d + c] = sum;
-        continue;
+#pragma unroll 1
+    for (int row = warp; row < tile.count; row += kSplitPages) {
+      float* const to = tile.part >= 0 ? partials.sums + (partials.row(tile.part, head) + row) * shape.d
+                                       : out.row(row_of(tile, sharing, row)) +
+                                             channel_of(tile, sharing, head, shape.d, row);
+      const float4 f = tile.part < 0 ? folds[row] : float4{};
+#pragma unroll 1
+      for (int c = lane; c < shape.d; c += kWarpSize) {
+        const int at = sum_at(shape, row, shape.place_of(c));
+        float sum = 0.0f;
+#pragma unroll
+        for (int j = 0; j < kSplitPages; ++j) {
+          if (j >= pages) break;
+          sum = fmaf(sum, parts[j * kFewQueries + row].z,
+                     reinterpret_cast<const float*>(of_page(j) + layout.keys)[at]);
+        }
+        if (tile.part < 0) {
+          if (!is_first) sum = folded(to[c], sum, {f.x, f.y});
+          if (is_last) sum /= f.z;
+        }
+        to[c] = sum;
       }
-      float& y = out.row(row_of(tile, sharing, row))[channel_of(tile, sharing, head, shape.d, row) + c];
-      const float4 f = folds[row];
-      const float total = is_first ? sum : folded(y, sum, {f.x, f.y});
-      y = is_last ? total / f.z : total;
     }
     __syncthreads();
   }

@@ -23,29 +23,34 @@ __device__ __forceinline__ int value_word(int place, int w) {
 struct Octet {
   uint32_t low, high;
 };
-/// Of a row that does not begin at words. A function of its own: few heads need it, and copies of it would
-/// keep the others' code apart.
-__device__ __noinline__ Octet gather_octet(const uint8_t* row, int bits, int d, int o) {
+__device__ __forceinline__ const uint8_t* row_codes(const std::byte* part, const KvSide& side, int r) {
+  const int d = int(side.head_dim), high_rows = side.high_rows;
+  const int high_bytes = side.high_bits > 4 ? d : d / 2, low_bytes = side.low_bits > 4 ? d : d / 2;
+  return reinterpret_cast<const uint8_t*>(part + KvSide::kRows + min(r, high_rows) * high_bytes +
+                                          max(r - high_rows, 0) * low_bytes);
+}
+/// Of rows that begin at words. kTurned: lanes two rows apart, whose 64 bytes share their banks, read the
+/// halves in another order.
+template <bool kTurned>
+__device__ __forceinline__ Octet load_octet(const std::byte* part, const KvSide& side, int r, int o) {
+  const int half = int(side.head_dim) / 8;
+  const auto* const words = reinterpret_cast<const uint32_t*>(row_codes(part, side, r)) + o;
+  const bool wide = side.row_bits(r) > 4, turned = kTurned && wide && (r & 2) != 0;
+  const uint32_t first = words[turned ? half : 0];
+  if (!wide) return {first & kLowNibbles, first >> 4 & kLowNibbles};
+  const uint32_t second = words[turned ? 0 : half];
+  return turned ? Octet{second, first} : Octet{first, second};
+}
+/// Of any rows.
+__device__ __forceinline__ Octet gather_octet(const std::byte* part, const KvSide& side, int r, int o) {
+  const uint8_t* const row = row_codes(part, side, r);
+  const int d = int(side.head_dim), bits = side.row_bits(r);
   Octet octet{0, 0};
   for (int i = 0; i < 4 && 4 * o + i < d / 2; ++i) {
     octet.low |= uint32_t(kv_code(row, bits, 4 * o + i, d)) << 8 * i;
     octet.high |= uint32_t(kv_code(row, bits, 4 * o + i + d / 2, d)) << 8 * i;
   }
   return octet;
-}
-__device__ __forceinline__ Octet load_octet(const std::byte* part, const KvSide& side, int r, int o) {
-  const int d = int(side.head_dim), high_rows = side.high_rows;
-  const bool wide = side.row_bits(r) > 4;
-  const int high_bytes = side.high_bits > 4 ? d : d / 2, low_bytes = side.low_bits > 4 ? d : d / 2;
-  const auto* const row = reinterpret_cast<const uint8_t*>(
-      part + KvSide::kRows + min(r, high_rows) * high_bytes + max(r - high_rows, 0) * low_bytes);
-  if (d % 8 != 0) return gather_octet(row, side.row_bits(r), d, o);
-  const auto* const words = reinterpret_cast<const uint32_t*>(row);
-  const bool turned = wide && (r & 2) != 0;  // rows of 64 bytes two apart share their banks
-  const uint32_t first = words[turned ? d / 8 + o : o];
-  if (!wide) return {first & 0x0f0f0f0fu, first >> 4 & 0x0f0f0f0fu};
-  const uint32_t second = words[turned ? o : d / 8 + o];
-  return turned ? Octet{second, first} : Octet{first, second};
 }
 
 /// Bytes (a0 b0 a1 b1) of the lower halves, or (a2 b2 a3 b3) of the upper.
@@ -67,15 +72,62 @@ __device__ __forceinline__ void store_channels(uint32_t* values, int place, int 
     values[value_word(place + (odd ? i ^ 1 : i), w)] = odd ? channels[i ^ 1] : channels[i];
 }
 
-/// A page's keys [kB, pitch] and values [places, kB] as bytes, and its parameters, those of coefficients with
-/// D (kernels/seq_transform.h), by threads `thread` of `threads`. Rows from `present` on hold nothing yet.
-/// kAhead: words of V~ that a thread puts together at a time, rows of K~ four times as many.
-template <int kAhead>
-__device__ __forceinline__ void unpack_page(uint8_t* keys, uint32_t* values, PageTables& tables,
-                                            const std::byte* part, const KvSide& side, const BitPlan& plan,
-                                            int present, const HeadShape& shape, int thread, int threads) {
-  const std::byte* const v_part = part + side.bytes();
+/// What unpack_page() unpacks, and where to.
+struct Unpacked {
+  uint8_t* keys;     // [kB, pitch]
+  uint32_t* values;  // [places, kB] bytes
+  PageTables* tables;
+  HeadShape shape;
+};
+
+/// The codes, of load(side's part, row, octet).
+template <int kAhead, class Load>
+__device__ __forceinline__ void unpack_codes(const Unpacked& to, const std::byte* k_part,
+                                             const std::byte* v_part, int present, int thread, int threads,
+                                             const Load& load) {
+  const HeadShape& shape = to.shape;
   const int octets = shape.octets(), groups = (octets + 7) / 8;
+#pragma unroll 4 * kAhead
+  for (int i = thread; i < 8 * kB * groups; i += threads) {
+    const int r = i / 8 % kB, o = i / (8 * kB) * 8 + i % 8;
+    if (o >= octets) continue;
+    const Octet octet = r < present ? load(k_part, r, o) : Octet{0, 0};
+    *reinterpret_cast<uint32_t*>(to.keys + r * shape.pitch + 4 * o) = octet.low;
+    *reinterpret_cast<uint32_t*>(to.keys + r * shape.pitch + shape.half + 4 * o) = octet.high;
+  }
+#pragma unroll kAhead
+  for (int i = thread; i < 8 * (kB / 4) * groups; i += threads) {
+    const int w = i / 8 % (kB / 4), o = i / (8 * (kB / 4)) * 8 + i % 8;
+    if (o >= octets) continue;
+    uint32_t low[4], high[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int r = value_row(w, j);
+      const Octet octet = r < present ? load(v_part, r, o) : Octet{0, 0};
+      low[j] = octet.low, high[j] = octet.high;
+    }
+    store_channels(to.values, 4 * o, w, low, o % 2 == 1);
+    store_channels(to.values, shape.half + 4 * o, w, high, o % 2 == 1);
+  }
+}
+/// Of heads whose rows do not begin at words. Few models have such, and its code would keep the others'
+/// apart.
+__device__ __noinline__ void gather_codes(Unpacked to, const std::byte* k_part, KvSide side, int present,
+                                          int thread, int threads) {
+  unpack_codes<1>(to, k_part, k_part + side.bytes(), present, thread, threads,
+                  [&](const std::byte* part, int r, int o) { return gather_octet(part, side, r, o); });
+}
+
+/// A page's keys and values as bytes, and its parameters, those of coefficients with D
+/// (kernels/seq_transform.h), by threads `thread` of `threads`. Rows from `present` on hold nothing yet.
+/// kShared: the page is in shared memory. kAhead: words of V~ that a thread puts together at a time, rows of
+/// K~ four times as many.
+template <bool kShared, int kAhead>
+__device__ __forceinline__ void unpack_page(const Unpacked& to, const std::byte* part, const KvSide& side,
+                                            const BitPlan& plan, int present, int thread, int threads) {
+  const std::byte* const v_part = part + side.bytes();
+  PageTables& tables = *to.tables;
+#pragma unroll 1
   for (int r = thread; r < kB; r += threads) {
     const bool here = r < present;
     const KvParameters k = here ? kv_parameters(part, side, r) : KvParameters{0.0f, 0.0f},
@@ -88,28 +140,10 @@ __device__ __forceinline__ void unpack_page(uint8_t* keys, uint32_t* values, Pag
     reinterpret_cast<uint8_t*>(tables.v_zeros)[r] =
         row < present ? uint8_t(v_part[KvSide::kZeros + row]) : uint8_t(0);
   }
-#pragma unroll 4 * kAhead
-  for (int i = thread; i < 8 * kB * groups; i += threads) {
-    const int r = i / 8 % kB, o = i / (8 * kB) * 8 + i % 8;
-    if (o >= octets) continue;
-    const Octet octet = r < present ? load_octet(part, side, r, o) : Octet{0, 0};
-    *reinterpret_cast<uint32_t*>(keys + r * shape.pitch + 4 * o) = octet.low;
-    *reinterpret_cast<uint32_t*>(keys + r * shape.pitch + shape.half + 4 * o) = octet.high;
-  }
-#pragma unroll kAhead
-  for (int i = thread; i < 8 * (kB / 4) * groups; i += threads) {
-    const int w = i / 8 % (kB / 4), o = i / (8 * (kB / 4)) * 8 + i % 8;
-    if (o >= octets) continue;
-    uint32_t low[4], high[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const int r = value_row(w, j);
-      const Octet octet = r < present ? load_octet(v_part, side, r, o) : Octet{0, 0};
-      low[j] = octet.low, high[j] = octet.high;
-    }
-    store_channels(values, 4 * o, w, low, o % 2 == 1);
-    store_channels(values, shape.half + 4 * o, w, high, o % 2 == 1);
-  }
+  if (to.shape.d % 8 != 0) return gather_codes(to, part, side, present, thread, threads);
+  unpack_codes<kAhead>(to, part, v_part, present, thread, threads, [&](const std::byte* codes, int r, int o) {
+    return load_octet<kShared>(codes, side, r, o);
+  });
 }
 
 /// A query as Ops::attention rounds it: codes and their sum, and the step that makes them scores.
@@ -117,16 +151,20 @@ struct Query {
   float step = 1.0f, sum = 0.0f;
 };
 
-/// Codes a query, a warp together; `codes` is zero before. Every lane gets the result.
+/// Codes a query, a warp together; `codes` is zero before. Every lane gets the result. kAhead: channels of a
+/// lane on their way.
+template <int kAhead>
 __device__ __forceinline__ Query load_query(uint8_t* codes, const float* q, const HeadShape& shape,
                                             float scale) {
   const int lane = int(threadIdx.x) % kWarpSize;
   float peak = 0.0f;
+#pragma unroll kAhead
   for (int c = lane; c < shape.d; c += kWarpSize) peak = fmaxf(peak, fabsf(q[c]));
   peak = warp_reduce(peak, Max{});
   if (!(peak > kLeastPeak)) return {};
   const float factor = 127.0f / peak;
   int sum = 0;
+#pragma unroll kAhead
   for (int c = lane; c < shape.d; c += kWarpSize) {
     const int code = __float2int_rn(q[c] * factor);
     codes[shape.place_of(c)] = uint8_t(code);
@@ -362,7 +400,7 @@ __device__ __forceinline__ void page_values(const int32_t* weights, const uint32
   };
   // The first step has the words 0 and 1 of each chunk of four: rows 0 .. 7 are there.
   const int wide_steps = wide > 8 ? 2 : 1;
-#pragma unroll 2
+#pragma unroll(kRows >= 16 ? 2 : 1)
   for (int n = 0; n < shape.places / 8; ++n) {
     const int channel = 8 * n + group;
     const auto v = *reinterpret_cast<const uint4*>(values + value_word(channel, 4 * four));

@@ -12,6 +12,7 @@ namespace stamp::cuda {
 
 inline constexpr int kWarpSize = 32;
 inline constexpr unsigned kFullWarp = 0xffffffffu;
+inline constexpr uint32_t kLowNibbles = 0x0f0f0f0fu;
 
 __device__ __forceinline__ float half_bits_to_float(uint16_t bits) {
   return __half2float(__ushort_as_half(bits));

@@ -8,7 +8,6 @@ namespace stamp::cuda {
 
 inline constexpr int kLine = 64, kLineOfLane = 16;                                // input channels
 inline constexpr int kHalfLine = kLine / 2, kHalfRows = int(kBlock) * kHalfLine;  // bytes of a row, of a tile
-inline constexpr uint32_t kLowNibbles = 0x0f0f0f0fu;
 
 /// Minus the sum of the lane's line.
 __device__ __forceinline__ uint32_t minus_line_sum(const uint4& x) {

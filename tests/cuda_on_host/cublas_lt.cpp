@@ -269,7 +269,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
                         .d = static_cast<float*>(d),
                         .out = *d_layout,
                         .chains = int64_t(algorithm->data[kChains])};
-  launch("cublas_lt", multiply, uint32_t(stamp::divide_up(d_layout->rows, kRowsOfBlock)), 1, 0, stream,
+  launch("cublas_lt", multiply, uint32_t(stamp::divide_up(d_layout->rows, kRowsOfBlock)), 1, 0, false, stream,
          product);
   return CUBLAS_STATUS_SUCCESS;
 }
