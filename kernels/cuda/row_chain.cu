@@ -53,12 +53,12 @@ __global__ void __launch_bounds__(kMostThreads) row_chain_kernel(const __grid_co
   const int cols = int(chain.a.cols), block = chain.rotation_block;
   const float* const a = chain.a.row(blockIdx.x);
 
-  // What no kernel writes, the first that the thread needs of it, is on its way before the rows are there.
+  // What no kernel writes is on its way before the rows are there.
   const bool turns = block > 0, mixes = chain.mix != nullptr && turns;
-  const float4 first_gain = chain.gain != nullptr && chain.factors == nullptr
-                                ? load_four(chain.gain, tid * 4, cols)
-                                : float4{},
-               first_signs = chain.signs != nullptr ? load_four(chain.signs, tid * 4, cols) : float4{};
+  for (int c = tid * 4; c < cols; c += step) {
+    if (chain.gain != nullptr && chain.factors == nullptr) prefetch_l2(chain.gain + c);
+    if (chain.signs != nullptr) prefetch_l2(chain.signs + c);
+  }
   const int mixed = int(mix_size(chain));
   float* const copy = t + round_up(cols, 4);
   for (int i = tid; i < mixed; i += int(blockDim.x)) copy[i] = chain.mix[i];
@@ -95,13 +95,13 @@ __global__ void __launch_bounds__(kMostThreads) row_chain_kernel(const __grid_co
       float4 x{};
       if (c < cols) x = *reinterpret_cast<const float4*>(t + c);
       if (chain.gain != nullptr) {
-        const float4 g = c == tid * 4 ? first_gain : load_four(chain.gain, c, cols);
+        const float4 g = load_four(chain.gain, c, cols);
         x = make_float4(x.x * inverse_norm * g.x, x.y * inverse_norm * g.y, x.z * inverse_norm * g.z,
                         x.w * inverse_norm * g.w);
       }
       if (turns) {
         if (!chain.inverse && chain.signs != nullptr) {
-          const float4 s = c == tid * 4 ? first_signs : load_four(chain.signs, c, cols);
+          const float4 s = load_four(chain.signs, c, cols);
           x = make_float4(x.x * s.x, x.y * s.y, x.z * s.z, x.w * s.w);
         }
         float four[4] = {x.x, x.y, x.z, x.w};
@@ -157,8 +157,7 @@ __global__ void __launch_bounds__(kMostThreads) row_chain_kernel(const __grid_co
     }
     if (turns) {
       float4 s = make_float4(1.0f, 1.0f, 1.0f, 1.0f);
-      if (chain.inverse && chain.signs != nullptr)
-        s = c == tid * 4 ? first_signs : load_four(chain.signs, c, cols);
+      if (chain.inverse && chain.signs != nullptr) s = load_four(chain.signs, c, cols);
       x[0] = x[0] * scale * s.x, x[1] = x[1] * scale * s.y;
       x[2] = x[2] * scale * s.z, x[3] = x[3] * scale * s.w;
     }
