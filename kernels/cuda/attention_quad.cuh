@@ -43,18 +43,10 @@ __device__ __forceinline__ void quad_sums_transposed(float (&t)[kQuadRows], int 
     x[kHalf + k] = detail ? second : t[kHalf + k];
   }
   if (q == 0) {
-#pragma unroll
-    for (int n = 2; n <= kQuadRows; n *= 2) {
-      if (n <= coarse) continue;
-      float next[kQuadRows];
-#pragma unroll
-      for (int i = 0; i < n / 2; ++i) {
-        next[2 * i] = x[i] + x[n / 2 + i];
-        next[2 * i + 1] = x[i] - x[n / 2 + i];
-      }
-#pragma unroll
-      for (int i = 0; i < n; ++i) x[i] = next[i];
-    }
+    if (coarse < 2) haar_step_transposed<2>(x);
+    if (coarse < 4) haar_step_transposed<4>(x);
+    if (coarse < 8) haar_step_transposed<8>(x);
+    if (coarse < 16) haar_step_transposed<16>(x);
   }
   lane_butterflies(x, 2, q >= 2, !detail);
   lane_butterflies(x, 1, detail, true);
@@ -67,18 +59,10 @@ __device__ __forceinline__ void quad_sums(float (&t)[kQuadRows], int q, int coar
   lane_butterflies(t, 1, detail, true);
   lane_butterflies(t, 2, q >= 2, !detail);
   if (q == 0) {
-#pragma unroll
-    for (int n = kQuadRows; n >= 2; n /= 2) {
-      if (n <= coarse) continue;
-      float next[kQuadRows];
-#pragma unroll
-      for (int i = 0; i < n / 2; ++i) {
-        next[i] = t[2 * i] + t[2 * i + 1];
-        next[n / 2 + i] = t[2 * i] - t[2 * i + 1];
-      }
-#pragma unroll
-      for (int i = 0; i < n; ++i) t[i] = next[i];
-    }
+    if (coarse < 16) haar_step<16>(t);
+    if (coarse < 8) haar_step<8>(t);
+    if (coarse < 4) haar_step<4>(t);
+    if (coarse < 2) haar_step<2>(t);
   }
   float x[kQuadRows];
 #pragma unroll

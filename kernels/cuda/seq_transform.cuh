@@ -10,35 +10,44 @@ namespace stamp::cuda {
 
 inline constexpr int kB = int(kBlock);
 
-/// Sums and differences of neighbours of the first kN values, then of the sums, down to kCoarse of them.
+/// Sums and differences of neighbours of the first kN values.
+template <int kN, int kSize>
+__device__ __forceinline__ void haar_step(float (&t)[kSize]) {
+  float next[kN];
+#pragma unroll
+  for (int i = 0; i < kN / 2; ++i) {
+    next[i] = t[2 * i] + t[2 * i + 1];
+    next[kN / 2 + i] = t[2 * i] - t[2 * i + 1];
+  }
+#pragma unroll
+  for (int i = 0; i < kN; ++i) t[i] = next[i];
+}
+template <int kN, int kSize>
+__device__ __forceinline__ void haar_step_transposed(float (&t)[kSize]) {
+  float next[kN];
+#pragma unroll
+  for (int i = 0; i < kN / 2; ++i) {
+    next[2 * i] = t[i] + t[kN / 2 + i];
+    next[2 * i + 1] = t[i] - t[kN / 2 + i];
+  }
+#pragma unroll
+  for (int i = 0; i < kN; ++i) t[i] = next[i];
+}
+
+/// Steps of the first kN values, then of the sums, down to kCoarse of them.
 template <int kN, int kCoarse>
 __device__ __forceinline__ void haar_sums(float (&t)[kB]) {
   if constexpr (kN > kCoarse) {
-    float next[kN];
-#pragma unroll
-    for (int i = 0; i < kN / 2; ++i) {
-      next[i] = t[2 * i] + t[2 * i + 1];
-      next[kN / 2 + i] = t[2 * i] - t[2 * i + 1];
-    }
-#pragma unroll
-    for (int i = 0; i < kN; ++i) t[i] = next[i];
+    haar_step<kN>(t);
     haar_sums<kN / 2, kCoarse>(t);
   }
 }
-
 /// The transpose of haar_sums.
 template <int kN, int kCoarse>
 __device__ __forceinline__ void haar_sums_transposed(float (&t)[kB]) {
   if constexpr (kN > kCoarse) {
     haar_sums_transposed<kN / 2, kCoarse>(t);
-    float next[kN];
-#pragma unroll
-    for (int i = 0; i < kN / 2; ++i) {
-      next[2 * i] = t[i] + t[kN / 2 + i];
-      next[2 * i + 1] = t[i] - t[kN / 2 + i];
-    }
-#pragma unroll
-    for (int i = 0; i < kN; ++i) t[i] = next[i];
+    haar_step_transposed<kN>(t);
   }
 }
 
