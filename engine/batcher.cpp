@@ -211,8 +211,14 @@ void Batcher::forward() {
   }
   int64_t row = 0;
   for (const Share& share : shares_) {
+    if (share.draws && share.sequence->top_logprobs < 0)
+      share.sequence->text.wish(logits_, row + share.scored);
+    row += share.rows();
+  }
+  row = 0;
+  for (const Share& share : shares_) {
     deliver(share, row);
-    row += share.scored + (share.draws ? 1 : 0);
+    row += share.rows();
   }
 }
 

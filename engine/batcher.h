@@ -69,6 +69,7 @@ class Batcher {
     int64_t count = 0;   // tokens from its `done` on
     int64_t scored = 0;  // rows of logits that score its prompt; they come first
     bool draws = false;  // the last row's logits are wanted to draw from
+    int64_t rows() const { return scored + (draws ? 1 : 0); }  // of logits
   };
 
   std::string owner() const { return engine_.fingerprint(); }

@@ -27,9 +27,14 @@ std::string Continuation::draw(std::span<float> logits) {
   return append(sample(logits, request_.sampling, tokens_, request_.prompt.size(), constraint_.get()));
 }
 
+void Continuation::wish(Logits& logits, int64_t row) const {
+  if (draws_in_place() && request_.sampling.temperature > 0.0f)
+    logits.wish(request_.sampling.draw(tokens_.size(), row));
+}
+
 std::string Continuation::draw(Logits& logits, int64_t row) {
-  const bool takes_likeliest = request_.sampling.takes_likeliest() && constraint_ == nullptr;
-  return takes_likeliest ? append(logits.likeliest(row)) : draw(logits.host(row));
+  if (!draws_in_place()) return draw(logits.host(row));
+  return append(request_.sampling.temperature > 0.0f ? logits.drawn(row) : logits.likeliest(row));
 }
 
 std::string Continuation::append(int32_t token) {

@@ -47,12 +47,15 @@ class Continuation {
   /// Draws the token that follows tokens() and returns the text that has become certain, in whole characters;
   /// of the last token, all that was held back. Precondition: not finished. `logits` [vocab] is clobbered.
   std::string draw(std::span<float> logits);
-  /// The same of a row of `logits`, of which the host sees no more than it needs.
+  /// The same of a row of `logits`, of which the host sees no more than it needs. wish() of the row comes
+  /// before: rows of several texts are drawn at once if all have wished.
+  void wish(Logits& logits, int64_t row) const;
   std::string draw(Logits& logits, int64_t row);
   /// The text held back, if no more tokens shall be drawn before it has finished.
   std::string rest();
 
  private:
+  bool draws_in_place() const { return constraint_ == nullptr && request_.sampling.leaves_logits(); }
   std::string append(int32_t token);
 
   const Engine& engine_;

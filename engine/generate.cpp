@@ -42,6 +42,7 @@ GenerateResult generate(Session& session, const GenerateRequest& request, const 
   Logits* const logits = session.advance(std::span(request.prompt).subspan(size_t(result.reused_tokens)),
                                          {.progress = hooks.prefill, .cancel = hooks.cancel});
   const auto draw = [&](Logits& of_rows, int64_t row) {
+    text.wish(of_rows, row);
     const std::string piece = text.draw(of_rows, row);
     if (text.generated().size() == 1) first = Clock::now();
     emit(piece);

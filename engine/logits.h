@@ -30,6 +30,10 @@ class Logits {
 
   /// Index of a row's largest logit, the lowest on ties. Throws Error if one of them is not a finite number.
   int32_t likeliest(int64_t row);
+  /// Asks for a token, which is drawn with all others asked for when the first is wanted.
+  void wish(const Draw& draw) { wishes_.push_back(draw); }
+  /// The token that was asked for of a row. Throws Error if one of its logits is not a finite number.
+  int32_t drawn(int64_t row);
 
  private:
   Mat<float> host_rows(int64_t first, int64_t count);
@@ -39,6 +43,8 @@ class Logits {
   Buffer<float> values_;
   std::vector<float> copy_;
   std::vector<int32_t> likeliest_;  // of all rows, once one was asked for
+  std::vector<Draw> wishes_;
+  std::vector<int32_t> drawn_;  // of the first wishes
 };
 
 /// What is thrown where logits are not finite numbers.

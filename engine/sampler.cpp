@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
 #include <unordered_map>
 
@@ -48,32 +49,6 @@ void penalise(std::span<float> logits, const SamplingParams& params, std::span<c
   }
 }
 
-struct Candidate {
-  float logit;
-  int32_t id;
-  /// Most likely first, lowest id on ties: a total order, so the selection is deterministic.
-  bool operator<(const Candidate& other) const {
-    return logit != other.logit ? logit > other.logit : id < other.id;
-  }
-};
-
-/// Number of leading candidates whose probability reaches top_p; at least one. `candidates` is sorted as far
-/// as that.
-size_t nucleus(std::vector<Candidate>& candidates, float top_p, double total, float peak, float temperature) {
-  double cumulative = 0;
-  size_t sorted = 0;
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    if (i == sorted) {  // sort in growing pieces: the nucleus is short as a rule
-      sorted = std::min(candidates.size(), std::max<size_t>(64, 2 * sorted));
-      std::partial_sort(candidates.begin() + ptrdiff_t(i), candidates.begin() + ptrdiff_t(sorted),
-                        candidates.end());
-    }
-    cumulative += std::exp(double(candidates[i].logit - peak) / double(temperature));
-    if (cumulative >= double(top_p) * total) return i + 1;
-  }
-  return candidates.size();
-}
-
 }  // namespace
 
 double uniform(uint64_t seed, uint64_t position) {
@@ -101,53 +76,36 @@ void SamplingParams::validate(int64_t vocab_size) const {
   }
 }
 
-bool SamplingParams::takes_likeliest() const {
-  return temperature == 0.0f && logit_bias.empty() && repetition_penalty == 1.0f &&
-         presence_penalty == 0.0f && frequency_penalty == 0.0f;
+bool SamplingParams::leaves_logits() const {
+  return logit_bias.empty() && repetition_penalty == 1.0f && presence_penalty == 0.0f &&
+         frequency_penalty == 0.0f;
+}
+
+Draw SamplingParams::draw(uint64_t position, int64_t row) const {
+  return {.temperature = temperature,
+          .top_k = top_k,
+          .top_p = top_p,
+          .min_p = min_p,
+          .uniform = uniform(seed, position),
+          .row = row};
 }
 
 int32_t sample(std::span<float> logits, const SamplingParams& params, std::span<const int32_t> context,
                size_t prompt_size, TokenConstraint* constraint) {
-  // Anything else would upset the order that selection relies on.
   if (!all_finite(logits)) fail_not_finite();
   for (const auto& [id, bias] : params.logit_bias) logits[size_t(id)] += bias;
   penalise(logits, params, context, prompt_size);
   if (constraint != nullptr) constraint->mask(logits);
   const int32_t likeliest = argmax(logits);
   const float peak = logits[size_t(likeliest)];
-  constexpr float kMasked = -std::numeric_limits<float>::infinity();
-  if (peak == kMasked) throw Error("no token may follow: the constraint on the text has come to a dead end");
-  if (params.temperature == 0.0f) return likeliest;
-
-  const auto weight = [&](float logit) {
-    return std::exp(double(logit - peak) / double(params.temperature));
-  };
-  std::vector<Candidate> candidates;
-  candidates.reserve(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i)
-    if (logits[i] != kMasked) candidates.push_back({logits[i], int32_t(i)});
-  if (params.top_k > 0 && size_t(params.top_k) < candidates.size()) {
-    std::nth_element(candidates.begin(), candidates.begin() + params.top_k, candidates.end());
-    candidates.resize(size_t(params.top_k));
-  }
-  if (params.top_p < 1.0f) {
-    double total = 0;
-    for (const Candidate& c : candidates) total += weight(c.logit);
-    candidates.resize(nucleus(candidates, params.top_p, total, peak, params.temperature));
-  }
-  if (params.min_p > 0.0f)
-    std::erase_if(candidates, [&](const Candidate& c) { return weight(c.logit) < double(params.min_p); });
-
-  // Inverse of the cumulative distribution, in order of ids so that it does not hang on a selection's order.
-  const auto by_id = [](const Candidate& a, const Candidate& b) { return a.id < b.id; };
-  if (!std::is_sorted(candidates.begin(), candidates.end(), by_id))
-    std::sort(candidates.begin(), candidates.end(), by_id);
-  std::vector<double> cumulative(candidates.size());
-  double total = 0;
-  for (size_t i = 0; i < candidates.size(); ++i) cumulative[i] = total += weight(candidates[i].logit);
-  const double target = uniform(params.seed, context.size()) * total;
-  const auto drawn = std::upper_bound(cumulative.begin(), cumulative.end(), target) - cumulative.begin();
-  return candidates[std::min(size_t(drawn), candidates.size() - 1)].id;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  if (peak == -kInfinity)
+    throw Error("no token may follow: the constraint on the text has come to a dead end");
+  // Bias and penalties may overflow.
+  if (params.temperature == 0.0f || peak == kInfinity) return likeliest;
+  const size_t size = 2 * logits.size();
+  const auto scratch = std::make_unique_for_overwrite<uint64_t[]>(size);
+  return draw_token(logits, params.draw(context.size(), 0), {scratch.get(), size});
 }
 
 }  // namespace stamp

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/constraint.h"
+#include "kernels/draw.h"
 
 namespace stamp {
 
@@ -25,8 +26,10 @@ struct SamplingParams {
 
   /// Throws InputError naming the first parameter out of range.
   void validate(int64_t vocab_size) const;
-  /// Whether the next token is the likeliest, as the logits are.
-  bool takes_likeliest() const;
+  /// Whether no step before the temperature changes logits.
+  bool leaves_logits() const;
+  /// What follows these steps at a position, for a row of logits. Precondition: the temperature is not zero.
+  Draw draw(uint64_t position, int64_t row) const;
 };
 
 /// Draws the token that follows `context`, whose last `context.size() - prompt_size` tokens were generated.

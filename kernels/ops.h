@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/buffer.h"
+#include "kernels/draw.h"
 #include "kernels/views.h"
 
 namespace stamp {
@@ -96,6 +97,10 @@ class Ops {
   /// out[r] = index of the largest of logits[r, :], the lowest on ties; -1 if one of them is not a finite
   /// number                                           logits [tokens, vocab]
   virtual void argmax(std::span<int32_t> out, Mat<const float> logits) = 0;
+
+  /// out[i] = the token that draws[i] takes from logits[draws[i].row, :], the same bits on every device; -1
+  /// if one of these is not a finite number     logits [tokens, vocab], vocab <= kMostDrawnFrom
+  virtual void draw(std::span<int32_t> out, Mat<const float> logits, std::span<const Draw> draws) = 0;
 
   /// out[r] = log softmax(logits[r, :])[targets[r]]   logits [tokens, vocab]
   virtual void token_logprobs(std::span<float> out, Mat<const float> logits,

@@ -110,6 +110,12 @@ void TimedOps::argmax(std::span<int32_t> out, Mat<const float> logits) {
       [&] { return elementwise_work(logits.rows, logits.cols, 1); });
 }
 
+void TimedOps::draw(std::span<int32_t> out, Mat<const float> logits, std::span<const Draw> draws) {
+  timed(
+      {.kind = Kind::kEvaluate}, [&] { ops_->draw(out, logits, draws); },
+      [&] { return elementwise_work(int64_t(draws.size()), logits.cols, 1); });
+}
+
 void TimedOps::token_logprobs(std::span<float> out, Mat<const float> logits,
                               std::span<const int32_t> targets) {
   timed(

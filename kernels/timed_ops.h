@@ -63,6 +63,7 @@ class TimedOps final : public Ops {
   void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
                  float scale) override;
   void argmax(std::span<int32_t> out, Mat<const float> logits) override;
+  void draw(std::span<int32_t> out, Mat<const float> logits, std::span<const Draw> draws) override;
   void token_logprobs(std::span<float> out, Mat<const float> logits,
                       std::span<const int32_t> targets) override;
   void kl_divergence(std::span<float> out, Mat<const float> reference, Mat<const float> logits) override;

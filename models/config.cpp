@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/draw.h"
 #include "kernels/error.h"
 #include "models/file.h"
 #include "models/json.h"
@@ -202,7 +203,7 @@ ModelConfig parse_fields(const nlohmann::json& object, const std::string& file) 
                   "is of another version of stamp: quantise the model again with `stamp quantize`");
     c.stored_recipe = inner.find("recipe")->dump();
   }
-  c.vocab_size = fields.required_integer("vocab_size", 1, kMaxSize);
+  c.vocab_size = fields.required_integer("vocab_size", 1, kMostDrawnFrom);
   c.hidden_size = fields.required_integer("hidden_size", 1, kMaxSize);
   c.intermediate_size = fields.required_integer("intermediate_size", 1, kMaxSize);
   c.layers = fields.required_integer("num_hidden_layers", 1, 4096);

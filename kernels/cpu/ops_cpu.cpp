@@ -18,7 +18,7 @@ constexpr int64_t kSerialFloats = 16384;  // elementwise work below this is done
 class CpuOps final : public Ops {
  public:
   CpuOps(const CpuKernels& kernels, int threads)
-      : kernels_(kernels), pool_(threads), scratch_(size_t(pool_.threads())) {}
+      : kernels_(kernels), pool_(threads), scratch_(size_t(pool_.threads())), places_(scratch_.size()) {}
 
   std::string_view name() const override { return kernels_.name; }
   int threads() const override { return pool_.threads(); }
@@ -208,6 +208,15 @@ class CpuOps final : public Ops {
     for_rows(logits.rows, logits.cols, [&](int64_t r) {
       const std::span<const float> row = logits.row_span(r);
       out[size_t(r)] = all_finite(row) ? stamp::argmax(row) : -1;
+    });
+  }
+
+  void draw(std::span<int32_t> out, Mat<const float> logits, std::span<const Draw> draws) override {
+    for (auto& places : places_) reserve(places, 2 * logits.cols);
+    pool_for_rows(int64_t(draws.size()), logits.cols, [&](int64_t i, int thread) {
+      const std::span<const float> row = logits.row_span(draws[size_t(i)].row);
+      out[size_t(i)] =
+          all_finite(row) ? draw_token(row, draws[size_t(i)], places_[size_t(thread)].span()) : -1;
     });
   }
 
@@ -560,11 +569,12 @@ class CpuOps final : public Ops {
 
   const CpuKernels& kernels_;
   ThreadPool pool_;
-  std::vector<Buffer<float>> scratch_;  // one a thread
-  Buffer<float> packed_rows_;           // of a product of many rows
-  Buffer<float> floats_;                // activations turned back into floats, for float weights
-  Buffer<int16_t> sums_;                // of activations over groups, for 4-bit weights
-  Buffer<float> states_;                // of attention over spans of pages
+  std::vector<Buffer<float>> scratch_;    // one a thread
+  std::vector<Buffer<uint64_t>> places_;  // one a thread
+  Buffer<float> packed_rows_;             // of a product of many rows
+  Buffer<float> floats_;                  // activations turned back into floats, for float weights
+  Buffer<int16_t> sums_;                  // of activations over groups, for 4-bit weights
+  Buffer<float> states_;                  // of attention over spans of pages
   std::vector<AttentionTask> tasks_;
   std::vector<PageSpan> spans_;
   std::vector<PageTask> pages_;

@@ -113,4 +113,29 @@ struct Max {
   __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
 };
 
+/// The largest number of a row, -inf if all are NaN, and whether all are finite; found by a block.
+struct RowPeak {
+  struct Partials {
+    float floats[kWarpSize];
+    uint32_t words[kWarpSize];
+  };
+  float value;
+  bool is_finite;
+
+  template <int kThreads>
+  static __device__ RowPeak of(const float* x, int64_t cols, Partials& shared) {
+    float top = -INFINITY;
+    uint32_t magnitude = 0;  // its bits
+#pragma unroll 4
+    for (int64_t c = threadIdx.x; c < cols; c += kThreads) {
+      top = fmaxf(top, x[c]);
+      magnitude = max(magnitude, __float_as_uint(fabsf(x[c])));
+    }
+    top = block_reduce(top, shared.floats, Max{});
+    magnitude = block_reduce(magnitude, shared.words, [](uint32_t a, uint32_t b) { return max(a, b); });
+    constexpr uint32_t kInfinity = 0x7f800000u;
+    return {top, magnitude < kInfinity};
+  }
+};
+
 }  // namespace stamp::cuda

@@ -42,6 +42,7 @@ struct Storage {
 
 template <DType kType>
 __global__ void __launch_bounds__(kThreads) split_terms_kernel(Terms to, Mat<const float> in) {
+  wait_for_predecessors();
   const int64_t r = blockIdx.x;
   const int first = int(threadIdx.x) * kPer;
   const float* const x = in.row(r);
@@ -65,6 +66,7 @@ __global__ void __launch_bounds__(kThreads) split_terms_kernel(Terms to, Mat<con
 
 /// FP32's one term is the value.
 __global__ void __launch_bounds__(kThreads) copy_rows_kernel(Mat<float> to, Mat<const float> in) {
+  wait_for_predecessors();
   const int64_t r = blockIdx.x, c = (int64_t(blockIdx.y) * kThreads + threadIdx.x) * kPer;
   if (c < in.cols) store_four(to.row(r), c, in.cols, load_four(in.row(r), c, in.cols));
 }
@@ -72,6 +74,7 @@ __global__ void __launch_bounds__(kThreads) copy_rows_kernel(Mat<float> to, Mat<
 /// Small terms first.
 __global__ void __launch_bounds__(kThreads)
     sum_terms_kernel(Mat<float> out, Mat<const float> products, Terms terms, const float* bias) {
+  wait_for_predecessors();
   const int64_t r = blockIdx.x, c = (int64_t(blockIdx.y) * kThreads + threadIdx.x) * kPer;
   if (c >= out.cols) return;
   float4 sum = load_four(products.row((r + 1) * terms.count() - 1), c, out.cols);
@@ -89,6 +92,7 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     expand_weight_kernel(Mat<float> out, WeightView weight, int64_t first) {
+  wait_for_predecessors();
   const int64_t r = blockIdx.x, c = int64_t(blockIdx.y) * kThreads + threadIdx.x;
   if (c < out.cols) out.row(r)[c] = weight_value(weight, first + r, c);
 }
@@ -102,23 +106,24 @@ dim3 grid_of(int64_t rows, int64_t cols, int64_t per_thread) {
 void split_terms(const Terms& out, Mat<const float> in, cudaStream_t stream) {
   if (out.type == DType::kF32) {
     const Mat<float> to{static_cast<float*>(out.data), in.rows, in.cols, out.stride};
-    launch("copy_rows", copy_rows_kernel, {grid_of(in.rows, in.cols, kPer), kThreads}, stream, to, in);
+    launch("copy_rows", copy_rows_kernel, {grid_of(in.rows, in.cols, kPer), kThreads, 0, kOverlaps}, stream,
+           to, in);
     return;
   }
   launch("split_terms",
          out.type == DType::kF16 ? split_terms_kernel<DType::kF16> : split_terms_kernel<DType::kBF16>,
-         {uint32_t(in.rows), kThreads, sizeof(Storage)}, stream, out, in);
+         {uint32_t(in.rows), kThreads, sizeof(Storage), kOverlaps}, stream, out, in);
 }
 
 void sum_terms(Mat<float> out, Mat<const float> products, const Terms& terms, const float* bias,
                cudaStream_t stream) {
-  launch("sum_terms", sum_terms_kernel, {grid_of(out.rows, out.cols, kPer), kThreads}, stream, out, products,
-         terms, bias);
+  launch("sum_terms", sum_terms_kernel, {grid_of(out.rows, out.cols, kPer), kThreads, 0, kOverlaps}, stream,
+         out, products, terms, bias);
 }
 
 void expand_weight(Mat<float> out, const WeightView& weight, int64_t first, cudaStream_t stream) {
-  launch("expand_weight", expand_weight_kernel, {grid_of(out.rows, out.cols, 1), kThreads}, stream, out,
-         weight, first);
+  launch("expand_weight", expand_weight_kernel, {grid_of(out.rows, out.cols, 1), kThreads, 0, kOverlaps},
+         stream, out, weight, first);
 }
 
 }  // namespace stamp::cuda

@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/tile_plan.h"
+#include "kernels/draw.h"
 #include "kernels/seq_transform.h"
 #include "kernels/views.h"
 
@@ -81,6 +82,7 @@ struct Heads {
 void turn_heads(const Heads& heads, cudaStream_t stream);
 
 void argmax(int32_t* out, Mat<const float> logits, cudaStream_t stream);
+void draw(int32_t* out, Mat<const float> logits, const Draw* draws, int64_t count, cudaStream_t stream);
 void token_logprobs(float* out, Mat<const float> logits, const int32_t* targets, cudaStream_t stream);
 void kl_divergence(float* out, Mat<const float> reference, Mat<const float> logits, cudaStream_t stream);
 

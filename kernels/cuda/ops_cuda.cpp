@@ -337,6 +337,13 @@ class CudaOps final : public Ops {
     o.finish();
   }
 
+  void draw(std::span<int32_t> out, Mat<const float> logits, std::span<const Draw> draws) override {
+    Operands o = operands();
+    const auto count = int64_t(draws.size());
+    cuda::draw(o.out(out.data(), count), o.in(logits), o.in(draws), count, stream());
+    o.finish();
+  }
+
   void token_logprobs(std::span<float> out, Mat<const float> logits,
                       std::span<const int32_t> targets) override {
     Operands o = operands();

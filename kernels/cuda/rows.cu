@@ -8,31 +8,21 @@ namespace {
 
 constexpr int kThreads = 256, kArgmaxThreads = 1024;
 
-struct Partials {
-  float floats[kWarpSize];
+struct Partials : RowPeak::Partials {
   double doubles[kWarpSize];
-  uint32_t words[kWarpSize];
 };
 
 __global__ void __launch_bounds__(kArgmaxThreads) argmax_kernel(int32_t* out, Mat<const float> logits) {
   wait_for_predecessors();
   auto& shared = shared_storage<Partials>();
   const float* const x = logits.row(blockIdx.x);
-  float top = -INFINITY;
-  uint32_t magnitude = 0, first = ~0u;  // magnitude: its bits
-#pragma unroll 4
-  for (int64_t c = threadIdx.x; c < logits.cols; c += kArgmaxThreads) {
-    top = fmaxf(top, x[c]);
-    magnitude = max(magnitude, __float_as_uint(fabsf(x[c])));
-  }
-  top = block_reduce(top, shared.floats, Max{});
-  magnitude = block_reduce(magnitude, shared.words, [](uint32_t a, uint32_t b) { return max(a, b); });
+  const RowPeak peak = RowPeak::of<kArgmaxThreads>(x, logits.cols, shared);
+  uint32_t first = ~0u;
 #pragma unroll 4
   for (int64_t c = threadIdx.x; c < logits.cols; c += kArgmaxThreads)
-    if (x[c] == top) first = min(first, uint32_t(c));
+    if (x[c] == peak.value) first = min(first, uint32_t(c));
   first = block_reduce(first, shared.words, [](uint32_t a, uint32_t b) { return min(a, b); });
-  constexpr uint32_t kInfinity = 0x7f800000u;
-  if (threadIdx.x == 0) out[blockIdx.x] = magnitude < kInfinity ? int32_t(first) : -1;
+  if (threadIdx.x == 0) out[blockIdx.x] = peak.is_finite ? int32_t(first) : -1;
 }
 
 /// log(sum(exp(x))), in double: these operations measure, they do not run in generation.

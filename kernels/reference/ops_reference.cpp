@@ -209,6 +209,15 @@ class ReferenceOps final : public Ops {
     }
   }
 
+  void draw(std::span<int32_t> out, Mat<const float> logits, std::span<const Draw> draws) override {
+    std::vector<uint64_t> scratch(static_cast<size_t>(2 * logits.cols));
+    for (size_t i = 0; i < draws.size(); ++i) {
+      const auto row = logits.row_span(draws[i].row);
+      const bool finite = std::ranges::all_of(row, [](float x) { return std::isfinite(x); });
+      out[i] = finite ? draw_token(row, draws[i], scratch) : -1;
+    }
+  }
+
   void token_logprobs(std::span<float> out, Mat<const float> logits,
                       std::span<const int32_t> targets) override {
     for (int64_t r = 0; r < logits.rows; ++r) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "engine/continuation.h"
 #include "engine/session.h"
 #include "tests/engine/tiny_engine.h"
 #include "tests/kernels/nmse.h"
@@ -45,6 +46,33 @@ TEST_P(ForwardOnHost, LogitsEqualTheCpusAndDoNotDependOnTheChunk) {
   // decides which way they go. That is one step of one code, where the recipe costs all codes a part of one.
   EXPECT_LE(error, std::max(1e-10, of_recipe / 8)) << "the recipe's is " << of_recipe;
   EXPECT_EQ(logits_of(available_ops().front(), GetParam(), 128), logits);
+}
+
+TEST(DrawnOnHost, TokensAreThoseThatTheHostDrawsFromTheSameLogits) {
+  EngineOptions options;
+  options.ops = available_ops().front();
+  options.context = 64;
+  TinyEngine tiny(random_model(3, 64), options);
+  Session session(tiny);
+  for (const SamplingParams& sampling :
+       {SamplingParams{.temperature = 1, .seed = 1}, SamplingParams{.temperature = 2, .top_k = 30, .seed = 2},
+        SamplingParams{.temperature = 1, .top_p = 0.6f, .seed = 3},
+        SamplingParams{.temperature = 3, .top_k = 90, .top_p = 0.9f, .min_p = 0.1f, .seed = 4}}) {
+    session.truncate(0);
+    const std::vector<int32_t> prompt = bytes_of("draw");
+    Continuation text(tiny, {.prompt = prompt, .max_tokens = 12, .sampling = sampling, .ignore_eos = true});
+    Logits* logits = session.advance(prompt);
+    while (!text.finish()) {
+      const std::span<float> row = logits->host(0);
+      std::vector<float> copy(row.begin(), row.end());
+      const int32_t token = sample(copy, sampling, text.tokens(), prompt.size());
+      text.wish(*logits, 0);
+      text.draw(*logits, 0);
+      EXPECT_EQ(text.tokens().back(), token);
+      logits = session.advance({&token, 1});
+    }
+    EXPECT_EQ(text.generated().size(), 12u);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Recipes, ForwardOnHost, testing::Values("f32", "w8a8", "coded"),

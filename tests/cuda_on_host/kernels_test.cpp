@@ -159,6 +159,8 @@ void run_small_operations(Ops& ops) {
   ops.linear({x.data(), rows, rows, rows}, in,
              {.data = table.data(), .dtype = DType::kF16, .rows = rows, .cols = cols}, {});
   ops.argmax(ids, in);
+  const std::vector<Draw> draws{{}, {.top_k = 5, .row = 1}, {.top_p = 0.9f, .row = 2}};
+  ops.draw(std::span(ids).first(draws.size()), {a.data(), 3, 12288, 12288}, draws);
   ops.token_logprobs(out.span(), in, ids);
   ops.kl_divergence(out.span(), in, other);
 }
@@ -282,6 +284,25 @@ TEST_F(KernelsOnHost, NoReportAndTheSameBitsInTwentySchedules) {
     EXPECT_EQ(0, std::memcmp(out_attended.data(), first_attended.data(), size_t(out_attended.size()) * 4))
         << seed;
     EXPECT_EQ(0, std::memcmp(split.data(), first_split.data(), size_t(split.size()) * 4)) << seed;
+  }
+}
+
+TEST_F(KernelsOnHost, TheSameTokensAreDrawnInTwentySchedules) {
+  const int64_t rows = 5, vocab = 3000;
+  Buffer<float> logits = random_floats(rows * vocab, 9);
+  for (float& x : logits.span().last(size_t(2 * vocab))) x = std::round(2 * x);  // many ties
+  const std::vector<Draw> draws{{.min_p = 0.01f, .uniform = 0.7},
+                                {.temperature = 0.5f, .top_p = 0.8f, .uniform = 0.7, .row = 1},
+                                {.top_k = 100, .uniform = 0.7, .row = 2},
+                                {.top_k = 50, .uniform = 0.99, .row = 3},
+                                {.top_k = 500, .top_p = 0.3f, .uniform = 0.99, .row = 4}};
+  std::vector<int32_t> truth(draws.size()), out(draws.size());
+  make_ops("reference")->draw(truth, logits.mat(rows, vocab), draws);
+  const auto ops = make_ops("cuda_host");
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    settings().seed = seed;
+    ops->draw(out, logits.mat(rows, vocab), draws);
+    EXPECT_EQ(out, truth) << seed;
   }
 }
 
@@ -418,7 +439,10 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
         kernels.insert(kernel);
         // A page's rows of 8 bits meet those of 4 bits in a read or two where one kind ends.
         const bool mixed = kernel == "attention" || kernel == "attention_few";
-        const uint64_t conflicts = mixed ? counters.shared_wavefronts / 200 : 0;
+        // Which of draw's buckets a warp adds to, the logits decide.
+        const uint64_t conflicts = mixed              ? counters.shared_wavefronts / 200
+                                   : kernel == "draw" ? counters.shared_wavefronts / 20
+                                                      : 0;
         EXPECT_TRUE(counters.bank_conflicts() <= conflicts || kernel == "attention_float")
             << kernel << ": " << counters.bank_conflicts() << " of " << counters.shared_wavefronts;
         const auto limit = least.find(kernel);
@@ -426,9 +450,9 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
       }
     }
   }
-  EXPECT_EQ(kernels, (std::set<std::string>{"argmax",
-                                            "append_coded",
+  EXPECT_EQ(kernels, (std::set<std::string>{"append_coded",
                                             "append_float",
+                                            "argmax",
                                             "attention",
                                             "attention_few",
                                             "attention_float",
@@ -436,13 +460,11 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
                                             "copy_rows",
                                             "cublas_lt",
                                             "dequantize",
+                                            "draw",
                                             "embed",
                                             "finish_tiles",
                                             "fold_splits",
                                             "gather",
-                                            "split_rows",
-                                            "split_terms",
-                                            "sum_terms",
                                             "heads",
                                             "kl_divergence",
                                             "linear_few",
@@ -450,6 +472,9 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
                                             "quantize",
                                             "row_chain",
                                             "row_extremes",
+                                            "split_rows",
+                                            "split_terms",
+                                            "sum_terms",
                                             "token_logprobs"}));
 }
 

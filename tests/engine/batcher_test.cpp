@@ -97,6 +97,35 @@ TEST_P(BatcherTest, WhatWasForgottenIsComputedAgainToTheSameBits) {
   }
 }
 
+/// Where the logits lie, for all that want no more than a draw; on the host for the others.
+TEST_P(BatcherTest, TokensDrawnTogetherAreThoseDrawnAlone) {
+  Engine engine(options(4096));
+  const auto requests = [&] {
+    std::vector<ScheduledRequest> all;
+    for (const SamplingParams& sampling :
+         {SamplingParams{.temperature = 1, .seed = 1},
+          SamplingParams{.temperature = 0.7f, .top_k = 20, .seed = 2},
+          SamplingParams{.temperature = 2, .top_p = 0.8f, .seed = 3},
+          SamplingParams{.temperature = 1, .min_p = 0.2f, .seed = 4}, SamplingParams{},
+          SamplingParams{.temperature = 1, .repetition_penalty = 1.3f, .seed = 5},
+          SamplingParams{.temperature = 1, .seed = 6}}) {
+      all.push_back(random_request(engine, 40 + 9 * int64_t(all.size()), 20));
+      all.back().generate.sampling = sampling;
+      if (sampling.seed != 6) all.back().top_logprobs = -1;
+    }
+    all[0].prompt_logprobs = true;
+    return all;
+  };
+  Batched batch(engine, {.parallel = 8});
+  for (ScheduledRequest& request : requests()) batch.add(std::move(request));
+  batch.run();
+  size_t i = 0;
+  for (ScheduledRequest& request : requests()) {
+    SCOPED_TRACE("request " + std::to_string(i));
+    expect_same(batch[i++], alone(engine, std::move(request)));
+  }
+}
+
 TEST_P(BatcherTest, APrefixHitGivesTheBitsOfAMissAndIsCounted) {
   Engine truth_engine(options()), engine(options(4096));
   Batched batch(engine, {});

@@ -76,7 +76,7 @@ inline std::vector<Case> config_cases() {
       config("VocabIsFloat", R"({"vocab_size": 264.0})", "vocab_size must be a whole number"),
       config("VocabIsZero", R"({"vocab_size": 0})", "vocab_size is 0"),
       config("VocabIsNegative", R"({"vocab_size": -264})", "vocab_size is -264"),
-      config("VocabIsHuge", R"({"vocab_size": 16777217})", "vocab_size is 16777217"),
+      config("VocabIsHuge", R"({"vocab_size": 8388609})", "vocab_size is 8388609"),
       config("VocabBeyond64Bits", R"({"vocab_size": 9223372036854775808})",
              "vocab_size must be a whole number"),
       config("VocabFarBeyond64Bits", R"({"vocab_size": 1e30})", "vocab_size must be a whole number"),
