@@ -104,8 +104,10 @@ class Sum {
     if (role != kHead) result_.layer_seconds += seconds;
   }
   void add(Role role, int64_t times, const KernelCost& c) {
-    constexpr double kEightOps = 2.0 * 16 * 8 * 32, kFourOps = 2.0 * 16 * 8 * 64;
+    constexpr double kEightOps = 2.0 * 16 * 8 * 32, kFourOps = 2.0 * 16 * 8 * 64,
+                     kWgmmaOps = 2.0 * 16 * 128 * 32;
     double tensor = c.mma_u8 * kEightOps / (machine_.int8 * machine_.mma_share);
+    tensor += c.wgmma * kWgmmaOps / machine_.int8;
     if (c.mma_u4 > 0) tensor += c.mma_u4 * kFourOps / machine_.int4;
     add(role, times, c.bytes, tensor, float_seconds(c.float_ops), issue_seconds(c));
     result_.transform_seconds += double(times) * float_seconds(c.transform_ops);

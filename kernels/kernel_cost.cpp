@@ -21,12 +21,13 @@ constexpr int64_t kChannels = 128;  // of a block of quantize.cu, and threads
 
 /// No more than the counted work needs, with accesses as wide as they can be.
 KernelCost with_instructions(KernelCost c) {
-  c.instructions =
-      c.mma_u8 + c.mma_u4 + c.copies + c.dp4a + c.float_ops / kLanes + c.requested / (kWide * kLanes);
+  c.instructions = c.mma_u8 + c.mma_u4 + c.wgmma + c.copies + c.dp4a + c.float_ops / kLanes +
+                   c.requested / (kWide * kLanes);
   return c;
 }
 cuda::Device planned(const PlannedDevice& device) {
-  return {device.compute_capability, device.multiprocessors, device.shared_bytes};
+  return {device.compute_capability, device.multiprocessors, device.shared_bytes,
+          device.compute_capability == 90};
 }
 double coded_tiles(std::span<const RowTile> tiles) {
   return double(std::ranges::count_if(tiles, &RowTile::coded));
@@ -278,6 +279,53 @@ void add_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& p
     if (bias) c.requested += double(weights * weight.rows * row_warps * weights) * kFloat;
     if (tile.coded) c.transform_ops += double(weights * weight.rows) * transform_ops(plan);
   }
+  c.requested += double(int64_t(tiles.size()) * channel_blocks * cuda::kLinearWarps) * kRowTile;
+  c.bytes += double(weights) * (double(weight.bytes()) + (bias ? double(weight.rows) * kFloat : 0));
+}
+
+/// The same of linear_wgmma.cu.
+void add_wgmma_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& plan,
+                       const WeightView& weight, int64_t weights, bool bias, const cuda::TilePlan& cut) {
+  constexpr int64_t kDeep = 128, kDepth = 32, kRows = 128, kRowsOf = 4, kMostGroups = 4;  // of a warp's copy
+  const bool four = weight.dtype == DType::kQ4;
+  const int64_t depth = weight.padded_cols(), steps = divide_up(depth, kDeep), panels = weight.panels(),
+                channels = cut.channels() / weights, block_panels = channels / kPanel,
+                channel_blocks = divide_up(weight.rows, channels),
+                row_blocks = divide_up(int64_t(tiles.size()), cut.row_tiles), warps = cut.warps();
+  const auto blocks = double(row_blocks * channel_blocks), of_blocks = double(row_blocks * weights);
+  const int64_t products = kDeep / kDepth * cut.row_tiles * kBlock / kRows,
+                panel_bytes = depth * kPanel / (four ? 2 : 1);
+  c.blocks += blocks;
+  c.wgmma += blocks * double(warps * steps * products);
+  c.instructions +=
+      blocks * double(warps * steps) * main_loop(90, cut, four ? 4 : 8, int(products)).instructions;
+  // Rows of every tile of a block; those beyond a tile's last are the last again, or the first where there is
+  // no tile. Panels beyond the last are copied again, by other warps than the last.
+  for (int64_t i = 0; i < row_blocks * cut.row_tiles; ++i) {
+    const int64_t count = i < int64_t(tiles.size()) ? tiles[size_t(i)].count : 1;
+    for (int64_t row = 0; row < kBlock; row += kRowsOf)
+      c.requested += double(channel_blocks * steps * std::clamp<int64_t>(count - row, 1, kRowsOf) * kDeep);
+  }
+  c.requested += blocks * double(block_panels * weights * panel_bytes);
+  c.copies += blocks * double(steps * (cut.row_tiles * kBlock / kRowsOf +
+                                       divide_up(block_panels * weights * kDeep * kPanel / (four ? 2 : 1),
+                                                 int64_t(kWide * kLanes))));
+  if (four) {  // one warp copies a quad of zero points, one the scales, of every panel once
+    c.copies += blocks * 2 * double(steps);
+    c.requested += of_blocks * double(panels * (steps * kPanel * kZeroGroups));
+    for (int64_t step = 0; step < steps; ++step)
+      for (int64_t group = 0; group < kMostGroups; ++group)
+        if (group * weight.group < std::min(kDeep, depth - step * kDeep))
+          c.requested += of_blocks * double(panels * kPanel);
+  }
+  // Every block reads its rows' scales and offsets, every warp its panel's scales and sums, threads the bias.
+  c.requested += double(channel_blocks * rows_of(tiles)) * 2 * kFloat;
+  c.requested += of_blocks * double(panels * kPanel) * 2 * kFloat;
+  const double bias_warps = double(warps) * kLanes / double(channels);
+  if (bias) c.requested += of_blocks * double(weight.rows) * bias_warps * kFloat;
+  c.requested += double(channel_blocks * int64_t(tiles.size())) * kRowTile;
+  c.float_ops += double(row_blocks * cut.row_tiles * kBlock * channel_blocks * cut.channels() * 3);
+  c.transform_ops += coded_tiles(tiles) * double(weights * weight.rows) * transform_ops(plan);
   c.bytes += double(weights) * (double(weight.bytes()) + (bias ? double(weight.rows) * kFloat : 0));
 }
 
@@ -292,24 +340,28 @@ KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan,
   const WeightView& first = weights.front();
   const cuda::TilePlan cut =
       cuda::plan_linear(int64_t(tiles.size()), products, planned(device), any_coded(tiles), plan);
-  KernelCost c{.kernel = "linear_int", .warps = cuda::kLinearWarps};
+  const bool wgmma = cut.path == cuda::MmaPath::kWgmma;
+  KernelCost c{.kernel = wgmma ? "linear_wgmma" : "linear_int", .warps = double(cut.warps())};
+  const auto add = [&](const WeightView& weight, int64_t count) {
+    if (wgmma) add_wgmma_product(c, tiles, plan, weight, count, bias, cut);
+    else add_product(c, tiles, plan, weight, count, bias, cut, device.compute_capability);
+  };
   const auto rows = double(rows_of(tiles));
   double values = 0, after_ops = 0;
   if (after == After::kSiluMul) {
     values = rows * double(first.rows);
     after_ops = values * kSilu;
-    add_product(c, tiles, plan, first, 2, bias, cut, device.compute_capability);
+    add(first, 2);
   } else {
     for (const WeightView& w : weights) {
       values += rows * double(w.rows);
-      add_product(c, tiles, plan, w, 1, bias, cut, device.compute_capability);
+      add(w, 1);
     }
     if (after == After::kAdd) after_ops = values;
   }
   const double outputs = values * kFloat * (after == After::kAdd ? 2 : 1);  // read, too
   c.requested += outputs;
   c.bytes += outputs;
-  c.requested += c.blocks * cuda::kLinearWarps * kRowTile;
   c.float_ops += c.transform_ops + after_ops;
   c.instructions += (c.transform_ops + after_ops) / kLanes;
   c.bytes += rows * 2 * kFloat + (cut.path == cuda::MmaPath::kFour ? split_bytes(tiles, plan, first)

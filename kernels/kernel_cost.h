@@ -19,6 +19,7 @@ struct KernelCost {
   double requested = 0;  // bytes asked of global memory, warp by warp: caches serve the repetitions
   double mma_u8 = 0;     // mma m16n8k32 on bytes
   double mma_u4 = 0;     // mma m16n8k64 on nibbles
+  double wgmma = 0;      // a warp's part of wgmma m64n128k32 on bytes
   double copies = 0;     // cp.async, 16 bytes a lane
   double dp4a = 0;
   double float_ops = 0;      // of threads: FP32 additions, products, or both fused
@@ -70,7 +71,8 @@ bool wants_split_rows(std::span<const RowTile> tiles, const BitPlan& plan, const
 KernelCost split_rows_cost(std::span<const RowTile> tiles, const BitPlan& plan, const WeightView& weight);
 /// What products become in the same launch: out, out added to something, or silu(out) times the second's out.
 enum class After : uint8_t { kNothing, kAdd, kSiluMul };
-/// linear_int.cu: rows of `tiles` times one to four quantised weights of one type and group.
+/// linear_int.cu, or linear_wgmma.cu: rows of `tiles` times one to four quantised weights of one type and
+/// group.
 KernelCost linear_int_cost(std::span<const RowTile> tiles, const BitPlan& plan,
                            std::span<const WeightView> weights, bool bias, const PlannedDevice& device,
                            After after = After::kNothing);

@@ -147,6 +147,10 @@ struct LinearInt {
   Device device;
 };
 void linear_int(const LinearInt& linear, cudaStream_t stream);
+/// The same by MmaPath::kWgmma, in blocks of TilePlan::row_tiles.
+void linear_wgmma(const LinearInt& linear, int row_tiles, cudaStream_t stream);
+/// Whether this program has its code, which is for compute capability 9.0 alone.
+bool has_wgmma_code();
 
 /// out = the same bits for at most kFewRows rows (tile_plan.h), none of them coded, in one launch.
 void linear_few(const LinearProducts& products, const Integers& in, cudaStream_t stream);

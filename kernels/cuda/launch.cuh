@@ -73,7 +73,7 @@ void launch([[maybe_unused]] const char* name, void (*kernel)(P...), const Shape
 template <class T>
 __device__ __forceinline__ T& shared_storage() {
 #ifdef __CUDACC__
-  extern __shared__ __align__(128) unsigned char bytes[];
+  extern __shared__ __align__(1024) unsigned char bytes[];
   return *reinterpret_cast<T*>(bytes);
 #else
   return *static_cast<T*>(cuda_on_host::shared_memory(sizeof(T)));
@@ -84,7 +84,7 @@ __device__ __forceinline__ T& shared_storage() {
 template <class T>
 __device__ __forceinline__ T* shared_array([[maybe_unused]] int64_t count) {
 #ifdef __CUDACC__
-  extern __shared__ __align__(128) unsigned char bytes[];
+  extern __shared__ __align__(1024) unsigned char bytes[];
   return reinterpret_cast<T*>(bytes);
 #else
   return static_cast<T*>(cuda_on_host::shared_memory(size_t(count) * sizeof(T)));

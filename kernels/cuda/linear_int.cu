@@ -19,6 +19,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/linear_block.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/seq_transform.cuh"
 #include "kernels/cuda/split_rows.cuh"
@@ -65,28 +66,6 @@ struct Storage {
     alignas(16) float product[kTileRows][kProductPitch];
   };
   float2 row[kTileRows];  // scale and offset, of coefficients with what L^-1 scales them by
-};
-
-/// Which panels a block multiplies: kPanels of one product from `first` on, or half as many of two that have
-/// one shape.
-template <int kPanels>
-struct BlockPanels {
-  const LinearProduct* product;
-  int first;
-  bool paired;
-
-  __device__ __forceinline__ const LinearProduct& product_of(int panel) const {
-    return product[paired && panel >= kPanels / 2 ? 1 : 0];
-  }
-  __device__ __forceinline__ const WeightView& weight_of(int panel) const { return product_of(panel).weight; }
-  /// Where panel `panel` of the block is in its weight, which may end before.
-  __device__ __forceinline__ int at(int panel) const {
-    return first + (paired ? panel % (kPanels / 2) : panel);
-  }
-  /// The same, or the last there is.
-  __device__ __forceinline__ int64_t source(int panel) const {
-    return min(int64_t{at(panel)}, product->weight.panels() - 1);
-  }
 };
 
 /// What one thread copies of every stage: the sources go from stage to stage, the places stay. Rows and
@@ -201,17 +180,6 @@ struct Lane {
 using Weights = uint32_t[2][2][4];  // [row tile][product of a line]: the products' left operands
 using Sums = int32_t[2][4];         // [row tile]
 
-constexpr uint32_t kSigns = 0x80808080u;
-
-/// Two neighbouring bytes.
-struct TwoBytes {
-  uint32_t first, second;
-  __device__ __forceinline__ explicit TwoBytes(const uint8_t* from) {
-    const uint32_t both = *reinterpret_cast<const uint16_t*>(from);
-    first = both & 255, second = both >> 8;
-  }
-};
-
 /// The words of the lane's two channels of a panel, in the `i`-th of its lines that are the lane's.
 template <int kBytesOf>
 __device__ __forceinline__ uint2 weight_words(const uint8_t (&panel)[kBytesOf], int i, const Lane& at) {
@@ -230,21 +198,14 @@ __device__ __forceinline__ void load_bytes(Weights& a, const Stage& now, int war
     const auto& panel = now.panels[warp_panel + t];
     if constexpr (kBits == 4) {
       const int channel = at.group * 2;
-      const TwoBytes scale(&now.group_scale[first_group][warp_panel + t][channel]);
-      const uint2 zeros = *reinterpret_cast<const uint2*>(&now.zero[warp_panel + t][channel][0]);
-      const uint32_t same = uint32_t(group % int(kZeroGroups)) * 0x1111u;  // that byte, four times
-      const uint32_t shift[2] = {kSigns - __byte_perm(zeros.x, 0, same),
-                                 kSigns - __byte_perm(zeros.y, 0, same)};
-      // No byte carries into the next: code * scale - zero + 128 is a byte, too.
-      const auto bytes = [&](uint32_t codes, int c) {
-        const uint32_t scaled = (codes & kLowNibbles) * (c == 0 ? scale.first : scale.second);
-        return (scaled + shift[c]) ^ kSigns;
-      };
+      const SignedBytes bytes(&now.group_scale[first_group][warp_panel + t][channel],
+                              &now.zero[warp_panel + t][channel][0], uint32_t(group));
 #pragma unroll
       for (int product = 0; product < 2; ++product) {
         const uint2 x = weight_words(panel, product, at);
         uint32_t(&to)[4] = a[t][product];
-        to[0] = bytes(x.x, 0), to[1] = bytes(x.y, 1), to[2] = bytes(x.x >> 4, 0), to[3] = bytes(x.y >> 4, 1);
+        to[0] = bytes.first(x.x), to[1] = bytes.second(x.y);
+        to[2] = bytes.first(x.x >> 4), to[3] = bytes.second(x.y >> 4);
       }
     } else {
 #pragma unroll
@@ -370,10 +331,8 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
   constexpr int kStages = Shared::kStages, kColumns = kTileRows / 8 * kChannelWarps / kWarps;
   auto& s = shared_storage<Shared>();
   const auto [which, channel_block] = products.place(blockIdx.y, Shared::kChannels);
-  const auto& [out, weight, bias] = products.one[which];
-  const bool paired = products.paired();
-  const BlockPanels<Shared::kPanels> panels{&products.one[which],
-                                            int(channel_block) * Shared::kPanels / (paired ? 2 : 1), paired};
+  const WeightView& weight = products.one[which].weight;
+  const BlockPanels<Shared::kPanels> panels(products, which, int(channel_block));
   const int warp = int(threadIdx.x) / kWarpSize;
   const int warp_panel = warp % kChannelWarps * kWarpPanels, warp_row = warp / kChannelWarps * kColumns * 8;
   const Lane at;
@@ -453,71 +412,30 @@ __global__ void __launch_bounds__(kThreads, kLeastResident<kChannelWarps>)
     }
     copies.advance(kStages);
   }
-  const int64_t first_of_tile = tile.row, rows = tile.count;
-  if (const int r = int(threadIdx.x); r < rows) {
-    const float turned = tile.coded ? transform_scale(in.plan.transform, in.plan.levels, r) : 1.0f;
-    s.row[r] = make_float2(in.scale[first_of_tile + r] * turned, in.offset[first_of_tile + r] * turned);
-  }
+  const RowTile done = tile;
+  if (const int r = int(threadIdx.x); r < done.count) s.row[r] = row_factors(in, done, r);
   wait_copies<0>();
   __syncthreads();  // the stages become the product
 
-  const WeightView& warp_weight = panels.weight_of(warp_panel);
 #pragma unroll
   for (int p = 0; p < kWarpPanels; ++p) {
+    const ChannelPair pair(panels, warp_panel + p, at.group);
     const int channel = (warp_panel + p) * int(kPanel) + at.group * 2;
-    float2 weight_scale{};
-    int2 weight_sum{};
-    if (const int panel = panels.at(warp_panel + p); panel < weight.panels()) {
-      const int64_t from = panel * kPanel + at.group * 2;
-      weight_scale = *reinterpret_cast<const float2*>(warp_weight.scale + from);
-      weight_sum = *reinterpret_cast<const int2*>(warp_weight.sum + from);
-    }
 #pragma unroll
     for (int i = 0; i < kColumns * 2; ++i) {
       const int n = i / 2, r = warp_row + n * 8 + at.four * 2 + i % 2;
-      const float2 row = r < rows ? s.row[r] : float2{};
       *reinterpret_cast<float2*>(&s.product[r][channel]) =
-          make_float2(scaled_sum(sums[n][p][i % 2], row.x, row.y, weight_scale.x, weight_sum.x),
-                      scaled_sum(sums[n][p][2 + i % 2], row.x, row.y, weight_scale.y, weight_sum.y));
+          pair.scaled(sums[n][p][i % 2], sums[n][p][2 + i % 2], r < done.count ? s.row[r] : float2{});
     }
   }
   __syncthreads();
-  constexpr int kChannels = Shared::kChannels;
-  if (tile.coded) {
+  if (done.coded) {
     const int column = int(threadIdx.x);
-    if (column < kChannels) column_sums<true>(&s.product[0][column], Shared::kProductPitch, in.plan, dct);
+    if (column < Shared::kChannels)
+      column_sums<true>(&s.product[0][column], Shared::kProductPitch, in.plan, dct);
     __syncthreads();
   }
-  const int channels = paired ? kChannels / 2 : kChannels, step = kThreads / channels;
-  const int column = int(threadIdx.x) % channels, first_row = int(threadIdx.x) / channels;
-  const int64_t channel = int64_t{panels.first} * kPanel + column;
-  if (channel >= out.cols) return;
-  const float shift = bias != nullptr ? bias[channel] : 0.0f;
-  float* to = out.row(first_of_tile + first_row) + channel;
-  const auto each = [&](const auto& value) {
-    for (int r = first_row; r < rows; r += step, to += step * out.stride)
-      *to = value(s.product[r][column] + shift, r);
-  };
-  if (paired) {
-    const float* const other_bias = products.one[1].bias;
-    const float other_shift = other_bias != nullptr ? other_bias[channel] : 0.0f;
-    each([&](float x, int r) { return silu(x) * (s.product[r][column + kChannels / 2] + other_shift); });
-  } else if (products.epilogue == Epilogue::kAdd) {
-    constexpr int kTogether = 16;  // loads on their way
-    for (int first = first_row; first < rows;
-         first += kTogether * step, to += kTogether * step * out.stride) {
-      float before[kTogether];
-#pragma unroll
-      for (int i = 0; i < kTogether; ++i)
-        before[i] = first + i * step < rows ? to[i * step * out.stride] : 0.0f;
-#pragma unroll
-      for (int i = 0; i < kTogether; ++i)
-        if (const int r = first + i * step; r < rows)
-          to[i * step * out.stride] = before[i] + (s.product[r][column] + shift);
-    }
-  } else {
-    each([](float x, int) { return x; });
-  }
+  ProductWriter<Shared::kChannels, kThreads>(products, panels).write(s.product, done);
 }
 
 constexpr int kSplitRows = 32, kSplitDepth = 512, kSplitWarps = 8;  // rows, input channels of a block
@@ -597,7 +515,8 @@ void linear_int(const LinearInt& linear, cudaStream_t stream) {
   const auto run = [&]<MmaPath kPath, int kBits>() {
     start<kPath, kBits>(plan, products, in, split, dct, stream);
   };
-  if (products.one[0].weight.dtype == DType::kQ8) run.template operator()<MmaPath::kEight, 8>();
+  if (plan.path == MmaPath::kWgmma) linear_wgmma(linear, plan.row_tiles, stream);
+  else if (products.one[0].weight.dtype == DType::kQ8) run.template operator()<MmaPath::kEight, 8>();
   else if (plan.path == MmaPath::kEight) run.template operator()<MmaPath::kEight, 4>();
   else run.template operator()<MmaPath::kFour, 4>();
 }

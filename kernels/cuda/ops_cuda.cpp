@@ -38,10 +38,12 @@ cuda::Device current_device() {
     check(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
     return value;
   };
-  return {.compute_capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
-                                attribute(cudaDevAttrComputeCapabilityMinor),
+  const int compute_capability =
+      10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor);
+  return {.compute_capability = compute_capability,
           .multiprocessors = attribute(cudaDevAttrMultiProcessorCount),
-          .shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
+          .shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+          .wgmma = compute_capability == 90 && cuda::has_wgmma_code()};
 }
 
 /// The operands of one operation, brought to the device where they are not there yet.

@@ -56,6 +56,36 @@ __device__ void commit_copies();
 template <int kLeft>
 __device__ void wait_copies();
 
+/// wgmma (section 9.7.15) of sm_90a: four warps, the first of which is a multiple of four, multiply together
+/// and go on while the tensor cores work. In between nobody touches the operands' registers, nor the shared
+/// memory that is read.
+
+/// Describes rows of bytes for wgmma, 128 of each, at a multiple of 1024: 16-byte chunk c of row r lies at
+/// 128 r + 16 (c ^ r % 8) (section 9.7.15.5.1.2, K-major, 128-byte swizzling).
+__device__ uint64_t swizzled_rows(const void* shared);
+/// The same from byte `bytes` of every row on, a multiple of 32, or from row `bytes` / 128 on, one of eight.
+__device__ __forceinline__ uint64_t further(uint64_t rows, int bytes) { return rows + uint64_t(bytes >> 4); }
+
+/// d += a b, A [64, 32] of signed bytes, B [32, 128] of unsigned ones, whose columns are the first 32 bytes
+/// of 128 swizzled rows (section 9.7.15.5.2, m64n128k32). Warp w of the four has rows 16 w .. + 15 of A and
+/// of D, those of A as in mma_s8_u8,
+///   d[4 j], d[4 j + 1]: row 16 w + group, columns 8 j + 2 four, + 1        d[4 j + 2], d[4 j + 3]: row + 8
+__device__ void wgmma_s8_u8(int32_t (&d)[64], const uint32_t (&a)[4], uint64_t b);
+/// Between what the threads did with registers and wgmma's use of them (wgmma.fence).
+__device__ void fence_wgmma();
+/// Closes the warp's group of products (wgmma.commit_group).
+__device__ void commit_wgmma();
+/// Waits until at most kLeft of the warp's groups are not complete (wgmma.wait_group).
+template <int kLeft>
+__device__ void wait_wgmma();
+/// Keeps the compiler from moving what defines or uses these operands of wgmma over this place: A's before
+/// fence_wgmma(), D's after the last wait_wgmma().
+__device__ void pin(uint32_t (&a)[4]);
+__device__ void pin(int32_t (&d)[64]);
+/// Makes what the calling thread has written to shared memory, its completed copies too, visible to wgmma;
+/// a barrier comes between (section 9.7.13.4, fence.proxy.async).
+__device__ void fence_for_wgmma();
+
 }  // namespace stamp::cuda
 
 #ifdef __CUDACC__

@@ -60,4 +60,48 @@ __device__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
 }
 
+__device__ __forceinline__ uint64_t swizzled_rows(const void* shared) {
+  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62, kEightRows = uint64_t{1024 >> 4} << 32,
+                     kUnused = uint64_t{1} << 16;  // the leading dimension's offset
+  return kSwizzle128 | kEightRows | kUnused | (uint32_t(__cvta_generic_to_shared(shared)) & 0x3ffff) >> 4;
+}
+
+// 0 .. 63
+#define STAMP_EIGHT(d, i)                                                                     \
+  "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), \
+      "+r"(d[i + 6]), "+r"(d[i + 7])
+#define STAMP_SUMS(d)                                                                               \
+  STAMP_EIGHT(d, 0), STAMP_EIGHT(d, 8), STAMP_EIGHT(d, 16), STAMP_EIGHT(d, 24), STAMP_EIGHT(d, 32), \
+      STAMP_EIGHT(d, 40), STAMP_EIGHT(d, 48), STAMP_EIGHT(d, 56)
+
+__device__ __forceinline__ void wgmma_s8_u8(int32_t (&d)[64], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.u8 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      "{%64, %65, %66, %67}, %68, 1;"
+      : STAMP_SUMS(d)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+__device__ __forceinline__ void fence_wgmma() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void commit_wgmma() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int kLeft>
+__device__ void wait_wgmma() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
+}
+__device__ __forceinline__ void pin(uint32_t (&a)[4]) {
+  asm volatile("" : "+r"(a[0]), "+r"(a[1]), "+r"(a[2]), "+r"(a[3])::"memory");
+}
+__device__ __forceinline__ void pin(int32_t (&d)[64]) { asm volatile("" : STAMP_SUMS(d)::"memory"); }
+#undef STAMP_SUMS
+#undef STAMP_EIGHT
+
+__device__ __forceinline__ void fence_for_wgmma() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 }  // namespace stamp::cuda

@@ -11,6 +11,7 @@ struct Device {
   int compute_capability = 80;  // 10 * major + minor
   int64_t multiprocessors = 108;
   int64_t shared_bytes = 163 << 10;  // that a block may have
+  bool wgmma = false;                // the instruction, and code for it
 };
 
 /// Up to as many rows are multiplied without tensor cores (linear_few.cu): a tile of 64 would be mostly
@@ -20,7 +21,8 @@ inline constexpr int kFewRows = 8;
 /// Which tensor-core instruction multiplies.
 enum class MmaPath : uint8_t {
   kEight,  // 8-bit operands; 4-bit weights are unpacked in registers
-  kFour    // 4-bit operands; rows of 8-bit coefficients as two rows of nibbles
+  kFour,   // 4-bit operands; rows of 8-bit coefficients as two rows of nibbles
+  kWgmma   // 8-bit operands of four warps together, for many rows (linear_wgmma.cu)
 };
 
 /// Products of one input, with weights of one type and group.
@@ -61,19 +63,30 @@ struct LinearProducts {
   }
 };
 
+inline constexpr int kWarpChannels = 32, kLinearWarps = 4;   // of a warp, of a block
+inline constexpr int kWgmmaChannels = 128, kWgmmaWarps = 8;  // of a block
+inline constexpr int kResidentBlocks = 3;                    // of a multiprocessor
+
 /// A block is one tile of rows times channel_warps * kWarpChannels output channels; its four warps share the
-/// rows where they do not share the channels.
+/// rows where they do not share the channels. With wgmma it is row_tiles tiles times kWgmmaChannels.
 struct TilePlan {
   MmaPath path = MmaPath::kEight;
   int channel_warps = 4;  // or 2, or 1
+  int row_tiles = 1;      // of wgmma 2 or 4
+  STAMP_INLINE int channels() const {
+    return path == MmaPath::kWgmma ? kWgmmaChannels : channel_warps * kWarpChannels;
+  }
+  STAMP_INLINE int warps() const { return path == MmaPath::kWgmma ? kWgmmaWarps : kLinearWarps; }
   bool operator==(const TilePlan&) const = default;
 };
-inline constexpr int kWarpChannels = 32, kLinearWarps = 4;  // of a warp, of a block
-inline constexpr int kResidentBlocks = 3;                   // of a multiprocessor
+/// Blocks with wgmma that a multiprocessor has registers and shared memory for.
+STAMP_INLINE constexpr int resident_wgmma_blocks(int weight_bits, int row_tiles) {
+  return weight_bits == 4 && row_tiles == 2 ? 2 : 1;
+}
 
-/// 4-bit products where the hardware has them (sm_80 to sm_89), a group of input channels is one of their 64,
-/// and rows have no more bits, those of coded blocks for the most part: others take two products of nibbles,
-/// as long as one of bytes, and their scaling on top.
+/// For mma.sync: 4-bit products where the hardware has them (sm_80 to sm_89), a group of input channels is
+/// one of their 64, and rows have no more bits, those of coded blocks for the most part: others take two
+/// products of nibbles, as long as one of bytes, and their scaling on top.
 inline MmaPath mma_path(const WeightView& weight, bool any_coded, const BitPlan& rows, const Device& device) {
   const bool nibbles = any_coded && rows.low_bits <= 4;
   return weight.dtype == DType::kQ4 && weight.group == 64 && nibbles && device.compute_capability < 90
@@ -93,25 +106,36 @@ STAMP_INLINE int wide_rows(bool coded, const BitPlan& plan) {
 /// Neither this choice nor the path changes a bit of the result.
 inline TilePlan plan_linear(int64_t tiles, const LinearProducts& products, const Device& device,
                             bool any_coded, const BitPlan& rows) {
-  TilePlan plan{.path = mma_path(products.one[0].weight, any_coded, rows, device)};
   // Times of one, two and three blocks that share a multiprocessor, in us on an H100 for 4096 input channels
-  // (tests/bench/cuda_products.cpp); for others they are in proportion. They were measured with a
-  // loop that scaled the sums of every group in floats.
+  // (tests/bench/cuda_products.cpp); for others they are in proportion. Those of mma.sync were measured with
+  // a loop that scaled the sums of every group in floats. Those of wgmma are estimates on the same scale, of
+  // what the second-level cache can bring.
   struct Choice {
-    int channel_warps, times[kResidentBlocks];
+    TilePlan plan;
+    int resident, times[kResidentBlocks];
   };
+  const WeightView& weight = products.one[0].weight;
+  const MmaPath path = mma_path(weight, any_coded, rows, device);
+  const int bits = weight.dtype == DType::kQ4 ? 4 : 8;
+  const auto wgmma = [&](int row_tiles) { return TilePlan{MmaPath::kWgmma, kLinearWarps, row_tiles}; };
+  const Choice choices[] = {{{path, 4}, 3, {34, 50, 72}},
+                            {{path, 2}, 3, {22, 33, 46}},
+                            {{path, 1}, 3, {17, 22, 33}},
+                            {wgmma(2), resident_wgmma_blocks(bits, 2), {26, 50}},
+                            {wgmma(4), resident_wgmma_blocks(bits, 4), {42}}};
+  TilePlan best;
   int64_t least = 0;
-  for (const auto& [channel_warps, times] :
-       {Choice{4, {34, 50, 72}}, Choice{2, {22, 33, 46}}, Choice{1, {17, 22, 33}}}) {
+  for (const auto& [plan, resident, times] : choices) {
+    if (plan.path == MmaPath::kWgmma && !device.wgmma) continue;
     // Half of a narrow block's channels would be half of what a warp writes.
-    if (products.paired() && channel_warps == 1) break;
-    const int64_t blocks = tiles * products.blocks(channel_warps * kWarpChannels),
-                  wave = kResidentBlocks * device.multiprocessors,
+    if (products.paired() && plan.channel_warps == 1) continue;
+    const int64_t blocks = divide_up(tiles, plan.row_tiles) * products.blocks(plan.channels()),
+                  wave = resident * device.multiprocessors,
                   rest = divide_up(blocks % wave, device.multiprocessors);
-    const int64_t time = blocks / wave * times[kResidentBlocks - 1] + (rest > 0 ? times[rest - 1] : 0);
-    if (least == 0 || time < least) least = time, plan.channel_warps = channel_warps;
+    const int64_t time = blocks / wave * times[resident - 1] + (rest > 0 ? times[rest - 1] : 0);
+    if (least == 0 || time < least) least = time, best = plan;
   }
-  return plan;
+  return best;
 }
 
 }  // namespace stamp::cuda

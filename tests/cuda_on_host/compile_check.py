@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Checks what the CUDA compiler makes of kernels/cuda/: that every kernel builds for every architecture, spills
-nothing and keeps to the registers recorded in compile_budget.json; and that the main loop of the integer products
-consists of the instructions it was written for, as many of them as kernels/cuda/main_loops.h says to the cost model.
+nothing and keeps to the registers recorded in compile_budget.json; that products of wgmma run asynchronously; and that
+the main loops of the integer products consist of the instructions they were written for, as many of them as
+kernels/cuda/main_loops.h says to the cost model.
 
     compile_check.py             checks
     compile_check.py --record    writes this compiler's registers into compile_budget.json, and its main loops into
@@ -24,7 +25,7 @@ BUDGET = Path(__file__).with_name("compile_budget.json")
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
 MAIN_LOOPS = ROOT / "kernels/cuda/main_loops.h"
 RECORDED_ARCHITECTURES = (80, 89, 90)  # there; newer ones have much the same loop as the last
-STAGES = 4  # of a main loop: kLoopStages there
+STAGES = 4  # of a main loop of linear_int.cu: kLoopStages there
 MOST_DEVIATION = 0.03  # of a main loop's instructions: compilers differ a little
 SKIPPED = 77
 
@@ -32,8 +33,13 @@ ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
 KERNEL = re.compile(r"\d([a-z][a-z_]*_kernel)")
+SERIALISED = re.compile(r"\(C75\d\d\)[^\n]*")  # each product waits for the one before
 FOUR_BIT_PATH = "MmaPathE1"
 INSTANCE = re.compile(r"linear_int_kernelI\w*?MmaPathE(\d)ELi(\d+)ELi(\d+)E")
+WGMMA_INSTANCE = re.compile(r"linear_wgmma_kernelILi(\d+)ELi(\d+)E")
+PRODUCTS = ("IMMA", "IGMMA")
+PATHS = ("kEight", "kFour", "kWgmma")
+WGMMA_PATH = 2
 RECORDED = re.compile(r"(// recorded by .*\n)(?:.*\n)*?(// end of what is recorded)")
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)([^;]*);")
 LABEL = re.compile(r"^(\.L_x_\d+):")
@@ -69,6 +75,8 @@ def compile_kernels(nvcc, source, architecture, directory):
         elif (match := REGISTERS.search(line)) and name:
             kernels.append((name, int(match[1]), spilled))
             name = None
+    if serialised := SERIALISED.search(done.stdout + done.stderr):
+        return cubin, kernels, serialised[0]
     return cubin, kernels, None if kernels else "ptxas reported no kernel"
 
 
@@ -86,7 +94,7 @@ def ways_through(body, labels, begin):
         if to is None or predicated:
             following.append(at + 1)
         for (products, barriers), length in reached[at].items():
-            way = products + opcode.startswith("IMMA"), barriers + opcode.startswith("BAR")
+            way = products + opcode.startswith(PRODUCTS), barriers + opcode.startswith("BAR")
             for next_at in following:
                 reached[next_at][way] = max(reached[next_at].get(way, 0), length + 1)
     return reached[-1]
@@ -99,7 +107,8 @@ def main_loops(listing, emulates_four_bits):
     loops = {}
     for function in re.split(r"^\.text\.", listing, flags=re.MULTILINE)[1:]:
         symbol = function.split("\n", 1)[0]
-        if "linear_int_kernel" not in symbol or (emulates_four_bits and FOUR_BIT_PATH in symbol):
+        wgmma = WGMMA_INSTANCE.search(symbol)
+        if not wgmma and ("linear_int_kernel" not in symbol or (emulates_four_bits and FOUR_BIT_PATH in symbol)):
             continue
         labels, code = {}, []
         for line in function.splitlines():
@@ -114,22 +123,26 @@ def main_loops(listing, emulates_four_bits):
             if begin is None or begin > end:
                 continue
             body = code[begin : end + 1]
-            if any(op.startswith("IMMA") for op, _, _ in body) and len(body) > len(best):
+            if any(op.startswith(PRODUCTS) for op, _, _ in body) and len(body) > len(best):
                 best, best_begin = body, begin
+        ways = ways_through(best, labels, best_begin)
+        if wgmma:  # of a stage four for 128 rows, two tiles
+            bits, row_tiles = map(int, wgmma.groups())
+            products = 4 * row_tiles // 2
+            loops[WGMMA_PATH, bits, row_tiles] = [op for op, _, _ in best], {products: ways.get((products, 1), 0)}
+            continue
         instance = path, _, channel_warps = tuple(map(int, INSTANCE.search(symbol).groups()))
         # Two products of 4 bits for eight rows, four where they are wide: none, the first ones, all. Or four of 8.
         rows = 2 * channel_warps
         products = (2 * rows, 2 * rows + 2, 4 * rows) if path == 1 else (4 * rows,)
-        ways = ways_through(best, labels, best_begin)
         loops[instance] = [op for op, _, _ in best], {p: ways.get((p * STAGES, STAGES), 0) for p in products}
     return loops
 
 
 def table_line(architecture, instance, instructions):
     """A line of main_loops.h; `instance`: the template's numbers, and the products of the way through the loop."""
-    path, bits, channel_warps, products = instance
-    way = f"{bits}, {channel_warps}, {products}, {instructions}"
-    return f"    {{{architecture}, MmaPath::{('kEight', 'kFour')[path]}, {way}}},"
+    path, bits, width, products = instance
+    return f"    {{{architecture}, MmaPath::{PATHS[path]}, {bits}, {width}, {products}, {instructions}}},"
 
 
 def check_table(counts):
@@ -157,10 +170,11 @@ def check_instructions(nvdisasm, cubin, counts):
     for instance, (body, ways) in found.items():
         if architecture in RECORDED_ARCHITECTURES:
             counts.update({(architecture, (*instance, products)): length for products, length in ways.items()})
-        count = {op: sum(o.startswith(op) for o in body) for op in ("IMMA", "LDGSTS", "LDS.64", "LDL", "STL")}
+        product = PRODUCTS[instance[0] == WGMMA_PATH]
+        count = {op: sum(o.startswith(op) for o in body) for op in (product, "LDGSTS", "LDS.64", "LDL", "STL")}
         print(f"{cubin.name}: main loop of {len(body)} instructions, of them by products "
               f"{ways}, " + ", ".join(f"{n} {op}" for op, n in count.items()))
-        if not (count["IMMA"] >= 8 and count["LDGSTS"] and count["LDS.64"]):
+        if not (count[product] >= 4 and count["LDGSTS"] and count["LDS.64"]):
             faults.append(f"{cubin.name}: the main loop lacks tensor-core operations, asynchronous copies or wide loads")
         if count["LDL"] or count["STL"]:
             faults.append(f"{cubin.name}: the main loop uses local memory")
@@ -195,7 +209,7 @@ def main():
                     faults.append(f"{kernel} for {architecture}: spills {spilled} bytes")
                 if registers > budget.get(kernel, 0) and "--record" not in sys.argv:
                     faults.append(f"{kernel} for {architecture}: {registers} registers, budget {budget.get(kernel, 0)}")
-            if source.stem == "linear_int" and not error:
+            if not error and (source.stem == "linear_int" or (source.stem, architecture) == ("linear_wgmma", "sm_90a")):
                 cubins.append(cubin)
         nvdisasm = find_tool("nvdisasm")
         if nvdisasm is None:

@@ -43,6 +43,7 @@ struct Thread {
   void* payload = nullptr;
   std::vector<PendingCopy> uncommitted;
   std::deque<std::vector<PendingCopy>> committed;
+  AsyncProducts products;
   std::vector<Profile::Request> requests;
 };
 
@@ -92,6 +93,7 @@ class Grid {
   void resume(Thread& thread);
   void yield();  // of the running thread, to the scheduler
   bool release_block();
+  bool products_agree();
   void finish_warp_operation(Thread& last, WarpFunction run);
   std::string place(const Thread& t) const;
   [[noreturn]] void fail(const Thread& t, Fault kind, const std::string& message);
@@ -159,6 +161,7 @@ void Grid::run_block(uint32_t block) {
     t.waits = Wait::kNothing;
     t.uncommitted.clear();
     t.committed.clear();
+    t.products = {};
     t.requests.clear();
     t.stack = stacks.at(i);
     t.fiber = context::make_fcontext(t.stack + kStackBytes, kStackBytes, fiber_main);
@@ -169,7 +172,10 @@ void Grid::run_block(uint32_t block) {
     for (Thread& t : threads_)
       if (!t.done && t.waits == Wait::kNothing) ready.push_back(&t);
     if (ready.empty()) {
-      if (std::all_of(threads_.begin(), threads_.end(), [](const Thread& t) { return t.done; })) break;
+      if (std::all_of(threads_.begin(), threads_.end(), [](const Thread& t) { return t.done; })) {
+        if (!products_agree()) return;
+        break;
+      }
       if (!release_block()) return;
       continue;
     }
@@ -208,10 +214,28 @@ bool Grid::release_block() {
                                                          : "waits at a barrier that others never reach");
     return false;
   }
+  if (!products_agree()) return false;
   Memory::instance().barrier();
   std::fill(warp_steps_.begin(), warp_steps_.end(), 1u);
   for (Thread& t : threads_) t.waits = Wait::kNothing;
   count_requests();
+  return true;
+}
+
+/// wgmma is an instruction of four warps: before a barrier, and in the end, all of them have begun the same.
+/// No thread ends before its products.
+bool Grid::products_agree() {
+  const auto wrong = [&](const Thread& t, const char* what) {
+    failed_ = true;
+    fault_ = Fault::kAsyncProduct;
+    message_ = place(t) + what;
+    return false;
+  };
+  for (const Thread& t : threads_) {
+    if (t.done && !t.products.all.empty()) return wrong(t, "ends before its products");
+    if (t.products.told != threads_[size_t(t.number) / (4 * kWarp) * 4 * kWarp].products.told)
+      return wrong(t, "has begun other products than the first thread of its four warps");
+  }
   return true;
 }
 
@@ -289,6 +313,11 @@ void fault(Fault kind, const std::string& message) {
   const Inside guard;
   grid->fail(*grid->current_, kind, message);
 }
+
+uint32_t shared_offset(const void* address) {
+  return uint32_t(static_cast<const std::byte*>(address) - grid->shared_);
+}
+const uint8_t* shared_at(uint32_t offset) { return reinterpret_cast<const uint8_t*>(grid->shared_ + offset); }
 
 void block_barrier(const void* site) {
   const Inside guard;
@@ -388,11 +417,28 @@ void wait_copies(int groups_left) {
   }
 }
 
+AsyncProducts& async_products() { return grid->current_->products; }
+uint32_t moment() { return Memory::instance().moment(); }
+void fence_async_proxy() { Memory::instance().fence_async_proxy(grid->current_->number); }
+
+void async_read_of_lane(int lane, const void* shared, size_t bytes, uint32_t since) {
+  const Thread& t = grid->threads_[size_t(grid->current_->number / kWarp * kWarp + lane)];
+  Fault what;
+  std::string message;
+  const Access who{t.number, grid->warp_steps_[size_t(t.number) / kWarp], nullptr};
+  if (!Memory::instance().check_async_read(who, shared, bytes, since, what, message))
+    grid->fail(*grid->current_, what, message);
+}
+
 /// A load or store of instrumented code. Other threads' stacks are out of range: local memory is private.
 static void instrumented(const void* p, size_t size, AccessKind kind, const void* site) {
   if (inside || !in_kernel()) return;
   Thread& t = *grid->current_;
-  if (on_stack(t, p)) return;
+  if (on_stack(t, p)) {
+    if (t.products.use(p, size))
+      fault(Fault::kAsyncProduct, "registers of a product are touched before its wait");
+    return;
+  }
   const auto *byte = static_cast<const char*>(p),
              *parameters = static_cast<const char*>(grid->config_.parameters);
   if (byte >= parameters && byte < parameters + grid->config_.parameter_bytes) return;

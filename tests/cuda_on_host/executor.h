@@ -7,6 +7,7 @@
 
 #include "tests/cuda_on_host/memory.h"
 #include "tests/cuda_on_host/profile.h"
+#include "tests/cuda_on_host/wgmma.h"
 
 /// Runs CUDA kernels on the CPU, for what they mean and not for speed: the threads of a block are fibers of
 /// one operating-system thread that run, in random order, from one barrier to the next. A conflict that a GPU
@@ -78,6 +79,9 @@ ThreadContext this_thread();  // by value: the kernel's own loads are checked
 /// The same for the fast executor, whose kernels' loads are not.
 extern thread_local constinit const ThreadContext* running_thread;
 bool in_kernel();
+/// Where an address of the block's shared memory is in it, and the reverse.
+uint32_t shared_offset(const void* address);
+const uint8_t* shared_at(uint32_t offset);
 /// The block's shared memory; a fault if it holds fewer than `bytes`.
 void* shared_memory(size_t bytes);
 
@@ -106,6 +110,17 @@ void wait_copies(int groups_left);
 
 /// griddepcontrol.wait of the running thread.
 void wait_on_dependencies();
+
+/// wgmma's of the running thread.
+AsyncProducts& async_products();
+/// Of another lane of the calling warp, inside a WarpFunction: the tensor cores read shared memory, now or
+/// until now since the moment `since`. What its writer has not made visible to them, or what changed, is a
+/// fault.
+void async_read_of_lane(int lane, const void* shared, size_t bytes, uint32_t since);
+/// A number that grows, for async_read_of_lane().
+uint32_t moment();
+/// fence.proxy.async of the running thread.
+void fence_async_proxy();
 
 /// Ends the launch with a fault of the running thread; does not return.
 [[noreturn]] void fault(Fault kind, const std::string& message);

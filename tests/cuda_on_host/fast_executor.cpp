@@ -39,6 +39,7 @@ struct Thread {
   void* payload = nullptr;
   std::vector<PendingCopy> copies;  // the oldest first
   std::vector<size_t> groups;       // where each committed group of them ends
+  AsyncProducts products;
 };
 
 /// Lanes of a warp by what they do.
@@ -59,7 +60,11 @@ class Block {
 
   const LaunchConfig* config_ = nullptr;
   Fault fault_{};
-  std::unique_ptr<std::byte[]> shared_;
+  static constexpr std::align_val_t kSharedAlignment{1024};
+  struct FreeShared {
+    void operator()(std::byte* p) const { operator delete[](p, kSharedAlignment); }
+  };
+  std::unique_ptr<std::byte[], FreeShared> shared_;
 
   void wait(uint32_t Warp::*where);
   void warp_operation(uint32_t mask, void* payload, WarpFunction run);
@@ -99,7 +104,7 @@ void Block::make_fibers() {
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     stacks_ = static_cast<std::byte*>(p);
-    shared_ = std::make_unique<std::byte[]>(kSharedBytes);
+    shared_.reset(new (kSharedAlignment) std::byte[kSharedBytes]);
   }
   for (Thread& t : threads_)
     if (t.fiber == nullptr)
@@ -121,6 +126,7 @@ std::string Block::run(const LaunchConfig& config, KernelBody kernel, uint64_t i
     t.number = int(i);
     t.copies.clear();
     t.groups.clear();
+    t.products = {};
     warps_[i / kWarp].lanes |= 1u << i % kWarp;
   }
   make_fibers();
@@ -251,6 +257,13 @@ void* shared_memory(size_t bytes) {
   return block.shared_.get();
 }
 
+uint32_t shared_offset(const void* address) {
+  return uint32_t(static_cast<const std::byte*>(address) - block.shared_.get());
+}
+const uint8_t* shared_at(uint32_t offset) {
+  return reinterpret_cast<const uint8_t*>(block.shared_.get() + offset);
+}
+
 void fault(Fault kind, const std::string& message) { block.fail(kind, message); }
 void block_barrier(const void*) { block.wait(&Warp::at_barrier); }
 void warp_collective(uint32_t mask, void* payload, WarpFunction run, const void*) {
@@ -263,7 +276,12 @@ void warp_barrier(uint32_t mask, const void*) {
 void access(const void*, size_t, AccessKind, const void*) {}
 void wait_on_dependencies() {}
 void access_of_lane(int, const void*, size_t, AccessKind) {}
+void async_read_of_lane(int, const void*, size_t, uint32_t) {}
+uint32_t moment() { return 0; }
+void fence_async_proxy() {}
 void count_instruction(const char*) {}
+
+AsyncProducts& async_products() { return block.current().products; }
 
 void copy_async(void* shared, const void* global, size_t bytes, size_t source_bytes, const void*) {
   block.current().copies.push_back({shared, global, bytes, source_bytes});

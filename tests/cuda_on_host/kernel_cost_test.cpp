@@ -51,6 +51,7 @@ class KernelCostTest : public testing::Test {
     EXPECT_EQ(cost.mma_u8, instructions("mma.m16n8k32.s8.u8") + instructions("mma.m16n8k32.u8.s8") +
                                instructions("mma.m16n8k32.u8.u8"));
     EXPECT_EQ(cost.mma_u4, instructions("mma.m16n8k64.u4.u4"));
+    EXPECT_EQ(cost.wgmma, instructions("wgmma.m64n128k32.s8.u8"));
     EXPECT_EQ(cost.copies, instructions("cp.async.16"));
     EXPECT_EQ(cost.dp4a, instructions("dp4a"));
     EXPECT_GE(double(counted.global_bytes), cost.requested);
@@ -62,7 +63,7 @@ class KernelCostTest : public testing::Test {
 };
 
 TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
-  constexpr int64_t kCols = 256, kOut = 220, kOther = 112;
+  constexpr int64_t kCols = 320, kOut = 220, kOther = 112;
   std::set<double> blocks;
   for (const int64_t rows : {1, 3, 8, 150}) {
     for (const auto& [dtype, group] : std::vector<std::pair<DType, int64_t>>{
@@ -116,7 +117,7 @@ TEST_F(KernelCostTest, IntegerProductsAndTheirInputs) {
       }
     }
   }
-  EXPECT_EQ(blocks.size(), 3u);  // every width of a block
+  EXPECT_EQ(blocks.size(), 5u);  // every width of a block, on either path
 }
 
 /// On the device's own memory, where what follows joins products: for every width of a block, on both paths.

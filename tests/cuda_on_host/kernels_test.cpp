@@ -26,6 +26,9 @@ using cuda_on_host::kArchitectures;
 using cuda_on_host::Profile;
 using cuda_on_host::settings;
 
+const cuda_on_host::Architecture &kNibbles = kArchitectures[0], &kWarpgroups = kArchitectures[3],
+                                 &kBytes = kArchitectures[4];  // by the fastest integer products they have
+
 constexpr BitPlan kHaar{.transform = SeqTransform::kHaar, .levels = 5, .high_rows = 2, .low_bits = 4};
 
 Buffer<float> random_floats(int64_t n, uint32_t seed) {
@@ -175,13 +178,13 @@ class KernelsOnHost : public testing::Test {
   }
 };
 
-TEST_F(KernelsOnHost, IntegerProductsHaveTheSameBitsOnBothTensorCorePaths) {
+TEST_F(KernelsOnHost, IntegerProductsHaveTheSameBitsOnEveryTensorCorePath) {
   for (const auto& [dtype, group] : std::vector<std::pair<DType, int64_t>>{
            {DType::kQ8, 0}, {DType::kQ4, 32}, {DType::kQ4, 64}, {DType::kQ4, 128}}) {
     const PackedWeight weight = random_weight(dtype, 70, 200, group, 7);
-    settings().architecture = kArchitectures[0];
+    settings().architecture = kNibbles;
     const Buffer<float> truth = product(*make_ops("cuda_host"), 200, weight.view);
-    for (auto architecture : {kArchitectures[0], kArchitectures[3]}) {
+    for (auto architecture : {kNibbles, kBytes, kWarpgroups}) {
       for (int multiprocessors : {architecture.multiprocessors, 2, 1}) {
         architecture.multiprocessors = multiprocessors;
         settings().architecture = architecture;
@@ -233,13 +236,14 @@ TEST_F(KernelsOnHost, IntegerProductsAreExactlyTheIntegersOfTheFormat) {
     cuda_on_host::Architecture architecture;
     int high_rows;
   };
-  const auto &with_nibbles = kArchitectures[0], &without = kArchitectures[3];
   for (auto [dtype, group, architecture, high_rows] :
-       {Case{DType::kQ8, 0, without, 2}, Case{DType::kQ4, 32, without, 2}, Case{DType::kQ4, 64, without, 2},
-        Case{DType::kQ4, 128, without, 2}, Case{DType::kQ4, 64, with_nibbles, 2},
-        Case{DType::kQ4, 64, with_nibbles, 10}}) {
+       {Case{DType::kQ8, 0, kBytes, 2}, Case{DType::kQ4, 32, kBytes, 2}, Case{DType::kQ4, 64, kBytes, 2},
+        Case{DType::kQ4, 128, kBytes, 2}, Case{DType::kQ4, 64, kNibbles, 2},
+        Case{DType::kQ4, 64, kNibbles, 10}, Case{DType::kQ8, 0, kWarpgroups, 2},
+        Case{DType::kQ4, 32, kWarpgroups, 2}, Case{DType::kQ4, 64, kWarpgroups, 2},
+        Case{DType::kQ4, 128, kWarpgroups, 2}}) {
     const PackedWeight weight = random_weight(dtype, 52, 800, group, 11);
-    for (int multiprocessors : {architecture.multiprocessors, 4, 1}) {
+    for (int multiprocessors : {architecture.multiprocessors, 4, 2, 1}) {
       SCOPED_TRACE(std::string(architecture.name) + ", groups of " + std::to_string(group) + ", " +
                    std::to_string(multiprocessors) + " multiprocessors");
       architecture.multiprocessors = multiprocessors;
@@ -271,12 +275,22 @@ TEST_F(KernelsOnHost, FloatProductsHaveTheSameBitsWhereAlgorithmsRefuseNumbersOf
 
 TEST_F(KernelsOnHost, NoReportAndTheSameBitsInTwentySchedules) {
   const auto ops = make_ops("cuda_host");
-  const PackedWeight weight = random_weight(DType::kQ4, 40, 128, 64, 7);
+  settings().architecture = kWarpgroups;
+  settings().architecture.multiprocessors = 1;
+  const auto with_wgmma = make_ops("cuda_host");
+  const PackedWeight weight = random_weight(DType::kQ4, 40, 128, 64, 7),
+                     deep = random_weight(DType::kQ4, 140, 832, 64, 7);  // stages come round, ragged
+  const Buffer<float> first_wgmma = product(*with_wgmma, 150, deep.view);
+  settings().architecture = kNibbles;
   const Buffer<float> first = product(*ops, 150, weight.view), first_few = product(*ops, 3, weight.view),
                       first_attended = attended(*ops, {140}, {2}),
                       first_split = attended(*ops, {320, 1}, {2});
   for (uint64_t seed = 0; seed < 20; ++seed) {
     settings().seed = seed;
+    settings().architecture = kWarpgroups;
+    const Buffer<float> wgmma = product(*with_wgmma, 150, deep.view);
+    settings().architecture = kNibbles;
+    EXPECT_EQ(0, std::memcmp(wgmma.data(), first_wgmma.data(), size_t(wgmma.size()) * 4)) << seed;
     const Buffer<float> out = product(*ops, 150, weight.view), few = product(*ops, 3, weight.view),
                         out_attended = attended(*ops, {140}, {2}), split = attended(*ops, {320, 1}, {2});
     EXPECT_EQ(0, std::memcmp(out.data(), first.data(), size_t(out.size()) * 4)) << seed;
@@ -363,10 +377,12 @@ TEST_F(KernelsOnHost, WhatFollowsProductsInTheirLaunchHasTheBitsOfALaunchOfItsOw
     const PackedWeight gate = random_weight(dtype, 100, 200, group, 7),
                        up = random_weight(dtype, 100, 200, group, 8);
     const WeightView weights[] = {gate.view, up.view};
-    for (int multiprocessors : {1000, 4, 1}) {
+    for (auto [architecture, multiprocessors] :
+         {std::pair{kNibbles, 1000}, std::pair{kNibbles, 4}, std::pair{kNibbles, 1},
+          std::pair{kWarpgroups, 2}, std::pair{kWarpgroups, 1}}) {
       SCOPED_TRACE(std::string(dtype_name(dtype)) + " " + std::to_string(group) + ", " +
-                   std::to_string(multiprocessors) + " multiprocessors");
-      settings().architecture = kArchitectures[0];
+                   std::to_string(multiprocessors) + " multiprocessors, " + std::string(architecture.name));
+      settings().architecture = architecture;
       settings().architecture.multiprocessors = multiprocessors;
       const auto ops = make_ops("cuda_host");
       for (const int64_t rows : {150, 3}) {
@@ -419,7 +435,7 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
       {"attention_float", 0.93}};  // lanes of a tile are a row apart
   Profile::instance().enable(true);
   std::set<std::string> kernels;
-  for (auto architecture : {kArchitectures[0], kArchitectures[3]}) {
+  for (auto architecture : {kNibbles, kBytes, kWarpgroups}) {
     for (int multiprocessors : {architecture.multiprocessors, 1}) {
       architecture.multiprocessors = multiprocessors;
       settings().architecture = architecture;
@@ -469,6 +485,7 @@ TEST_F(KernelsOnHost, NoKernelHasBankConflictsAndAllReadWholeSectors) {
                                             "kl_divergence",
                                             "linear_few",
                                             "linear_int",
+                                            "linear_wgmma",
                                             "quantize",
                                             "row_chain",
                                             "row_extremes",
@@ -483,7 +500,7 @@ TEST_F(KernelsOnHost, TensorCoreOperationsAreThoseOfTheShape) {
   Profile::instance().enable(true);
   const int64_t n = 64, k = 512, rows = 192;  // block 0 at 8 bits, two coded blocks
   const PackedWeight weight = random_weight(DType::kQ4, n, k, 64, 7);
-  settings().architecture = kArchitectures[0];
+  settings().architecture = kNibbles;
   product(*ops, rows, weight.view);
   auto& four = Profile::instance().of("linear_int").instructions;
   // Per 16 channels, 8 rows and 64 input channels one of low nibbles; of high ones where rows are wide: all
@@ -494,11 +511,19 @@ TEST_F(KernelsOnHost, TensorCoreOperationsAreThoseOfTheShape) {
   EXPECT_EQ(four["mma.m16n8k32.u8.s8"], uint64_t(n / 16 * 24));
   EXPECT_EQ(four["mma.m16n8k32.u8.u8"], uint64_t(n / 16 * 24));
   Profile::instance().reset();
-  settings().architecture = kArchitectures[3];
+  settings().architecture = kBytes;
   product(*make_ops("cuda_host"), rows, weight.view);
   auto& eight = Profile::instance().of("linear_int").instructions;
   EXPECT_EQ(eight["mma.m16n8k32.s8.u8"], 2 * per_eight_rows * 24);
   EXPECT_EQ(eight.count("mma.m16n8k64.u4.u4"), 0u);
+  // A block of 128 channels and four tiles, by eight warps: two for every 32 input channels.
+  Profile::instance().reset();
+  settings().architecture = kWarpgroups;
+  settings().architecture.multiprocessors = 1;
+  product(*make_ops("cuda_host"), rows, weight.view);
+  auto& groups = Profile::instance().of("linear_wgmma").instructions;
+  EXPECT_EQ(groups["wgmma.m64n128k32.s8.u8"], 8u * 2 * k / 32);
+  EXPECT_FALSE(Profile::instance().all().contains("linear_int"));
 }
 
 TEST(TilePlan, FollowsTheHardwareTheGroupAndTheShape) {
@@ -535,6 +560,16 @@ TEST(TilePlan, FollowsTheHardwareTheGroupAndTheShape) {
   tall.rows = 4 * q4.rows;
   for (int64_t tiles : {1, 2, 4, 8}) EXPECT_EQ(plan(tiles, q4, h100, 4), plan(tiles, tall, h100)) << tiles;
   EXPECT_EQ(plan(2, tall, h100), (TilePlan{MmaPath::kEight, 4}));
+  // wgmma for many rows, in blocks of two tiles where blocks of four would leave multiprocessors idle.
+  Device warpgroups = h100;
+  warpgroups.wgmma = true;
+  const auto by_wgmma = [](int row_tiles) { return TilePlan{MmaPath::kWgmma, 4, row_tiles}; };
+  EXPECT_EQ(plan(1, q4, warpgroups), plan(1, q4, h100));
+  EXPECT_EQ(plan(8, q4, warpgroups), by_wgmma(2));
+  EXPECT_EQ(plan(32, q4, warpgroups), by_wgmma(4));
+  EXPECT_EQ(plan(32, narrow, warpgroups), by_wgmma(4));
+  EXPECT_EQ(plan(32, q8, warpgroups), by_wgmma(4));
+  EXPECT_EQ(plan(32, q4, a100), (TilePlan{MmaPath::kFour, 4}));
   rows.low_bits = 5;  // wide rows are faster as bytes
   EXPECT_EQ(plan(32, q4, a100), (TilePlan{MmaPath::kEight, 4}));
   rows.low_bits = 4, coded = false;

@@ -41,7 +41,8 @@ int warp_of(int thread) { return thread / 32; }
 const char* fault_name(Fault fault) {
   constexpr const char* kNames[] = {"out of range", "misaligned", "uninitialised", "pending copy",
                                     "read-only",    "race",       "divergence",    "mask",
-                                    "limit",        "bounds",     "early"};
+                                    "limit",        "bounds",     "early",         "asynchronous product",
+                                    "proxy fence"};
   return kNames[size_t(fault)];
 }
 
@@ -50,7 +51,12 @@ Memory& Memory::instance() {
   return memory;
 }
 
-Memory::Memory() : device_(reserve(kDeviceBytes)), shared_(reserve(kSharedBytes)), device_end_(kGuard) {}
+Memory::Memory()
+    : device_(reserve(kDeviceBytes)),
+      shared_(reserve(kSharedBytes)),
+      written_at_(map_zeroed<uint32_t>(kSharedBytes)),
+      writer_(map_zeroed<uint16_t>(kSharedBytes)),
+      device_end_(kGuard) {}
 
 Memory::Region Memory::reserve(size_t bytes) {
   return {map_zeroed<std::byte>(bytes), bytes, map_zeroed<uint8_t>(bytes), map_zeroed<Cell>(bytes)};
@@ -147,6 +153,25 @@ bool Memory::check(const Access& who, const void* address, size_t size, AccessKi
   if (region.state[at] == kConstant) return true;
   if (const char* conflict = record(region, at, at + size, who, kind)) return fail(Fault::kRace, conflict);
   if (kind == AccessKind::kWrite) std::memset(region.state + at, kWritten, size);
+  if (kind != AccessKind::kRead && &region == &shared_)
+    for (size_t i = at; i < at + size; ++i) written_at_[i] = moment_, writer_[i] = uint16_t(who.thread);
+  return true;
+}
+
+bool Memory::check_async_read(const Access& who, const void* address, size_t size, uint32_t since,
+                              Fault& fault, std::string& message) {
+  if (!check(who, address, size, AccessKind::kRead, fault, message)) return false;
+  const auto fail = [&](Fault what, const char* text) {
+    fault = what;
+    message = "wgmma reads " + describe(address) + ": " + text;
+    return false;
+  };
+  const auto at = size_t(static_cast<const std::byte*>(address) - shared_.base);
+  for (size_t i = at; i < at + size; ++i) {
+    if (written_at_[i] >= since) return fail(Fault::kAsyncProduct, "it was written since the product began");
+    if (fenced_at_[writer_[i]] <= written_at_[i])
+      return fail(Fault::kProxyFence, "who wrote it has no fence.proxy.async after it");
+  }
   return true;
 }
 

@@ -21,6 +21,8 @@ enum class Fault : uint8_t {
   kLimit,          // more threads, blocks or shared memory than the architecture has
   kBounds,         // an index beyond a declared array
   kEarly,          // in an overlapping launch: what kernels write, touched before those before are waited for
+  kAsyncProduct,   // wgmma without its fence or wait, or its operands touched before its wait
+  kProxyFence,     // wgmma reads shared bytes without a proxy fence of their writer after the write
 };
 const char* fault_name(Fault fault);
 
@@ -62,6 +64,14 @@ class Memory {
              std::string& message);
   bool is_shared(const void* address) const;
 
+  /// The same for what tensor cores read of shared memory by themselves; `since`: moment() of their
+  /// beginning.
+  bool check_async_read(const Access& who, const void* address, size_t size, uint32_t since, Fault& fault,
+                        std::string& message);
+  /// Makes what a thread has written to shared memory visible to them.
+  void fence_async_proxy(int thread) { fenced_at_[thread] = ++moment_; }
+  uint32_t moment() { return ++moment_; }
+
   /// cp.async: until completed, the destination must not be touched.
   void set_pending(void* shared, size_t bytes);
   void complete_pending(void* shared, size_t bytes);
@@ -93,6 +103,10 @@ class Memory {
   std::string describe(const void* address) const;
 
   Region device_, shared_;
+  // Of the bytes of shared memory: their last write, by moment() and thread; and the threads' last fences.
+  uint32_t* written_at_;
+  uint16_t* writer_;
+  uint32_t fenced_at_[1024] = {}, moment_ = 0;
   size_t device_end_ = 0, allocated_ = 0, shared_bytes_ = 0;
   uint32_t step_ = 1, launch_step_ = 1, block_step_ = 1;
 };

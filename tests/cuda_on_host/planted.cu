@@ -449,6 +449,60 @@ void product_of_half_a_warp(bool planted) {
   run(planted ? half_warp_product<true> : half_warp_product<false>, {1, 32}, out.get());
 }
 
+/// How a product of four warps is damaged.
+enum class Wgmma {
+  kFine,
+  kNoWait,
+  kNoFence,
+  kNoProxyFence,
+  kSumsTouched,
+  kOperandReused,
+  kRowsOverwritten,
+  kThreeWarps,
+  kEndsBefore
+};
+struct SwizzledRows {
+  alignas(1024) uint8_t bytes[128 * 128];
+};
+template <Wgmma kBug>
+__global__ void multiply_by_rows(int32_t* out, const uint8_t* rows) {
+  auto& s = cuda::shared_storage<SwizzledRows>();
+  const int thread = int(threadIdx.x);
+  for (int i = thread; i < 128 * 8; i += 128)
+    cuda::copy_async_16(s.bytes + i / 8 * 128 + (i % 8 ^ i / 8 % 8) * 16, rows + i * 16);
+  cuda::commit_copies();
+  cuda::wait_copies<0>();
+  if (kBug != Wgmma::kNoProxyFence) cuda::fence_for_wgmma();
+  __syncthreads();
+  uint32_t a[4] = {1, 1, 1, 1};
+  int32_t d[64] = {};
+  if (kBug != Wgmma::kNoFence) cuda::fence_wgmma();
+  if (kBug != Wgmma::kThreeWarps || thread < 96) {
+    cuda::wgmma_s8_u8(d, a, cuda::swizzled_rows(s.bytes));
+    cuda::wgmma_s8_u8(d, a, cuda::further(cuda::swizzled_rows(s.bytes), 32));
+  }
+  cuda::commit_wgmma();
+  if (kBug == Wgmma::kSumsTouched) d[5] += 1;
+  if (kBug == Wgmma::kOperandReused) a[1] = 2;
+  if (kBug == Wgmma::kRowsOverwritten) s.bytes[thread * 128] = 0;
+  if (kBug != Wgmma::kNoWait && kBug != Wgmma::kEndsBefore) cuda::wait_wgmma<0>();
+  if (kBug != Wgmma::kEndsBefore) out[thread] = d[5];
+}
+template <Wgmma kBug>
+void damaged_wgmma(bool planted) {
+  settings().architecture = kArchitectures[3];
+  Device<uint8_t> rows(128 * 128);
+  Device<int32_t> out(128);
+  run(planted ? multiply_by_rows<kBug> : multiply_by_rows<Wgmma::kFine>, {1, 128, sizeof(SwizzledRows)},
+      out.get(), rows.get());
+}
+void wgmma_of_another_architecture(bool planted) {
+  settings().architecture = kArchitectures[planted ? 4 : 3];
+  Device<uint8_t> rows(128 * 128);
+  Device<int32_t> out(128);
+  run(multiply_by_rows<Wgmma::kFine>, {1, 128, sizeof(SwizzledRows)}, out.get(), rows.get());
+}
+
 __global__ void through_a_pointer(float* out, int planted) {  // another thread's local variable
   auto& s = cuda::shared_storage<Pairs>();
   auto** pointers = reinterpret_cast<float**>(s.word);
@@ -506,6 +560,17 @@ const std::vector<PlantedBug>& planted_bugs() {
       {"shuffle_from_outside", {Fault::kMask}, shuffle_from_outside},
       {"lane_ended", {Fault::kMask, Fault::kDivergence}, lane_ended},
       {"lanes_in_different_operations", {Fault::kMask, Fault::kDivergence}, lanes_in_different_operations},
+      {"wgmma_without_wait", {Fault::kAsyncProduct}, damaged_wgmma<Wgmma::kNoWait>},
+      {"wgmma_without_fence", {Fault::kAsyncProduct}, damaged_wgmma<Wgmma::kNoFence>},
+      {"wgmma_without_proxy_fence", {Fault::kProxyFence}, damaged_wgmma<Wgmma::kNoProxyFence>},
+      {"wgmma_sums_touched", {Fault::kAsyncProduct}, damaged_wgmma<Wgmma::kSumsTouched>},
+      {"wgmma_operand_reused", {Fault::kAsyncProduct}, damaged_wgmma<Wgmma::kOperandReused>},
+      {"wgmma_rows_overwritten",
+       {Fault::kRace, Fault::kAsyncProduct},
+       damaged_wgmma<Wgmma::kRowsOverwritten>},
+      {"wgmma_of_three_warps", {Fault::kAsyncProduct}, damaged_wgmma<Wgmma::kThreeWarps>},
+      {"wgmma_ends_before_its_wait", {Fault::kAsyncProduct}, damaged_wgmma<Wgmma::kEndsBefore>},
+      {"wgmma_of_another_architecture", {Fault::kLimit}, wgmma_of_another_architecture},
       {"beyond_an_array", {Fault::kBounds}, beyond_an_array},
       {"too_little_shared", {Fault::kLimit}, too_little_shared},
       {"too_much_shared", {Fault::kLimit}, too_much_shared},
