@@ -85,7 +85,6 @@ __device__ __forceinline__ void fold_split(Mat<float> out, float* sums, const He
 __global__ void __launch_bounds__(kMostThreads)
     attention_many_kernel(Mat<float> out, Mat<const float> q, Cache cache, const QueryTile* tiles,
                           float scale, const DctTable* dct) {
-  wait_for_predecessors();
   const int tid = int(threadIdx.x), lane = tid % kWarpSize, warp = tid / kWarpSize, threads = int(blockDim.x);
   const int64_t head = blockIdx.x % cache.kv_heads;
   const QueryTile tile = tiles[blockIdx.x / cache.kv_heads];
@@ -396,7 +395,7 @@ void attention_coded(Mat<float> out, Mat<const float> q, const Cache& cache, con
     const ManyLayout layout(cache.head_dim, cache.open_side, cache.sealed_side);
     launch("attention", attention_many_kernel,
            {blocks(tiles.many_count), dim3(uint32_t(warps * kWarpSize)),
-            size_t(layout.warps + warps * layout.of_warp), kOverlaps},
+            size_t(layout.warps + warps * layout.of_warp)},
            stream, out, q, cache, tiles.many, scale, dct);
   }
   if (tiles.few_count > 0)

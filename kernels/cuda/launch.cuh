@@ -14,7 +14,8 @@ struct Shape {
   dim3 grid, block;
   size_t shared_bytes = 0;  // sizeof the struct that the kernel takes with shared_storage()
   /// The kernel calls wait_for_predecessors(): from sm_90 on its blocks may come while the stream's kernel
-  /// before it still runs.
+  /// before it still runs. For kernels of few blocks, whose start is what they take: many, come early, would
+  /// share multiprocessors unevenly.
   bool overlaps = false;
 };
 inline constexpr bool kOverlaps = true;

@@ -449,7 +449,6 @@ struct LineSums {
 /// Half a tile; absent rows are zeros. A warp reads 512 input channels of a row, 16 a lane; four neighbouring
 /// lanes have a line.
 __global__ void __launch_bounds__(kSplitWarps* kWarpSize) split_rows_kernel(SplitRows out, Integers in) {
-  wait_for_predecessors();
   auto& s = shared_storage<LineSums>();
   const int lane = int(threadIdx.x) % kWarpSize, warp = int(threadIdx.x) / kWarpSize, four = lane % 4;
   const int64_t tile_index = blockIdx.x / 2;
@@ -485,8 +484,9 @@ void start(const TilePlan& plan, const LinearProducts& products, const Integers&
   const auto run = [&]<int kChannelWarps>() {
     using Shared = Storage<kBits, kChannelWarps>;
     const dim3 grid(uint32_t(in.tile_count), uint32_t(products.blocks(Shared::kChannels)));
+    const bool overlaps = in.tile_count == 1 && !in.any_coded;
     launch("linear_int", linear_int_kernel<kPath, kBits, kChannelWarps>,
-           {grid, kThreads, sizeof(Shared), kOverlaps}, stream, products, in, split, dct);
+           {grid, kThreads, sizeof(Shared), overlaps}, stream, products, in, split, dct);
   };
   if (plan.channel_warps == 4) run.template operator()<4>();
   else if (plan.channel_warps == 2) run.template operator()<2>();
@@ -505,8 +505,7 @@ int64_t split_sums_size(const Integers& in, int64_t lines) {
 void split_rows(const SplitRows& out, const Integers& in, cudaStream_t stream) {
   const dim3 grid(uint32_t(in.tile_count * (kTileRows / kSplitRows)),
                   uint32_t(divide_up(out.lines * kLine, kSplitDepth)));
-  launch("split_rows", split_rows_kernel, {grid, kSplitWarps * kWarpSize, sizeof(LineSums), kOverlaps},
-         stream, out, in);
+  launch("split_rows", split_rows_kernel, {grid, kSplitWarps * kWarpSize, sizeof(LineSums)}, stream, out, in);
 }
 
 void linear_int(const LinearInt& linear, cudaStream_t stream) {

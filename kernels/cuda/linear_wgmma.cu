@@ -181,7 +181,6 @@ template <int kBits, int kTiles>
 __global__ void __launch_bounds__(kThreads, resident_wgmma_blocks(kBits, kTiles))
     linear_wgmma_kernel(const __grid_constant__ LinearProducts products, Integers in, const DctTable* dct) {
 #if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  wait_for_predecessors();
   using Shared = Storage<kBits, kTiles>;
   constexpr int kHalves = kTiles * kTileRows / kRows;
   auto& s = shared_storage<Shared>();
@@ -267,8 +266,8 @@ void start(const LinearInt& linear, cudaStream_t stream) {
   static_assert(resident_wgmma_blocks(kBits, kTiles) * (sizeof(Shared) + kReservedShared) <= kAllShared);
   const dim3 grid(uint32_t(divide_up(linear.in.tile_count, kTiles)),
                   uint32_t(linear.products.blocks(kChannels)));
-  launch("linear_wgmma", linear_wgmma_kernel<kBits, kTiles>, {grid, kThreads, sizeof(Shared), kOverlaps},
-         stream, linear.products, linear.in, linear.dct);
+  launch("linear_wgmma", linear_wgmma_kernel<kBits, kTiles>, {grid, kThreads, sizeof(Shared)}, stream,
+         linear.products, linear.in, linear.dct);
 }
 
 }  // namespace

@@ -59,7 +59,6 @@ __device__ __forceinline__ void load_channel(float (&t)[kB], const RowTile& tile
 
 __global__ void __launch_bounds__(kThreads)
     row_extremes_kernel(float2* extremes, Integers out, Mat<const float> in, Norm norm, const DctTable* dct) {
-  wait_for_predecessors();
   auto& shared = shared_storage<Coefficients>();
   const RowTile tile = out.tiles[blockIdx.x];
   const int64_t first = int64_t(blockIdx.y) * kChannels;
@@ -107,7 +106,6 @@ template <bool kSplit>
 __global__ void __launch_bounds__(kThreads)
     quantize_kernel(Integers out, SplitRows split, Mat<const float> in, Norm norm, const float2* extremes,
                     int parts, const DctTable* dct) {
-  wait_for_predecessors();
   auto& storage = shared_storage<std::conditional_t<kSplit, Split, RowParameters>>();
   auto& shared = reinterpret_cast<RowParameters&>(storage);
   const RowTile tile = out.tiles[blockIdx.x];
@@ -186,17 +184,17 @@ void quantize(const Quantize& quantize, cudaStream_t stream) {
   const Norm norm{factors, gain};
   auto* const pairs = reinterpret_cast<float2*>(extremes);
   const dim3 measured = grid_of(out.tile_count, in.cols);
-  launch("row_extremes", row_extremes_kernel, {measured, kThreads, sizeof(Coefficients), kOverlaps}, stream,
-         pairs, out, in, norm, dct);
+  launch("row_extremes", row_extremes_kernel, {measured, kThreads, sizeof(Coefficients)}, stream, pairs, out,
+         in, norm, dct);
   if (split.nibbles != nullptr) {
     const dim3 grid = grid_of(out.tile_count, round_up(split.lines, kZeroGroups) * kLine);
-    launch("quantize", quantize_kernel<true>, {grid, kThreads, sizeof(Split), kOverlaps}, stream, out, split,
-           in, norm, pairs, int(measured.y), dct);
+    launch("quantize", quantize_kernel<true>, {grid, kThreads, sizeof(Split)}, stream, out, split, in, norm,
+           pairs, int(measured.y), dct);
     return;
   }
   launch("quantize", quantize_kernel<false>,
-         {grid_of(out.tile_count, out.stride), kThreads, sizeof(RowParameters), kOverlaps}, stream, out,
-         split, in, norm, pairs, int(measured.y), dct);
+         {grid_of(out.tile_count, out.stride), kThreads, sizeof(RowParameters)}, stream, out, split, in, norm,
+         pairs, int(measured.y), dct);
 }
 
 void dequantize(Mat<float> out, const Integers& in, cudaStream_t stream) {
