@@ -286,7 +286,7 @@ void add_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& p
 /// The same of linear_wgmma.cu.
 void add_wgmma_product(KernelCost& c, std::span<const RowTile> tiles, const BitPlan& plan,
                        const WeightView& weight, int64_t weights, bool bias, const cuda::TilePlan& cut) {
-  constexpr int64_t kDeep = 128, kDepth = 32, kRows = 128, kRowsOf = 4, kMostGroups = 4;  // of a warp's copy
+  constexpr int64_t kDeep = 128, kDepth = 32, kRows = 128, kRowsOf = 4, kMostGroups = 2;  // of a warp's copy
   const bool four = weight.dtype == DType::kQ4;
   const int64_t depth = weight.padded_cols(), steps = divide_up(depth, kDeep), panels = weight.panels(),
                 channels = cut.channels() / weights, block_panels = channels / kPanel,

@@ -24,12 +24,12 @@ namespace {
 constexpr int kTileRows = int(kBlock), kThreads = kWgmmaWarps * kWarpSize;
 constexpr int kChannels = kWgmmaChannels, kPanels = kChannels / int(kPanel);
 [[maybe_unused]] constexpr int kRows = 128, kDepth = 32;  // of one instruction
-// A stage's input channels are a swizzled line, four parts of kDepth; two at a time are multiplied.
-constexpr int kWideBits = 7, kWide = 1 << kWideBits, kParts = kWide / kDepth, kTogether = kParts / 2;
+// A stage's input channels are a swizzled line. Half of them, which have one group, are multiplied at a time.
+constexpr int kHalf = int(kWgmmaLeastGroup), kWide = 2 * kHalf, kTogether = kHalf / kDepth;
 constexpr int kChunk = 16;                       // bytes of one copy
 constexpr int kAhead = 2, kStages = kAhead + 2;  // stages that copies are started ahead; all
 constexpr size_t kAllShared = 228 << 10, kReservedShared = 1 << 10;  // of a multiprocessor, for every block
-static_assert(kPanels == kWgmmaWarps && kParts == kZeroGroups);
+static_assert(kPanels == kWgmmaWarps && kWide == 128);
 
 /// kBits: of weights. kTiles: of rows, TilePlan::row_tiles.
 template <int kBits, int kTiles>
@@ -40,7 +40,7 @@ struct Storage {
     alignas(1024) uint8_t rows[kTiles * kTileRows * kWide];
     alignas(16) uint8_t panels[kPanels][kPanelBytes];
     alignas(16) uint8_t zero[kPanels][kPanel][kZeroGroups];
-    alignas(16) uint8_t group_scale[kParts][kPanels][kPanel];  // the groups of every part, once or again
+    alignas(16) uint8_t group_scale[2][kPanels][kPanel];  // of either half
   };
   union {
     Stage stages[kStages];
@@ -102,13 +102,13 @@ class Copies {
                  thread % int(kZeroGroups) * kChunk;
         other_to_ = int(offsetof(Stage, zero)) + thread * kChunk;
         other_mask_ = -kOfQuad;
-      } else if (thread < kZeroChunks + kParts * kPanels) {
-        const int part = (thread - kZeroChunks) / kPanels, panel = thread % kPanels;
+      } else if (thread < kZeroChunks + 2 * kPanels) {
+        const int half = (thread - kZeroChunks) / kPanels, panel = thread % kPanels;
         other_ = panels.weight_of(panel).group_scale +
-                 (panels.source(panel) * groups + (part * kDepth >> group_bits)) * kPanel;
-        other_to_ = int(offsetof(Stage, group_scale)) + (part * kPanels + panel) * int(kPanel);
+                 (panels.source(panel) * groups + (half * kHalf >> group_bits)) * kPanel;
+        other_to_ = int(offsetof(Stage, group_scale)) + (half * kPanels + panel) * int(kPanel);
         other_mask_ = -1;
-        other_upper_ = part >= kParts / 2;
+        other_upper_ = half == 1;
       }
     }
   }
@@ -127,7 +127,7 @@ class Copies {
                     panels_[i], half && upper_ ? 0 : kChunk);
     if (kBits == 4 && other_to_ >= 0)  // a group's scales of a panel are a quarter of a quad's zero points
       copy_async_16(reinterpret_cast<uint8_t*>(&stage) + other_to_,
-                    other_ + ((step << kWideBits >> group_bits_) * int(kPanel) & other_mask_),
+                    other_ + ((step * kWide >> group_bits_) * int(kPanel) & other_mask_),
                     half && other_upper_ ? 0 : kChunk);
   }
   __device__ __forceinline__ void advance() {
@@ -160,20 +160,23 @@ __device__ __forceinline__ void load_bytes(Weights& a, const Stage& now, int pan
     return *reinterpret_cast<const uint2*>(
         &now.panels[panel][chunk * kChunk + (of_lane ^ (place_in_panel(chunk) - chunk * kChunk))]);
   };
+  const auto load = [&](const auto& first, const auto& second) {
 #pragma unroll
-  for (int p = 0; p < kTogether; ++p) {
-    const int k = (half * kTogether + p) * kDepth;
-    const uint2 low = words(k), high = words(k + kDepth / 2);
-    if constexpr (kBits == 4) {
-      const int channel = at.group * 2;
-      const SignedBytes bytes(&now.group_scale[k / kDepth][panel][channel], &now.zero[panel][channel][0],
-                              uint32_t((step << kWideBits) + k) >> group_bits);
-      const int odd = at.four % 2 * 4;
-      a[p][0] = bytes.first(low.x >> odd), a[p][1] = bytes.second(low.y >> odd);
-      a[p][2] = bytes.first(high.x >> odd), a[p][3] = bytes.second(high.y >> odd);
-    } else {
-      a[p][0] = low.x, a[p][1] = low.y, a[p][2] = high.x, a[p][3] = high.y;
+    for (int p = 0; p < kTogether; ++p) {
+      const int k = half * kHalf + p * kDepth;
+      const uint2 low = words(k), high = words(k + kDepth / 2);
+      a[p][0] = first(low.x), a[p][1] = second(low.y), a[p][2] = first(high.x), a[p][3] = second(high.y);
     }
+  };
+  if constexpr (kBits == 4) {
+    const int channel = at.group * 2, odd = at.four % 2 * 4;
+    const SignedBytes bytes(&now.group_scale[half][panel][channel], &now.zero[panel][channel][0],
+                            uint32_t(step * kWide + half * kHalf) >> group_bits);
+    load([&](uint32_t codes) { return bytes.first(codes >> odd); },
+         [&](uint32_t codes) { return bytes.second(codes >> odd); });
+  } else {
+    const auto as_they_are = [](uint32_t x) { return x; };
+    load(as_they_are, as_they_are);
   }
 }
 
@@ -182,7 +185,7 @@ __global__ void __launch_bounds__(kThreads, resident_wgmma_blocks(kBits, kTiles)
     linear_wgmma_kernel(const __grid_constant__ LinearProducts products, Integers in, const DctTable* dct) {
 #if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using Shared = Storage<kBits, kTiles>;
-  constexpr int kHalves = kTiles * kTileRows / kRows;
+  constexpr int kRowParts = kTiles * kTileRows / kRows;
   auto& s = shared_storage<Shared>();
   const int thread = int(threadIdx.x);
   if (thread < kTiles) {
@@ -206,7 +209,7 @@ __global__ void __launch_bounds__(kThreads, resident_wgmma_blocks(kBits, kTiles)
     commit_copies();
     copies.advance();
   }
-  int32_t sums[kHalves][64] = {};
+  int32_t sums[kRowParts][64] = {};
   Weights a[2];  // of the products that run, and of the next
 #pragma unroll 1
   for (int step = 0; step < steps; ++step) {
@@ -227,7 +230,7 @@ __global__ void __launch_bounds__(kThreads, resident_wgmma_blocks(kBits, kTiles)
 #pragma unroll
       for (int p = 0; p < kTogether; ++p)
 #pragma unroll
-        for (int part = 0; part < kHalves; ++part)
+        for (int part = 0; part < kRowParts; ++part)
           wgmma_s8_u8(sums[part], a[half][p],
                       further(rows, part * kRows * kWide + (half * kTogether + p) * kDepth));
       commit_wgmma();
@@ -244,7 +247,7 @@ __global__ void __launch_bounds__(kThreads, resident_wgmma_blocks(kBits, kTiles)
 
   const ChannelPair pair(panels, panel, at.group);
 #pragma unroll
-  for (int i = 0; i < kHalves * 32; ++i) {
+  for (int i = 0; i < kRowParts * 32; ++i) {
     const int n = i / 2 * 8 + at.four * 2 + i % 2, tile = n / kTileRows, r = n % kTileRows;
     const int32_t* const sum = sums[i / 32] + i % 32 / 2 * 4 + i % 2;
     *reinterpret_cast<float2*>(&s.product[tile][r][panel * int(kPanel) + at.group * 2]) =

@@ -55,8 +55,8 @@ inline constexpr MainLoop kMainLoops[] = {
     {90, MmaPath::kEight, 8, 1, 8, 153},
     {90, MmaPath::kEight, 8, 2, 16, 219},
     {90, MmaPath::kEight, 8, 4, 32, 292},
-    {90, MmaPath::kWgmma, 4, 2, 4, 224},
-    {90, MmaPath::kWgmma, 4, 4, 8, 243},
+    {90, MmaPath::kWgmma, 4, 2, 4, 195},
+    {90, MmaPath::kWgmma, 4, 4, 8, 216},
     {90, MmaPath::kWgmma, 8, 2, 4, 94},
     {90, MmaPath::kWgmma, 8, 4, 8, 114},
 // end of what is recorded

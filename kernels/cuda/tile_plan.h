@@ -79,6 +79,11 @@ struct TilePlan {
   STAMP_INLINE int warps() const { return path == MmaPath::kWgmma ? kWgmmaWarps : kLinearWarps; }
   bool operator==(const TilePlan&) const = default;
 };
+/// Fewer input channels with a scale and zero point of their own are left to mma.sync.
+inline constexpr int64_t kWgmmaLeastGroup = 64;
+STAMP_INLINE bool wgmma_takes(const WeightView& weight) {
+  return weight.dtype == DType::kQ8 || weight.group >= kWgmmaLeastGroup;
+}
 /// Blocks with wgmma that a multiprocessor has registers and shared memory for.
 STAMP_INLINE constexpr int resident_wgmma_blocks(int weight_bits, int row_tiles) {
   return weight_bits == 4 && row_tiles == 2 ? 2 : 1;
@@ -126,7 +131,7 @@ inline TilePlan plan_linear(int64_t tiles, const LinearProducts& products, const
   TilePlan best;
   int64_t least = 0;
   for (const auto& [plan, resident, times] : choices) {
-    if (plan.path == MmaPath::kWgmma && !device.wgmma) continue;
+    if (plan.path == MmaPath::kWgmma && !(device.wgmma && wgmma_takes(weight))) continue;
     // Half of a narrow block's channels would be half of what a warp writes.
     if (products.paired() && plan.channel_warps == 1) continue;
     const int64_t blocks = divide_up(tiles, plan.row_tiles) * products.blocks(plan.channels()),
