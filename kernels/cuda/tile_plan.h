@@ -113,8 +113,8 @@ inline TilePlan plan_linear(int64_t tiles, const LinearProducts& products, const
                             bool any_coded, const BitPlan& rows) {
   // Times of one, two and three blocks that share a multiprocessor, in us on an H100 for 4096 input channels
   // (tests/bench/cuda_products.cpp); for others they are in proportion. Those of mma.sync were measured with
-  // a loop that scaled the sums of every group in floats. Those of wgmma are estimates on the same scale, of
-  // what the second-level cache can bring.
+  // a loop that scaled the sums of every group in floats. Those of wgmma are what the second-level cache can
+  // bring; 2048 rows of 8B's products took 96, 296 and 233 us where these say 84, 294 and 294.
   struct Choice {
     TilePlan plan;
     int resident, times[kResidentBlocks];
