@@ -57,8 +57,8 @@ inline constexpr MainLoop kMainLoops[] = {
     {90, MmaPath::kEight, 8, 4, 32, 292},
     {90, MmaPath::kWgmma, 4, 2, 4, 195},
     {90, MmaPath::kWgmma, 4, 4, 8, 216},
-    {90, MmaPath::kWgmma, 8, 2, 4, 94},
-    {90, MmaPath::kWgmma, 8, 4, 8, 114},
+    {90, MmaPath::kWgmma, 8, 2, 4, 100},
+    {90, MmaPath::kWgmma, 8, 4, 8, 120},
 // end of what is recorded
 };
 // clang-format on
