@@ -286,16 +286,27 @@ inline void unpack_panel(const UnpackedPanel& to, const IntLinear& p, int64_t pa
   for (int v = 0; v < N; ++v) store_bytes(to.base + v * kLanes * 4, base[v]);
 }
 
-/// A 4-bit panel as one of bytes.
+/// A 4-bit panel as one of bytes, code * scale - zero. Four are a lane's 32 bits: 128 more each is a byte,
+/// too, so that none carries into the next.
+template <int N>
 inline void widen_panel(uint8_t* to, const IntLinear& p, int64_t panel) {
   const uint8_t* w = p.weights + panel * p.panel_bytes;
   for (int64_t g = 0; g < p.groups; ++g) {
     const uint8_t *group_scale = scales_of(p, panel, g), *zero = zeros_of(p, panel, g);
+    int32_t moved[kPanel];
+    for (int c = 0; c < int(kPanel); ++c)
+      moved[c] = int32_t(0x80808080u - 0x01010101u * uint32_t(zero[c * kZeroGroups]));
+    I factor[N], shift[N];
+    for (int v = 0; v < N; ++v) {
+      factor[v] = load_factors(group_scale + v * kLanes);
+      shift[v] = load_bytes(reinterpret_cast<const uint8_t*>(moved + v * kLanes));
+    }
     for (int64_t k = 0; k < p.group; k += 8, w += 64, to += 128) {
-      for (int64_t i = 0; i < 4 * kPanel; ++i) {
-        const int scale = group_scale[i / 4], least = zero[i / 4 * kZeroGroups];
-        to[i] = uint8_t(scale * (w[i] & 15) - least);
-        to[4 * kPanel + i] = uint8_t(scale * (w[i] >> 4) - least);
+      for (int v = 0; v < N; ++v) {
+        const I x = load_bytes(w + v * kLanes * 4);
+        store_bytes(to + v * kLanes * 4, sub_bytes(add_scaled(shift[v], low_nibbles(x), factor[v]), 128));
+        store_bytes(to + 64 + v * kLanes * 4,
+                    sub_bytes(add_scaled(shift[v], high_nibbles(x), factor[v]), 128));
       }
     }
   }
@@ -325,7 +336,7 @@ inline void unpacked_linear(const IntLinear& p, int64_t panel) {
       for_row_tiles<kIntRows>(p.rows,
                               [&]<int R>(int64_t row) { unpacked_tile<8, R>(p, unpacked, row, panel); });
   } else {
-    widen_panel(p.scratch, p, panel);
+    widen_panel<kPanelVecs>(p.scratch, p, panel);
     for_row_tiles<kIntRows>(p.rows, [&]<int R>(int64_t row) { eight_tile<R>(p, p.scratch, row, panel); });
   }
 }
