@@ -74,12 +74,14 @@ inline int64_t coded_scratch_floats(int64_t queries, int64_t head_dim) {
 
 /// Input channels whose products with 4-bit weights are summed in 16 bits (linear_int.inl).
 constexpr int64_t kPairSpan = 64;
-/// What a product needs: one panel of 4-bit weights unpacked, or the rows that 8-bit ones are multiplied
+/// Panels of 4-bit weights that become bytes together, where products of bytes are the faster.
+constexpr int kWidePanels = 2;
+/// What a product needs: panels of 4-bit weights unpacked, or the rows that 8-bit ones are multiplied
 /// with.
 STAMP_INLINE int64_t int_scratch_bytes(const WeightView& w, int64_t rows) {
   if (w.dtype != DType::kQ4) return rows * 2 * w.padded_cols();
   const int64_t spans = w.padded_cols() / (w.group < kPairSpan ? w.group : kPairSpan);
-  return w.padded_cols() * kPanel + (1 + w.zero_groups() / 2 + 2 * spans) * 4 * kPanel;
+  return w.padded_cols() * kWidePanels * kPanel + (1 + w.zero_groups() / 2 + 2 * spans) * 4 * kPanel;
 }
 
 /// A range of panels of one integer product.

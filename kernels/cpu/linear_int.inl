@@ -111,23 +111,23 @@ inline int64_t ahead_of(const IntLinear& p) {
   return R <= 2 ? 1024 : p.panel_bytes < 16384 ? p.panel_bytes : 16384;
 }
 
-/// R rows times one panel of bytes at w. q is kEightMiddle less than it was where sums begin at that many
-/// times the weights' sum.
-template <int R>
+/// R rows times panels of bytes at w, kPanels of them from `panel` on, 64 bytes of each after another. q is
+/// kEightMiddle less than it was where sums begin at that many times the weights' sum.
+template <int R, int kPanels = 1>
 inline void eight_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t panel) {
-  constexpr int kSteps = 8;
-  int32_t begin[kPanel];
-  for (int i = 0; i < int(kPanel); ++i)
+  constexpr int kSteps = 8, kVecs = kPanels * kPanelVecs;
+  int32_t begin[kPanels * kPanel];
+  for (int i = 0; i < kPanels * int(kPanel); ++i)
     begin[i] = int32_t(uint32_t(kEightMiddle) * uint32_t(p.weight_sum[panel * kPanel + i]));
-  I acc[R][kPanelVecs];
-  for (int v = 0; v < kPanelVecs; ++v)
+  I acc[R][kVecs];
+  for (int v = 0; v < kVecs; ++v)
     for (int r = 0; r < R; ++r) acc[r][v] = load_bytes(reinterpret_cast<const uint8_t*>(begin + v * kLanes));
   const uint8_t* rows[R];
   rows_from(rows, p, row);
   const auto at = [&](int r, int step) __attribute__((always_inline)) {
     return rows[r] + step * kEightBytes;
   };
-  for (int64_t k = 0; k < p.depth; k += 4 * kSteps, w += kSteps * 64) {
+  for (int64_t k = 0; k < p.depth; k += 4 * kSteps, w += kSteps * kPanels * 64) {
     int_dots<Codes::kEight, false, kSteps>(acc, at, w, ahead_of<R>(p));
     for (int r = 0; r < R; ++r) rows[r] += kSteps * kEightBytes;
   }
@@ -286,10 +286,10 @@ inline void unpack_panel(const UnpackedPanel& to, const IntLinear& p, int64_t pa
   for (int v = 0; v < N; ++v) store_bytes(to.base + v * kLanes * 4, base[v]);
 }
 
-/// A 4-bit panel as one of bytes, code * scale - zero. Four are a lane's 32 bits: 128 more each is a byte,
-/// too, so that none carries into the next.
+/// A 4-bit panel as one of bytes, code * scale - zero, 64 of them every `line`. Four are a lane's 32 bits:
+/// 128 more each is a byte, too, so that none carries into the next.
 template <int N>
-inline void widen_panel(uint8_t* to, const IntLinear& p, int64_t panel) {
+inline void widen_panel(uint8_t* to, int64_t line, const IntLinear& p, int64_t panel) {
   const uint8_t* w = p.weights + panel * p.panel_bytes;
   for (int64_t g = 0; g < p.groups; ++g) {
     const uint8_t *group_scale = scales_of(p, panel, g), *zero = zeros_of(p, panel, g);
@@ -301,11 +301,11 @@ inline void widen_panel(uint8_t* to, const IntLinear& p, int64_t panel) {
       factor[v] = load_factors(group_scale + v * kLanes);
       shift[v] = load_bytes(reinterpret_cast<const uint8_t*>(moved + v * kLanes));
     }
-    for (int64_t k = 0; k < p.group; k += 8, w += 64, to += 128) {
+    for (int64_t k = 0; k < p.group; k += 8, w += 64, to += 2 * line) {
       for (int v = 0; v < N; ++v) {
         const I x = load_bytes(w + v * kLanes * 4);
         store_bytes(to + v * kLanes * 4, sub_bytes(add_scaled(shift[v], low_nibbles(x), factor[v]), 128));
-        store_bytes(to + 64 + v * kLanes * 4,
+        store_bytes(to + line + v * kLanes * 4,
                     sub_bytes(add_scaled(shift[v], high_nibbles(x), factor[v]), 128));
       }
     }
@@ -323,10 +323,11 @@ inline void split_signs(uint8_t* out, const uint8_t* q, int64_t n) {
   }
 }
 
-/// Many rows times one 4-bit panel.
-template <bool kPairs>
+/// Many rows times one 4-bit panel, or kPanels of them that become bytes together.
+template <bool kPairs, int kPanels = 1>
 inline void unpacked_linear(const IntLinear& p, int64_t panel) {
   if constexpr (kPairs) {
+    static_assert(kPanels == 1);
     const UnpackedPanel unpacked(p.scratch, p);
     unpack_panel<kPanelVecs>(unpacked, p, panel);
     if (unpacked.span == kPairSpan)
@@ -336,8 +337,10 @@ inline void unpacked_linear(const IntLinear& p, int64_t panel) {
       for_row_tiles<kIntRows>(p.rows,
                               [&]<int R>(int64_t row) { unpacked_tile<8, R>(p, unpacked, row, panel); });
   } else {
-    widen_panel<kPanelVecs>(p.scratch, p, panel);
-    for_row_tiles<kIntRows>(p.rows, [&]<int R>(int64_t row) { eight_tile<R>(p, p.scratch, row, panel); });
+    for (int64_t i = 0; i < kPanels; ++i)
+      widen_panel<kPanelVecs>(p.scratch + i * 64, kPanels * 64, p, panel + i);
+    for_row_tiles<kIntRows>(p.rows,
+                            [&]<int R>(int64_t row) { eight_tile<R, kPanels>(p, p.scratch, row, panel); });
   }
 }
 
@@ -366,6 +369,9 @@ void int_linear(const IntLinear& product) {
       for_row_tiles<kIntRows>(p.rows, [&]<int R>(int64_t row) { eight_tile<R>(p, w, row, panel); });
     } else if (p.rows <= kIntRows * kPanelVecs) {
       stored_linear(p, panel);
+    } else if (constexpr int kTogether = kPairSums ? 1 : kWidePanels; panel + kTogether <= p.last_panel) {
+      unpacked_linear<kPairSums, kTogether>(p, panel);
+      panel += kTogether - 1;
     } else {
       unpacked_linear<kPairSums>(p, panel);
     }
