@@ -252,6 +252,39 @@ __device__ __forceinline__ uint32_t narrow_bytes(const Value& t, float factor) {
   return join_low(zip_low(byte[0], byte[1]), zip_low(byte[2], byte[3]));
 }
 
+/// The 8-bit weights of 16 rows, t(0) .. t(15), in value_row()'s order; zeros += their products with the zero
+/// points.
+template <class Value>
+__device__ __forceinline__ uint4 narrow_chunk(const Value& t, float factor, const uint4& points,
+                                              int32_t& zeros) {
+  const uint32_t point[4] = {points.x, points.y, points.z, points.w};
+  uint32_t word[4];
+#pragma unroll
+  for (int w = 0; w < 4; ++w) {
+    word[w] = narrow_bytes([&](int j) { return t(value_row(w, j)); }, factor);
+    zeros = dp4a_u8_s8(point[w], word[w], zeros);
+  }
+  return make_uint4(word[0], word[1], word[2], word[3]);
+}
+
+/// The bytes of word w's 16-bit weights; t[0] is row `first`'s. Rows that are not wide have none, those that
+/// are leave zeros in t. Adds products with the zero points to `zeros`, every fourth row's to one sum.
+template <int kRows>
+__device__ __forceinline__ void wide_word(uint32_t& high, uint32_t& low, float (&zeros)[4], float (&t)[kRows],
+                                          int w, int first, int wide, float factor,
+                                          const PageTables& tables) {
+  uint32_t moved[4];
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    const int k = value_row(w, j), r = first + k;
+    const int weight = r < wide ? __float2int_rn(t[k] * factor) : 0;
+    zeros[k % 4] = fmaf(float(weight), tables.v_zero[table_place(r)], zeros[k % 4]);
+    moved[j] = uint32_t(weight + 128);
+    t[k] = r < wide ? 0.0f : t[k];
+  }
+  wide_bytes(high, low, moved);
+}
+
 /// Rounds the weights t of a page's wide rows to 16 bits, stores them and leaves zeros in their place.
 __device__ __forceinline__ void store_wide_weights(PageWeights& result, uint4* words, int turn,
                                                    float (&t)[kB], int wide, const PageTables& tables) {
@@ -271,16 +304,7 @@ __device__ __forceinline__ void store_wide_weights(PageWeights& result, uint4* w
     for (int i = 0; i < 4; ++i) {
       const int w = 4 * chunk + i;
       if (4 * w >= wide) continue;
-      uint32_t moved[4];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int r = value_row(w, j);
-        const int weight = r < wide ? __float2int_rn(t[r] * factor) : 0;
-        zeros[r % 4] = fmaf(float(weight), tables.v_zero[table_place(r)], zeros[r % 4]);
-        moved[j] = uint32_t(weight + 128);
-        t[r] = r < wide ? 0.0f : t[r];
-      }
-      wide_bytes(high[i], low[i], moved);
+      wide_word(high[i], low[i], zeros, t, w, 0, wide, factor, tables);
     }
     words[(4 * kWideHigh + chunk) ^ turn] = make_uint4(high[0], high[1], high[2], high[3]);
     words[(4 * kWideLow + chunk) ^ turn] = make_uint4(low[0], low[1], low[2], low[3]);
@@ -297,15 +321,8 @@ __device__ __forceinline__ void store_narrow_weights(PageWeights& result, uint4*
 #pragma unroll
   for (int chunk = 0; chunk < 4; ++chunk) {
     const uint4 points = reinterpret_cast<const uint4*>(tables.v_zeros)[chunk];
-    const uint32_t point[4] = {points.x, points.y, points.z, points.w};
-    uint32_t word[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int w = 4 * chunk + i;
-      word[i] = narrow_bytes([&](int j) { return t[value_row(w, j)]; }, factor);
-      zeros = dp4a_u8_s8(point[i], word[i], zeros);
-    }
-    words[(4 * kNarrow + chunk) ^ turn] = make_uint4(word[0], word[1], word[2], word[3]);
+    words[(4 * kNarrow + chunk) ^ turn] =
+        narrow_chunk([&](int r) { return t[16 * chunk + r]; }, factor, points, zeros);
   }
   result.narrow_step = peak * (1.0f / 127.0f);
   result.shift = fmaf(float(zeros), result.narrow_step * (1.0f / 16.0f), result.shift);

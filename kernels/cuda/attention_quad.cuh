@@ -122,18 +122,7 @@ __device__ __forceinline__ void store_coefficient_weights(PageWeights& result, i
     float zeros[4] = {};
     if (first < wide) {
 #pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        uint32_t moved[4];
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const int k = value_row(w, j), r = first + k;
-          const int weight = r < wide ? __float2int_rn(t[k] * factor) : 0;
-          zeros[k % 4] = fmaf(float(weight), tables.v_zero[table_place(r)], zeros[k % 4]);
-          moved[j] = uint32_t(weight + 128);
-          t[k] = r < wide ? 0.0f : t[k];
-        }
-        wide_bytes(high[w], low[w], moved);
-      }
+      for (int w = 0; w < 4; ++w) wide_word(high[w], low[w], zeros, t, w, first, wide, factor, tables);
     }
     words[(4 * kWideHigh + chunk) ^ turn] = make_uint4(high[0], high[1], high[2], high[3]);
     words[(4 * kWideLow + chunk) ^ turn] = make_uint4(low[0], low[1], low[2], low[3]);
@@ -147,15 +136,8 @@ __device__ __forceinline__ void store_coefficient_weights(PageWeights& result, i
   peak = quad_max(peak);
   const float factor = peak > kLeastPeak ? 127.0f / peak : 0.0f;
   const uint4 points = reinterpret_cast<const uint4*>(tables.v_zeros)[chunk];
-  const uint32_t point[4] = {points.x, points.y, points.z, points.w};
-  uint32_t word[4];
   int32_t zeros = 0;
-#pragma unroll
-  for (int w = 0; w < 4; ++w) {
-    word[w] = narrow_bytes([&](int j) { return t[value_row(w, j)]; }, factor);
-    zeros = dp4a_u8_s8(point[w], word[w], zeros);
-  }
-  words[(4 * kNarrow + chunk) ^ turn] = make_uint4(word[0], word[1], word[2], word[3]);
+  words[(4 * kNarrow + chunk) ^ turn] = narrow_chunk([&](int k) { return t[k]; }, factor, points, zeros);
   result.narrow_step = peak * (1.0f / 127.0f);
   result.shift = fmaf(float(quad_sum(zeros)), result.narrow_step * (1.0f / 16.0f), result.shift);
 }
