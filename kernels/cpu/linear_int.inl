@@ -13,8 +13,8 @@ inline Bytes load_16(const uint8_t* p) {
 inline void store_16(uint8_t* p, Bytes x) { __builtin_memcpy(p, &x, 16); }
 
 /// How a tile finds its weights: 8-bit panels; 4-bit panels as they are stored, for few rows, which read each
-/// once; 4-bit panels unpacked for many rows, to bytes of code - kFourMiddle.
-enum class Codes { kEight, kFour, kFourUnpacked };
+/// once; 4-bit panels unpacked for many rows, to bytes of code - kFourMiddle, or widened to 8-bit panels.
+enum class Codes { kEight, kFour, kFourUnpacked, kFourWidened };
 /// Sums over 4-bit weights are of code - 8: in [-8, 7], so that twice as many products fit into 16 bits.
 constexpr int kFourMiddle = 8;
 
@@ -31,13 +31,14 @@ inline __attribute__((always_inline)) void int_dots(I (&acc)[R][N], const At& at
                                                     int64_t ahead = 0) {
   const auto dot = [](auto sum, const uint8_t* four, auto codes) __attribute__((always_inline)) {
     if constexpr (kPairs) return add_pairs(sum, broadcast_four(four), codes);
-    else if constexpr (kCodes == Codes::kEight) return dot_q8(sum, four, codes);
-    else return dot_q4(sum, broadcast_four(four), codes);
+    else if constexpr (kCodes == Codes::kFour || kCodes == Codes::kFourUnpacked)
+      return dot_q4(sum, broadcast_four(four), codes);
+    else return dot_q8(sum, four, codes);
   };
 #pragma GCC unroll 16
   for (int step = 0; step < kSteps;
        step += kCodes == Codes::kFour ? 2 : 1, w += kLine > 0 ? kLine : N * kLanes * 4) {
-    if (kCodes != Codes::kFourUnpacked) prefetch(w + ahead);
+    if (kCodes == Codes::kEight || kCodes == Codes::kFour) prefetch(w + ahead);
     for (int v = 0; v < N; ++v) {
       const I x = load_bytes(w + v * kLanes * 4);
       for (int r = 0; r < R; ++r) {
@@ -111,11 +112,19 @@ inline int64_t ahead_of(const IntLinear& p) {
   return R <= 2 ? 1024 : p.panel_bytes < 16384 ? p.panel_bytes : 16384;
 }
 
+/// Asks for where many rows' results will go, which is out of reach by then: the caches hold less than `out`.
+template <int R, int N>
+inline void expect_tile(const IntLinear& p, int64_t row, int64_t first) {
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < N; ++v) prefetch(p.out + (row + r) * p.ldo + first + v * kLanes);
+}
+
 /// R rows times panels of bytes at w, kPanels of them from `panel` on, 64 bytes of each after another. q is
 /// kEightMiddle less than it was where sums begin at that many times the weights' sum.
-template <int R, int kPanels = 1>
+template <Codes kCodes, int R, int kPanels = 1>
 inline void eight_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t panel) {
   constexpr int kSteps = 8, kVecs = kPanels * kPanelVecs;
+  if constexpr (kCodes == Codes::kFourWidened) expect_tile<R, kVecs>(p, row, panel * kPanel);
   int32_t begin[kPanels * kPanel];
   for (int i = 0; i < kPanels * int(kPanel); ++i)
     begin[i] = int32_t(uint32_t(kEightMiddle) * uint32_t(p.weight_sum[panel * kPanel + i]));
@@ -128,7 +137,7 @@ inline void eight_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_
     return rows[r] + step * kEightBytes;
   };
   for (int64_t k = 0; k < p.depth; k += 4 * kSteps, w += kSteps * kPanels * 64) {
-    int_dots<Codes::kEight, false, kSteps>(acc, at, w, ahead_of<R>(p));
+    int_dots<kCodes, false, kSteps>(acc, at, w, ahead_of<R>(p));
     for (int r = 0; r < R; ++r) rows[r] += kSteps * kEightBytes;
   }
   store_tile(p, acc, row, panel * kPanel);
@@ -194,6 +203,7 @@ struct UnpackedPanel {
 template <int kSteps, int R>
 inline void unpacked_tile(const IntLinear& p, const UnpackedPanel& w, int64_t row, int64_t panel) {
   const uint8_t* next = p.weights + (panel + 1) * p.panel_bytes;
+  expect_tile<R, kPanelVecs>(p, row, panel * kPanel);
   const int16_t* sums = p.sums + row * p.zero_groups;
   I acc[R][kPanelVecs];
   for (int v = 0; v < kPanelVecs; ++v)
@@ -339,8 +349,9 @@ inline void unpacked_linear(const IntLinear& p, int64_t panel) {
   } else {
     for (int64_t i = 0; i < kPanels; ++i)
       widen_panel<kPanelVecs>(p.scratch + i * 64, kPanels * 64, p, panel + i);
-    for_row_tiles<kIntRows>(p.rows,
-                            [&]<int R>(int64_t row) { eight_tile<R, kPanels>(p, p.scratch, row, panel); });
+    for_row_tiles<kIntRows>(p.rows, [&]<int R>(int64_t row) {
+      eight_tile<Codes::kFourWidened, R, kPanels>(p, p.scratch, row, panel);
+    });
   }
 }
 
@@ -366,7 +377,8 @@ void int_linear(const IntLinear& product) {
   for (int64_t panel = p.first_panel; panel < p.last_panel; ++panel) {
     const uint8_t* w = p.weights + panel * p.panel_bytes;
     if (!p.four_bits) {
-      for_row_tiles<kIntRows>(p.rows, [&]<int R>(int64_t row) { eight_tile<R>(p, w, row, panel); });
+      for_row_tiles<kIntRows>(p.rows,
+                              [&]<int R>(int64_t row) { eight_tile<Codes::kEight, R>(p, w, row, panel); });
     } else if (p.rows <= kIntRows * kPanelVecs) {
       stored_linear(p, panel);
     } else if (constexpr int kTogether = kPairSums ? 1 : kWidePanels; panel + kTogether <= p.last_panel) {

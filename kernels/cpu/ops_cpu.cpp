@@ -13,6 +13,7 @@ namespace {
 constexpr int64_t kQueryTile =
     16;  // tokens of an attention tile, at least over coefficient pages; divides kBlock
 constexpr int64_t kStreamedRows = 8;      // up to here integer products are bound by reading their weights
+constexpr int64_t kTaskRows = 256;        // of an integer product's task; their codes stay in a core's cache
 constexpr int64_t kSerialFloats = 16384;  // elementwise work below this is done before a worker would wake
 
 class CpuOps final : public Ops {
@@ -53,37 +54,40 @@ class CpuOps final : public Ops {
     const auto four =
         std::ranges::find(products, DType::kQ4, [](const Product& p) { return p.weight.dtype; });
     const int16_t* sums = four != products.end() ? sums_of(in, four->weight) : nullptr;
-    // A task is one tile of rows and some panels: what it writes is still in cache for the inverse and the
-    // bias.
-    const int64_t tiles = int64_t(in.tiles.size());
-    const int64_t wanted = divide_up(4 * threads(), tiles);
+    // A task is a span of tiles and some panels: 4-bit ones become bytes once for all of its rows, and what
+    // it writes is still in cache for the inverse and the bias.
     int64_t panels = 0, scratch_bytes = 0;
-    for (const Product& product : products) {
-      panels += product.weight.panels();
-      scratch_bytes = std::max(scratch_bytes, int_scratch_bytes(product.weight, kBlock));
-    }
+    for (const Product& product : products) panels += product.weight.panels();
+    split_rows(in.tiles, four != products.end() ? task_rows(in.rows, panels) : kBlock);
+    const int64_t spans = int64_t(row_spans_.size());
     if (in.rows <= kStreamedRows) split_streams(products, panels);
-    else split_panels(products, std::clamp<int64_t>(divide_up(panels, wanted), 1, 8));
+    else split_panels(products, std::clamp<int64_t>(panels * spans / (16 * threads()), 1, 8));
+    for (const Product& product : products)
+      for (const RowSpan& span : row_spans_)
+        scratch_bytes = std::max(scratch_bytes, int_scratch_bytes(product.weight, span.rows));
     for (auto& scratch : scratch_) reserve(scratch, scratch_bytes / int64_t{sizeof(float)});
-    pool_.parallel_for(int64_t(column_tasks_.size()) * tiles, [&](int64_t item, int thread) {
-      const RowTile& tile = in.tiles[size_t(item % tiles)];
-      const auto& [product, col, cols] = column_tasks_[size_t(item / tiles)];
-      const Mat<float> part{product->out.row(tile.row) + col, tile.count, cols, product->out.stride};
+    pool_.parallel_for(int64_t(column_tasks_.size()) * spans, [&](int64_t item, int thread) {
+      const auto& [tiles, row, rows] = row_spans_[size_t(item % spans)];
+      const auto& [product, col, cols] = column_tasks_[size_t(item / spans)];
       if (integers) {
         IntLinear job = product_of(product->weight);
-        job.out = product->out.row(tile.row), job.ldo = product->out.stride, job.rows = tile.count;
-        job.q = in.q + tile.row * in.stride, job.ldq = in.stride;
-        job.scale = in.scale + tile.row, job.offset = in.offset + tile.row;
-        if (sums != nullptr) job.sums = sums + tile.row * job.zero_groups;
+        job.out = product->out.row(row), job.ldo = product->out.stride, job.rows = rows;
+        job.q = in.q + row * in.stride, job.ldq = in.stride;
+        job.scale = in.scale + row, job.offset = in.offset + row;
+        if (sums != nullptr) job.sums = sums + row * job.zero_groups;
         job.first_panel = col / kPanel, job.last_panel = divide_up(col + cols, kPanel);
         job.scratch = reinterpret_cast<uint8_t*>(scratch_[size_t(thread)].data());
         kernels_.int_linear(job);
       }
-      if (tile.coded)
-        kernels_.transform(part.data, part.stride, part.data, part.stride, cols, in.plan.transform,
-                           in.plan.levels, true);
-      if (!product->bias.empty())
-        for (int64_t r = 0; r < tile.count; ++r) kernels_.add(part.row(r), product->bias.data() + col, cols);
+      for (const RowTile& tile : tiles) {
+        const Mat<float> part{product->out.row(tile.row) + col, tile.count, cols, product->out.stride};
+        if (tile.coded)
+          kernels_.transform(part.data, part.stride, part.data, part.stride, cols, in.plan.transform,
+                             in.plan.levels, true);
+        if (!product->bias.empty())
+          for (int64_t r = 0; r < tile.count; ++r)
+            kernels_.add(part.row(r), product->bias.data() + col, cols);
+      }
     });
   }
 
@@ -430,15 +434,36 @@ class CpuOps final : public Ops {
         column_tasks_.push_back({&product, col, std::min(span, product.weight.rows - col)});
   }
 
-  /// The same, in equal pieces of at most `span` panels: threads that take as many of them are done together.
+  /// The same, in equal pieces of about `span` panels, which become bytes kWidePanels at a time: threads that
+  /// take as many pieces are done together.
   void split_panels(std::span<const Product> products, int64_t span) {
+    constexpr int64_t kCols = kWidePanels * kPanel;
     column_tasks_.clear();
     for (const Product& product : products) {
-      const int64_t panels = product.weight.panels(), pieces = divide_up(panels, span);
+      const int64_t wide = divide_up(product.weight.rows, kCols),
+                    pieces = divide_up(wide, divide_up(span, kWidePanels));
       for (int64_t piece = 0; piece < pieces; ++piece) {
-        const int64_t col = panels * piece / pieces * kPanel, end = panels * (piece + 1) / pieces * kPanel;
+        const int64_t col = wide * piece / pieces * kCols, end = wide * (piece + 1) / pieces * kCols;
         column_tasks_.push_back({&product, col, std::min(end, product.weight.rows) - col});
       }
+    }
+  }
+
+  /// Rows of a task of a product of `panels` 4-bit panels: as many as leave enough tasks for all threads.
+  int64_t task_rows(int64_t rows, int64_t panels) const {
+    int64_t each = kTaskRows;
+    while (each > kBlock && rows / each * divide_up(panels, 4) < 8 * threads()) each /= 2;
+    return each;
+  }
+
+  /// Fills row_spans_: neighbouring tiles, at most `rows` rows together.
+  void split_rows(std::span<const RowTile> tiles, int64_t rows) {
+    row_spans_.clear();
+    for (size_t i = 0; i < tiles.size();) {
+      RowSpan span{tiles.subspan(i, 1), tiles[i].row, tiles[i].count};
+      for (++i; i < tiles.size() && span.rows + tiles[i].count <= rows; ++i)
+        span = {{span.tiles.data(), span.tiles.size() + 1}, span.row, span.rows + tiles[i].count};
+      row_spans_.push_back(span);
     }
   }
 
@@ -558,6 +583,10 @@ class CpuOps final : public Ops {
   struct PageSpan {
     int64_t task, page;
   };
+  struct RowSpan {
+    std::span<const RowTile> tiles;
+    int64_t row, rows;  // all of theirs
+  };
   struct ColumnTask {
     const Product* product;
     int64_t col, cols;
@@ -579,6 +608,7 @@ class CpuOps final : public Ops {
   std::vector<PageSpan> spans_;
   std::vector<PageTask> pages_;
   std::vector<ColumnTask> column_tasks_;
+  std::vector<RowSpan> row_spans_;
 };
 
 }  // namespace
