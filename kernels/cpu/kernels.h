@@ -101,7 +101,7 @@ struct IntLinear {
   const uint8_t *weight_group_scale = nullptr, *weight_zero = nullptr;
   /// [rows, zero_groups]: of q over each group, negated; of every four the first, the third, the second and
   /// the fourth, as the bytes of their zeros become pairs.
-  const int16_t* sums = nullptr;
+  const int16_t* sums = nullptr;  // CpuKernels::summed_rows
   int64_t first_panel = 0, last_panel = 0;
   uint8_t* scratch = nullptr;  // int_scratch_bytes(weight, rows)
 };
@@ -115,6 +115,7 @@ struct CpuKernels {
   const char* name;
   int64_t few_rows;                     // up to here `linear` is the faster, above `linear_packed`
   int64_t tile_rows, tile_cols, lanes;  // of linear_packed
+  int64_t summed_rows;                  // of more rows int_linear does not read IntLinear::sums
 
   /// dst[0, n) = float(src[0, n))
   void (*widen)(float* dst, const void* src, DType dtype, int64_t n);

@@ -12,6 +12,28 @@ inline Bytes load_16(const uint8_t* p) {
 }
 inline void store_16(uint8_t* p, Bytes x) { __builtin_memcpy(p, &x, 16); }
 
+/// Where a group is in IntLinear::sums.
+inline int64_t pair_place(int64_t g) {
+  const int64_t i = g % kZeroGroups;
+  return g - i + i % 2 * 2 + i / 2;
+}
+
+/// Of a row, as IntLinear wants them: at most 128 * 255 each.
+void group_sums(int16_t* sums, const uint8_t* q, int64_t groups, int64_t group) {
+  for (int64_t g = groups; g < round_up(groups, kZeroGroups); ++g) sums[pair_place(g)] = 0;
+  using Words = uint16_t __attribute__((vector_size(16)));
+  for (int64_t g = 0; g < groups; ++g, q += group) {
+    Words words = {};
+    for (int64_t i = 0; i < group; i += 16) {
+      const auto pairs = Words(load_16(q + i));
+      words += (pairs & 255) + (pairs >> 8);
+    }
+    uint16_t sum = 0;
+    for (int i = 0; i < 8; ++i) sum = uint16_t(sum + words[i]);
+    sums[pair_place(g)] = int16_t(-sum);
+  }
+}
+
 /// How a tile finds its weights: 8-bit panels; 4-bit panels as they are stored, for few rows, which read each
 /// once; 4-bit panels unpacked for many rows, to bytes of code - kFourMiddle, or widened to 8-bit panels.
 enum class Codes { kEight, kFour, kFourUnpacked, kFourWidened };

@@ -53,12 +53,15 @@ class CpuOps final : public Ops {
     if (!integers) linear_dequantised(products, in);
     const auto four =
         std::ranges::find(products, DType::kQ4, [](const Product& p) { return p.weight.dtype; });
-    const int16_t* sums = four != products.end() ? sums_of(in, four->weight) : nullptr;
     // A task is a span of tiles and some panels: 4-bit ones become bytes once for all of its rows, and what
     // it writes is still in cache for the inverse and the bias.
     int64_t panels = 0, scratch_bytes = 0;
     for (const Product& product : products) panels += product.weight.panels();
     split_rows(in.tiles, four != products.end() ? task_rows(in.rows, panels) : kBlock);
+    const bool summed = four != products.end() && std::ranges::any_of(row_spans_, [&](const RowSpan& span) {
+                          return span.rows <= kernels_.summed_rows;
+                        });
+    const int16_t* sums = summed ? sums_of(in, four->weight) : nullptr;
     const int64_t spans = int64_t(row_spans_.size());
     if (in.rows <= kStreamedRows) split_streams(products, panels);
     else split_panels(products, std::clamp<int64_t>(panels * spans / (16 * threads()), 1, 8));

@@ -31,22 +31,6 @@ void quantize_row(uint8_t* q, float* scale, float* offset, const float* x, int64
   __builtin_memset(q + n, 0, size_t(padded - n));
 }
 
-/// Where a group is in IntLinear::sums.
-inline int64_t pair_place(int64_t g) {
-  const int64_t i = g % kZeroGroups;
-  return g - i + i % 2 * 2 + i / 2;
-}
-
-/// Of a row, as IntLinear wants them: at most 128 * 255 each.
-void group_sums(int16_t* sums, const uint8_t* q, int64_t groups, int64_t group) {
-  for (int64_t g = groups; g < round_up(groups, kZeroGroups); ++g) sums[pair_place(g)] = 0;
-  for (int64_t g = 0; g < groups; ++g) {
-    int32_t sum = 0;
-    for (int64_t i = 0; i < group; ++i) sum += q[g * group + i];
-    sums[pair_place(g)] = int16_t(-sum);
-  }
-}
-
 /// x = scale * q + offset
 void dequantize_row(float* x, const uint8_t* q, int64_t n, float scale, float offset) {
   const V s = set1(scale), o = set1(offset);
