@@ -131,7 +131,7 @@ inline __attribute__((always_inline)) void rows_from(const uint8_t* (&rows)[R], 
 /// the next panel on, but not more than stays near.
 template <int R>
 inline int64_t ahead_of(const IntLinear& p) {
-  return R <= 2 ? 1024 : p.panel_bytes < 16384 ? p.panel_bytes : 16384;
+  return R <= 2 ? 4096 : p.panel_bytes < 16384 ? p.panel_bytes : 16384;
 }
 
 /// Asks for where many rows' results will go, which is out of reach by then: the caches hold less than `out`.
