@@ -40,17 +40,19 @@ enum class Codes { kEight, kFour, kFourUnpacked, kFourWidened };
 /// Sums over 4-bit weights are of code - 8: in [-8, 7], so that twice as many products fit into 16 bits.
 constexpr int kFourMiddle = 8;
 
+/// How far ahead of a product its weights are asked for, in bytes: memory that others use, too, answers late.
+constexpr int64_t kAhead = 8192;
+
 /// acc += both numbers of a lane's pair of 16 bits.
 inline I fold_pairs(I acc, I pairs) { return madd_pairs(acc, pairs, int_set(0x00010001)); }
 
 /// acc [R, N] += the next kSteps * 4 channels of R rows times those of a panel N vectors wide, whose bytes
 /// begin at w; at(r, step) is where row r has the four of a step. kPairs: into sums of pairs, which are 16
 /// bits wide. Unrolled as a whole: at the end of a loop GCC moves every sum from one register to another.
-/// Stored weights come from memory, those `ahead` are asked for. kLine: bytes from step to step, 0 if they
+/// Stored weights come from memory: those kAhead on are asked for. kLine: bytes from step to step, 0 if they
 /// follow each other.
 template <Codes kCodes, bool kPairs, int kSteps, int kLine = 0, int R, int N, class At>
-inline __attribute__((always_inline)) void int_dots(I (&acc)[R][N], const At& at, const uint8_t* w,
-                                                    int64_t ahead = 0) {
+inline __attribute__((always_inline)) void int_dots(I (&acc)[R][N], const At& at, const uint8_t* w) {
   const auto dot = [](auto sum, const uint8_t* four, auto codes) __attribute__((always_inline)) {
     if constexpr (kPairs) return add_pairs(sum, broadcast_four(four), codes);
     else if constexpr (kCodes == Codes::kFour || kCodes == Codes::kFourUnpacked)
@@ -60,7 +62,7 @@ inline __attribute__((always_inline)) void int_dots(I (&acc)[R][N], const At& at
 #pragma GCC unroll 16
   for (int step = 0; step < kSteps;
        step += kCodes == Codes::kFour ? 2 : 1, w += kLine > 0 ? kLine : N * kLanes * 4) {
-    if (kCodes == Codes::kEight || kCodes == Codes::kFour) prefetch(w + ahead);
+    if (kCodes == Codes::kEight || kCodes == Codes::kFour) prefetch(w + kAhead);
     for (int v = 0; v < N; ++v) {
       const I x = load_bytes(w + v * kLanes * 4);
       for (int r = 0; r < R; ++r) {
@@ -79,7 +81,7 @@ inline __attribute__((always_inline)) void int_dots(I (&acc)[R][N], const At& at
 template <int R, int N>
 inline __attribute__((always_inline)) void four_group(I (&acc)[R][N], const uint8_t* (&rows)[R],
                                                       const uint8_t* w, const uint8_t* group_scale,
-                                                      int64_t group, int64_t ahead) {
+                                                      int64_t group) {
   constexpr int kSteps = 4;  // of products up to 2 * 255 * 15 four steps fit into 16 bits
   const auto at = [&](int r, int step) __attribute__((always_inline)) { return rows[r] + step * 4; };
   I factor[N], sums[R][N];
@@ -95,7 +97,7 @@ inline __attribute__((always_inline)) void four_group(I (&acc)[R][N], const uint
   if constexpr (!kPairSums) clear();
   for (int64_t k = 0; k < group; k += 4 * kSteps, w += kSteps * 32) {
     if constexpr (kPairSums) clear();
-    int_dots<Codes::kFour, kPairSums, kSteps, 64>(sums, at, w, ahead);
+    int_dots<Codes::kFour, kPairSums, kSteps, 64>(sums, at, w);
     if constexpr (kPairSums) add();
     for (int r = 0; r < R; ++r) rows[r] += 4 * kSteps;
   }
@@ -127,13 +129,6 @@ inline __attribute__((always_inline)) void rows_from(const uint8_t* (&rows)[R], 
     keep_pointer(rows[r]);
   }
 }
-/// How far ahead of a product its weights are asked for: a line takes longer the more rows it meets, so from
-/// the next panel on, but not more than stays near.
-template <int R>
-inline int64_t ahead_of(const IntLinear& p) {
-  return R <= 2 ? 4096 : p.panel_bytes < 16384 ? p.panel_bytes : 16384;
-}
-
 /// Asks for where many rows' results will go, which is out of reach by then: the caches hold less than `out`.
 template <int R, int N>
 inline void expect_tile(const IntLinear& p, int64_t row, int64_t first) {
@@ -159,7 +154,7 @@ inline void eight_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_
     return rows[r] + step * kEightBytes;
   };
   for (int64_t k = 0; k < p.depth; k += 4 * kSteps, w += kSteps * kPanels * 64) {
-    int_dots<kCodes, false, kSteps>(acc, at, w, ahead_of<R>(p));
+    int_dots<kCodes, false, kSteps>(acc, at, w);
     for (int r = 0; r < R; ++r) rows[r] += kSteps * kEightBytes;
   }
   store_tile(p, acc, row, panel * kPanel);
@@ -197,7 +192,7 @@ inline void four_tile(const IntLinear& p, int64_t row, int64_t panel, int64_t ch
   const uint8_t* w = p.weights + panel * p.panel_bytes + channel * 4;
   const uint8_t* group_scale = scales_of(p, panel, 0) + channel;
   for (int64_t k = 0; k < p.depth; k += p.group, w += p.group * 8, group_scale += kPanel)
-    four_group(acc, rows, w, group_scale, p.group, ahead_of<R>(p));
+    four_group(acc, rows, w, group_scale, p.group);
   store_tile(p, acc, row, panel * kPanel + channel);
 }
 
