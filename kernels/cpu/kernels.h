@@ -62,7 +62,8 @@ inline int64_t few_scratch_floats(int64_t queries, int64_t head_dim) {
   constexpr int64_t kMostLanes = 16, kRows = 2 * kBlock;
   const int64_t few = queries < kFewQueries ? queries : kFewQueries;
   return kBlock * head_dim / 4 + 4 * kBlock * (kSpanPages + kMostLanes) + kRows * kMostLanes +
-         few * (kRows * kSpanPages + kMostLanes * (kBlock * 5 / 4 + 4) + head_dim);
+         few * (kRows * kSpanPages + kMostLanes * (kBlock * 5 / 4 + 4)) +
+         kMostLanes * (head_dim + 2 + head_dim / 4);
 }
 inline int64_t coded_scratch_floats(int64_t queries, int64_t head_dim) {
   const int64_t ld = round_up(head_dim, 4), rows = 2 * kBlock + 8;

@@ -111,6 +111,27 @@ inline I broadcast_four(const uint8_t* p) {
   __builtin_memcpy(&four, p, 4);
   return _mm512_set1_epi32(four);
 }
+/// Sixteen bytes, or four floats, again and again.
+inline I repeat_16(const uint8_t* p) {
+  return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline V repeat_four(const float* p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
+/// Lane i = p[i / 4], and p[i] = lane 4 i.
+inline V spread_fours(const float* p) {
+  const __m512i from = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+  return _mm512_permutexvar_ps(from, _mm512_castps128_ps512(_mm_loadu_ps(p)));
+}
+inline void store_fourths(float* p, V v) {
+  _mm_storeu_ps(p, _mm512_castps512_ps128(_mm512_maskz_compress_ps(__mmask16(0x1111), v)));
+}
+/// Lane i is the sum of the four lanes from i / 4 * 4 on of x[i % 4].
+inline I sums_of_fours(const I (&x)[4]) {
+  const auto add_halves = [](I a, I b) {
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  };
+  const I a = add_halves(x[0], x[1]), b = add_halves(x[2], x[3]);
+  return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
 inline I low_nibbles(I x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 inline I high_nibbles(I x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }
 inline V to_float(I x) { return _mm512_cvtepi32_ps(x); }

@@ -141,6 +141,18 @@ inline I broadcast_four(const uint8_t* p) {
   __builtin_memcpy(&four, p, 4);
   return I{four, four, four, four};
 }
+/// Sixteen bytes, or four floats, again and again.
+inline I repeat_16(const uint8_t* p) { return load_bytes(p); }
+inline V repeat_four(const float* p) { return load(p); }
+/// Lane i = p[i / 4], and p[i] = lane 4 i.
+inline V spread_fours(const float* p) { return set1(p[0]); }
+inline void store_fourths(float* p, V v) { p[0] = v[0]; }
+/// Lane i is the sum of the four lanes from i / 4 * 4 on of x[i % 4].
+inline I sums_of_fours(const I (&x)[4]) {
+  I sums;
+  for (int i = 0; i < kLanes; ++i) sums[i] = x[i][0] + x[i][1] + x[i][2] + x[i][3];
+  return sums;
+}
 inline I low_nibbles(I x) { return x & 0x0f0f0f0f; }
 inline I high_nibbles(I x) { return (x >> 4) & 0x0f0f0f0f; }
 inline V to_float(I x) { return V{float(x[0]), float(x[1]), float(x[2]), float(x[3])}; }
