@@ -5,6 +5,24 @@
 
 constexpr int64_t kFourQueries = kLanes / 4;
 
+/// Lines asked for little by little: all at once would take as long as waiting for them.
+struct LinesAhead {
+  const std::byte *at, *end;
+  int64_t step;
+
+  LinesAhead(const std::byte* begin, int64_t bytes, int64_t steps)
+      : at(begin), end(begin + bytes), step(round_up(divide_up(bytes, steps), 64)) {}
+  __attribute__((always_inline)) void ask() {
+    for (int64_t i = 0; i < step && at < end; i += 64, at += 64) prefetch(at);
+  }
+};
+
+struct OpenPage {
+  const uint8_t *keys, *values;  // codes, [rows, head_dim]
+  int64_t begin, rows;           // its first position
+  LinesAhead keys_ahead, values_ahead;
+};
+
 /// The page for queries [first, first + kFourQueries), in lanes.
 struct OpenQueries {
   const uint8_t* codes;  // [head_dim / 16, lines of `line` bytes]
@@ -74,17 +92,17 @@ inline V of_fours(V x, const Both& both) {
 }
 
 /// t [rows, kFourQueries] = scores without their queries' steps. Returns the greatest of those that are seen.
-inline V open_scores(V* t, const OpenQueries& q, const PageKeys& keys, const uint8_t* codes, int64_t head_dim,
-                     int64_t rows) {
+inline V open_scores(V* t, const OpenQueries& q, const PageKeys& keys, OpenPage& page, int64_t head_dim) {
   float sum[kLanes];
   store(sum, q.sum);
   int32_t middle[kLanes];  // a fourth of it: the lanes are added up
   for (int i = 0; i < kLanes; ++i) middle[i] = -17 * kNibbleMiddle / 4 * int32_t(sum[i]);
   const I start = load_bytes(reinterpret_cast<const uint8_t*>(middle));
   V top = set1(-__builtin_inff());
-  for (int64_t r = 0; r < rows; r += 4) {
+  for (int64_t r = 0; r < page.rows; r += 4) {
+    page.keys_ahead.ask();
     I sums[4] = {start, start, start, start};
-    open_dots(sums, codes + r * head_dim, head_dim, q);
+    open_dots(sums, page.keys + r * head_dim, head_dim, q);
     const V x = fma(to_float(sums_of_fours(sums)), repeat_four(keys.factor + r),
                     mul(repeat_four(keys.offset + r), q.sum));
     t[r / 4] = x;
@@ -94,14 +112,14 @@ inline V open_scores(V* t, const OpenQueries& q, const PageKeys& keys, const uin
 }
 
 /// Scores to weights of the values' rows, [rows, kFourQueries].
-inline void weigh_open(const CodedTile& t, const CodedScratch& s, const PartState& state,
-                       const HeadPage& here, int64_t first, int64_t page, int64_t rows) {
+inline void weigh_open(const CodedTile& t, const CodedScratch& s, const PartState& state, OpenPage& page,
+                       int64_t first) {
   const QueryPart part = s.query(0);
   const int64_t line = round_up(t.tokens * t.group, kFourQueries) * 16;
   float seen[kFourQueries];
   for (int64_t i = 0; i < kFourQueries; ++i) {
-    const int64_t visible = t.position + (first + i) / t.group + 1 - page * kBlock;
-    seen[i] = float(visible < rows ? visible : rows);
+    const int64_t visible = t.position + (first + i) / t.group + 1 - page.begin;
+    seen[i] = float(visible < page.rows ? visible : page.rows);
   }
   const OpenQueries q = {.codes = s.few_codes + first * 16,
                          .line = line,
@@ -110,12 +128,12 @@ inline void weigh_open(const CodedTile& t, const CodedScratch& s, const PartStat
                          .seen = spread_fours(seen),
                          .seen_all = int64_t(seen[0])};
   V scores[kBlock / 4];
-  const V page_top = open_scores(scores, q, s.keys, row_codes(here.keys, *here.side, 0), t.head_dim, rows);
+  const V page_top = open_scores(scores, q, s.keys, page, t.head_dim);
   const V before = spread_fours(state.peak + first), top = max(before, mul(page_top, q.step));
   const V shift = exp2(sub(before, top)), below = sub(set1(0.0f), top);
   V total = set1(0.0f), common = set1(0.0f);
   float* weights = s.weights.wide_weights + first / kFourQueries * kBlock * kFourQueries;
-  for (int64_t r = 0; r < rows; r += 4) {
+  for (int64_t r = 0; r < page.rows; r += 4) {
     const V p = where_seen(q, r, exp2(fma(scores[r / 4], q.step, below)), 0.0f);
     const V w = mul(p, repeat_four(s.values.factor + r));
     total = add(total, p);
@@ -131,9 +149,8 @@ inline void weigh_open(const CodedTile& t, const CodedScratch& s, const PartStat
 
 /// out [R, N vectors of channels] of R queries, channels from c on: what the page does to them.
 template <int R, int N>
-inline void open_tile(const CodedScratch& s, float* out, const uint8_t* codes, int64_t query, int64_t c,
-                      int64_t rows) {
-  const int64_t d = s.head_dim;
+inline void open_tile(const CodedScratch& s, float* out, OpenPage& page, int64_t query, int64_t c) {
+  const int64_t d = s.head_dim, rows = page.rows;
   const float* weights[R];
   V y[R][N];
   for (int q = 0; q < R; ++q) {
@@ -144,15 +161,18 @@ inline void open_tile(const CodedScratch& s, float* out, const uint8_t* codes, i
   }
   const auto add_row = [&](int64_t r, int64_t i) __attribute__((always_inline)) {
     V x[N];
-    for (int v = 0; v < N; ++v) x[v] = load_u8(codes + (r + i) * d + c + v * kLanes);
+    for (int v = 0; v < N; ++v) x[v] = load_u8(page.values + (r + i) * d + c + v * kLanes);
     for (int q = 0; q < R; ++q) {
       const V w = set1(weights[q][r * kFourQueries + i]);
       for (int v = 0; v < N; ++v) y[q][v] = fma(x[v], w, y[q][v]);
     }
   };
   int64_t r = 0;
-  for (; r + 4 <= rows; r += 4)
+  for (; r + 4 <= rows; r += 4) {
+    page.values_ahead.ask();
     for (int64_t i = 0; i < 4; ++i) add_row(r, i);
+  }
+  if (r < rows) page.values_ahead.ask();
   for (int64_t i = 0; r + i < rows; ++i) add_row(r, i);
   for (int q = 0; q < R; ++q)
     for (int v = 0; v < N; ++v) store(out + (query + q) * d + c + v * kLanes, y[q][v]);
@@ -163,15 +183,20 @@ inline void attend_open(const CodedTile& t, CodedScratch& s, const PartState& st
   const int64_t queries = t.tokens * t.group, d = t.head_dim;
   const int64_t present = t.length - page * kBlock, rows = present < kBlock ? present : kBlock;
   const HeadPage here = head_page(t, page);
+  const PageAhead next = page + 1 < t.end_page ? t.ahead(page + 1) : t.next;
+  const int64_t steps = divide_up(rows, 4);
+  OpenPage open = {.keys = row_codes(here.keys, *here.side, 0),
+                   .values = row_codes(here.values, *here.side, 0),
+                   .begin = page * kBlock,
+                   .rows = rows,
+                   .keys_ahead = LinesAhead(next.keys, next.bytes, steps),
+                   .values_ahead = LinesAhead(next.values, next.bytes, steps)};
   open_parameters(s.keys, s.values, here, rows);
-  if (page + 1 < t.end_page) prefetch_page(head_page(t, page + 1));
-  for (int64_t first = 0; first < queries; first += kFourQueries)
-    weigh_open(t, s, state, here, first, page, rows);
-  const uint8_t* codes = row_codes(here.values, *here.side, 0);
+  for (int64_t first = 0; first < queries; first += kFourQueries) weigh_open(t, s, state, open, first);
   for_query_tiles(queries, [&]<int R>(int64_t query) {
     constexpr int N = kLanes < 16 && R > 2 ? 2 : 4;
     int64_t c = 0;
-    for (; c + N * kLanes <= d; c += N * kLanes) open_tile<R, N>(s, state.out, codes, query, c, rows);
-    for (; c < d; c += kLanes) open_tile<R, 1>(s, state.out, codes, query, c, rows);
+    for (; c + N * kLanes <= d; c += N * kLanes) open_tile<R, N>(s, state.out, open, query, c);
+    for (; c < d; c += kLanes) open_tile<R, 1>(s, state.out, open, query, c);
   });
 }
