@@ -1,9 +1,10 @@
 // Quantising rows, and Hadamard rotations of channels.
 
-inline float half_bits_to_float(uint16_t h) {
-  float x[kLanes];
-  store(x, load_f16_n(&h, 1));
-  return x[0];
+inline void store_some_u8(uint8_t* p, V v, int64_t n) {
+  if (n == kLanes) return store_u8(p, v);
+  uint8_t last[kLanes];
+  store_u8(last, v);
+  __builtin_memcpy(p, last, size_t(n));
 }
 
 /// q = round((x - low) * steps / width), within code_range() of the row's extremes; zeros fill q up to
@@ -23,10 +24,7 @@ void quantize_row(uint8_t* q, float* scale, float* offset, const float* x, int64
   *offset = begin;
   for_lanes(n, [&](int64_t i, int64_t live) {
     const V v = min(max(mul(sub(load_some(x + i, live), base), factor), set1(0.0f)), top);
-    if (live == kLanes) return store_u8(q + i, v);
-    uint8_t last[kLanes];
-    store_u8(last, v);
-    __builtin_memcpy(q + i, last, size_t(live));
+    store_some_u8(q + i, v, live);
   });
   __builtin_memset(q + n, 0, size_t(padded - n));
 }

@@ -22,6 +22,13 @@ inline __m128i load_words_n(const uint16_t* p, int64_t n) {
 inline V from_bf16(__m128i words) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16));
 }
+/// The nearest binary16 to x >= 0, largest finite at most; and back.
+inline uint16_t float_to_half(float x) {
+  const __m128i half =
+      _mm_cvtps_ph(_mm_min_ss(_mm_set_ss(x), _mm_set_ss(65504.0f)), _MM_FROUND_TO_NEAREST_INT);
+  return uint16_t(_mm_cvtsi128_si32(half));
+}
+inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 inline V load_f16(const uint16_t* p) { return _mm256_cvtph_ps(load_words(p)); }
 inline V load_f16_n(const uint16_t* p, int64_t n) { return _mm256_cvtph_ps(load_words_n(p, n)); }
 inline V load_bf16(const uint16_t* p) { return from_bf16(load_words(p)); }

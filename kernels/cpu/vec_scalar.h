@@ -19,6 +19,15 @@ inline V load_n(const float* p, int64_t n) {
 inline void store_n(float* p, V v, int64_t n) {
   for (int i = 0; i < n; ++i) p[i] = v[i];
 }
+/// The nearest binary16 to x >= 0, largest finite at most; and back.
+inline uint16_t float_to_half(float x) {
+  if (!(x < 65504.0f)) return 0x7bff;
+  if (x < 0x1p-14f) return uint16_t(__builtin_rintf(x * 0x1p24f));  // subnormal, or the first normal
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, 4);
+  bits += 0xfffu + ((bits >> 13) & 1u);
+  return uint16_t((bits >> 13) - (112u << 10));
+}
 inline float half_to_float(uint16_t h) {
   const uint32_t sign = uint32_t(h & 0x8000u) << 16, magnitude = h & 0x7fffu;
   uint32_t bits = magnitude >= 0x7c00u ? (magnitude << 13) | 0x7f800000u : (magnitude << 13) + (112u << 23);
