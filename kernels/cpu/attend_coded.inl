@@ -1,42 +1,49 @@
 // Attention over coefficient pages: a tile of queries, page after page.
 
-/// Rounds the queries to 8 bits. Spare lanes have a query of zeros.
-inline void load_queries(const CodedTile& t, const CodedScratch& s) {
-  const int64_t queries = t.tokens * t.group, d = t.head_dim, lanes = s.lanes;
-  const int64_t few = is_few(t) ? round_up(queries, kFourQueries) : 0;
-  if (few > 0) __builtin_memset(s.few_codes, 0, size_t(few * d));
+/// A query's codes + 128, whole vectors of them, its step and the sum of the codes.
+inline void round_query(uint8_t* codes, float* step, float* sum, const float* q, int64_t d, float scale) {
+  V most = set1(0.0f), total = set1(0.0f);
+  for_lanes(d, [&](int64_t i, int64_t live) { most = max(most, magnitude(load_some(q + i, live))); });
+  const float peak = reduce_max(most);
+  const V inverse = set1(peak > kLeastPeak ? 127.0f / peak : 0.0f);
+  for_lanes(d, [&](int64_t i, int64_t live) {
+    const V x = round_nearest(mul(load_some(q + i, live), inverse));
+    total = add(total, x);
+    store_u8(codes + i, add(x, set1(128.0f)));
+  });
+  *step = peak * (1.0f / 127) * (scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
+  *sum = reduce_add(total);
+}
+
+/// Rounds the queries to 8 bits, for few queries' open pages and (in_lanes) all other forms. Spare lanes have
+/// a query of zeros.
+inline void load_queries(const CodedTile& t, const CodedScratch& s, bool few, bool in_lanes) {
+  const int64_t queries = t.tokens * t.group, lanes = s.lanes, quads = s.quads();
+  const int64_t line = round_up(queries, kFourQueries) * 16;
+  if (few) __builtin_memset(s.few_codes, 0, size_t(t.head_dim / 16 * line));
+  uint8_t* const codes = s.keys.codes;  // there are no keys yet
   for (int64_t first = 0; first < queries; first += lanes) {
     const QueryPart part = s.query(first / lanes);
-    __builtin_memset(part.codes, 0, size_t(s.quads() * lanes * 4));
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      part.step[lane] = part.sum[lane] = 0.0f;
-      if (first + lane >= queries) continue;
-      const float* q = t.q + (first + lane) / t.group * t.q_stride + (first + lane) % t.group * d;
-      V most = set1(0.0f), sum = set1(0.0f);
-      for_lanes(d, [&](int64_t i, int64_t live) {
-        const V x = load_some(q + i, live);
-        most = max(most, magnitude(x));
-      });
-      const float peak = reduce_max(most);
-      const V inverse = set1(peak > kLeastPeak ? 127.0f / peak : 0.0f);
-      for_lanes(d, [&](int64_t i, int64_t live) {
-        const V x = round_nearest(mul(load_some(q + i, live), inverse));
-        sum = add(sum, x);
-        uint8_t bytes[kLanes];
-        store_u8(bytes, add(x, set1(128.0f)));
-        for (int j = 0; j < kLanes; ++j) bytes[j] ^= 0x80;
-        for (int64_t c = 0; c < live; c += 4)
-          __builtin_memcpy(part.codes + ((i + c) / 4 * lanes + lane) * 4, bytes + c, 4);
-        if (few > 0) __builtin_memcpy(s.few_codes + (i / 16 * few + lane) * 16 + i % 16, bytes, kLanes);
-      });
-      part.step[lane] = peak * (1.0f / 127) * (t.scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
-      part.sum[lane] = reduce_add(sum);
+    for (int64_t lane = 0; lane < lanes; ++lane) part.step[lane] = part.sum[lane] = 0.0f;
+    if (in_lanes) __builtin_memset(part.codes, 0, size_t(quads * lanes * 4));
+    for (int64_t lane = 0; lane < lanes && first + lane < queries; ++lane) {
+      const int64_t query = first + lane;
+      const float* q = t.q + query / t.group * t.q_stride + query % t.group * t.head_dim;
+      round_query(codes, part.step + lane, part.sum + lane, q, t.head_dim, t.scale);
+      for (int64_t c = 0; few && c < t.head_dim; c += 16)
+        store_16(s.few_codes + c / 16 * line + query * 16, load_16(codes + c) ^ 128);
+      for (int64_t quad = 0; in_lanes && quad < quads; ++quad) {
+        uint32_t four;
+        __builtin_memcpy(&four, codes + 4 * quad, 4);
+        four ^= 0x80808080u;
+        __builtin_memcpy(part.codes + (quad * lanes + lane) * 4, &four, 4);
+      }
     }
-    for (int64_t i = 0; i < lanes; i += kLanes)
-      for (int64_t quad = 0; quad < s.quads();) {
+    for (int64_t i = 0; in_lanes && i < lanes; i += kLanes)
+      for (int64_t quad = 0; quad < quads;) {
         uint8_t* target = part.start + (quad / kSpanSteps * lanes + i) * 4;
         I start = int_zero();
-        for (int64_t end = quad + kSpanSteps; quad < end && quad < s.quads(); ++quad)
+        for (int64_t end = quad + kSpanSteps; quad < end && quad < quads; ++quad)
           start = subtract_middle(start, load_bytes(part.codes + (quad * lanes + i) * 4));
         store_bytes(target, start);
       }
@@ -135,11 +142,13 @@ void attend_coded(const CodedTile& t) {
   const int64_t queries = t.tokens * t.group;
   CodedScratch s = coded_scratch(t);
   const int64_t parts = divide_up(queries, s.lanes);
+  bool any_sealed = false;
+  for (int64_t page = t.first_page; page < t.end_page && !any_sealed; ++page) any_sealed = t.is_sealed(page);
   const bool few = is_few(t);
-  load_queries(t, s);
+  load_queries(t, s, few, !few || any_sealed);
   float plain_scales[kBlock], sealed_scales[kBlock];
-  row_scales(plain_scales, SeqTransform::kIdentity, 0);
-  row_scales(sealed_scales, t.transform, t.levels);
+  if (!few) row_scales(plain_scales, SeqTransform::kIdentity, 0);
+  if (any_sealed) row_scales(sealed_scales, t.transform, t.levels);
   for (int64_t page = t.first_page, end; page < t.end_page; page = end) {
     const bool begins = page % kSpanPages == 0 || page == t.first_page;
     float* states = page < t.first_page + kSpanPages ? t.state : s.page_state;
