@@ -8,7 +8,7 @@ namespace stamp {
 
 int32_t argmax(std::span<const float> values) {
   // Maxima side by side become vectors; std::max_element goes one by one.
-  std::array<float, 16> peaks;
+  std::array<float, 32> peaks;
   peaks.fill(values.front());
   size_t i = 0;
   for (; i + peaks.size() <= values.size(); i += peaks.size())
@@ -18,11 +18,12 @@ int32_t argmax(std::span<const float> values) {
   return int32_t(std::find(values.begin(), values.end(), peak) - values.begin());
 }
 
-/// By exponents, so that the loop is a plain maximum over integers.
+/// By exponents, so that the loop is plain integers, whose comparisons every vector unit has.
 bool all_finite(std::span<const float> values) {
-  uint32_t largest = 0;
-  for (float x : values) largest = std::max(largest, std::bit_cast<uint32_t>(x) & 0x7fffffffu);
-  return largest < 0x7f800000u;
+  constexpr uint32_t kExponent = 0x7f800000u;
+  uint32_t found = 0;
+  for (float x : values) found |= uint32_t((std::bit_cast<uint32_t>(x) & kExponent) == kExponent);
+  return found == 0;
 }
 
 }  // namespace stamp

@@ -1,63 +1,83 @@
 // Attention over coefficient pages: a tile of queries, page after page.
 
-/// Rounds the queries to 8 bits. Spare lanes have a query of zeros.
-inline void load_queries(const CodedTile& t, const CodedScratch& s) {
-  const int64_t queries = t.tokens * t.group, d = t.head_dim, lanes = s.lanes;
+/// A query's codes + 128, whole vectors of them, its step and the sum of the codes.
+inline void round_query(uint8_t* codes, float* step, float* sum, const float* q, int64_t d, float scale) {
+  V most = set1(0.0f), total = set1(0.0f);
+  for_lanes(d, [&](int64_t i, int64_t live) { most = max(most, magnitude(load_some(q + i, live))); });
+  const float peak = reduce_max(most);
+  const V inverse = set1(peak > kLeastPeak ? 127.0f / peak : 0.0f);
+  for_lanes(d, [&](int64_t i, int64_t live) {
+    const V x = round_nearest(mul(load_some(q + i, live), inverse));
+    total = add(total, x);
+    store_u8(codes + i, add(x, set1(128.0f)));
+  });
+  *step = peak * (1.0f / 127) * (scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
+  *sum = reduce_add(total);
+}
+
+/// Rounds the queries to 8 bits, for few queries' open pages and (in_lanes) all other forms. Spare lanes have
+/// a query of zeros.
+inline void load_queries(const CodedTile& t, const CodedScratch& s, bool few, bool in_lanes) {
+  const int64_t queries = t.tokens * t.group, lanes = s.lanes, quads = s.quads();
+  const int64_t line = round_up(queries, kFourQueries) * 16;
+  if (few) __builtin_memset(s.few_codes, 0, size_t(t.head_dim / 16 * line));
+  uint8_t* const codes = s.keys.codes;  // there are no keys yet
   for (int64_t first = 0; first < queries; first += lanes) {
     const QueryPart part = s.query(first / lanes);
-    __builtin_memset(part.codes, 0, size_t(s.quads() * lanes * 4));
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      part.step[lane] = part.sum[lane] = 0.0f;
-      if (first + lane >= queries) continue;
-      const float* q = t.q + (first + lane) / t.group * t.q_stride + (first + lane) % t.group * d;
-      V most = set1(0.0f), sum = set1(0.0f);
-      for_lanes(d, [&](int64_t i, int64_t live) {
-        const V x = load_some(q + i, live);
-        most = max(most, magnitude(x));
-      });
-      const float peak = reduce_max(most);
-      const V inverse = set1(peak > kLeastPeak ? 127.0f / peak : 0.0f);
-      for_lanes(d, [&](int64_t i, int64_t live) {
-        const V x = round_nearest(mul(load_some(q + i, live), inverse));
-        sum = add(sum, x);
-        uint8_t bytes[kLanes];
-        store_u8(bytes, add(x, set1(128.0f)));
-        for (int j = 0; j < kLanes; ++j) bytes[j] ^= 0x80;
-        for (int64_t c = 0; c < live; c += 4)
-          __builtin_memcpy(part.codes + ((i + c) / 4 * lanes + lane) * 4, bytes + c, 4);
-      });
-      part.step[lane] = peak * (1.0f / 127) * (t.scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
-      part.sum[lane] = reduce_add(sum);
+    for (int64_t lane = 0; lane < lanes; ++lane) part.step[lane] = part.sum[lane] = 0.0f;
+    if (in_lanes) __builtin_memset(part.codes, 0, size_t(quads * lanes * 4));
+    for (int64_t lane = 0; lane < lanes && first + lane < queries; ++lane) {
+      const int64_t query = first + lane;
+      const float* q = t.q + query / t.group * t.q_stride + query % t.group * t.head_dim;
+      round_query(codes, part.step + lane, part.sum + lane, q, t.head_dim, t.scale);
+      for (int64_t c = 0; few && c < t.head_dim; c += 16)
+        store_16(s.few_codes + c / 16 * line + query * 16, load_16(codes + c) ^ 128);
+      for (int64_t quad = 0; in_lanes && quad < quads; ++quad) {
+        uint32_t four;
+        __builtin_memcpy(&four, codes + 4 * quad, 4);
+        four ^= 0x80808080u;
+        __builtin_memcpy(part.codes + (quad * lanes + lane) * 4, &four, 4);
+      }
     }
-    for (int64_t i = 0; i < lanes; i += kLanes)
-      for (int64_t quad = 0; quad < s.quads();) {
+    for (int64_t i = 0; in_lanes && i < lanes; i += kLanes)
+      for (int64_t quad = 0; quad < quads;) {
         uint8_t* target = part.start + (quad / kSpanSteps * lanes + i) * 4;
         I start = int_zero();
-        for (int64_t end = quad + kSpanSteps; quad < end && quad < s.quads(); ++quad)
+        for (int64_t end = quad + kSpanSteps; quad < end && quad < quads; ++quad)
           start = subtract_middle(start, load_bytes(part.codes + (quad * lanes + i) * 4));
         store_bytes(target, start);
       }
   }
 }
 
-inline void clear_states(const CodedScratch& s, float* states, int64_t parts) {
+inline void clear_states(const CodedTile& t, const CodedScratch& s, float* states, int64_t parts) {
+  const int64_t outputs = s.head_dim * (is_few(t) ? t.tokens * t.group : s.lanes);
   for (int64_t part = 0; part < parts; ++part) {
     const PartState state = s.state(states, part);
-    for (int64_t i = 0; i < s.head_dim * s.lanes; ++i) state.out[i] = 0.0f;
+    for (int64_t i = 0; i < outputs; ++i) state.out[i] = 0.0f;
     for (int64_t i = 0; i < s.lanes; ++i) state.peak[i] = -__builtin_inff(), state.total[i] = 0.0f;
   }
 }
 
 /// a = a and b together
-inline void merge_states(const PartState& a, const PartState& b, int64_t lanes, int64_t d) {
+inline void merge_states(const CodedTile& t, const CodedScratch& s, const PartState& a, const PartState& b) {
+  const int64_t lanes = s.lanes, d = s.head_dim;
   for (int64_t lane = 0; lane < lanes; lane += kLanes) {
     const V left = load(a.peak + lane), right = load(b.peak + lane), top = max(left, right);
     const V x = exp2(sub(left, top)), y = exp2(sub(right, top));
     store(a.peak + lane, top);
     store(a.total + lane, fma(load(b.total + lane), y, mul(load(a.total + lane), x)));
-    for (int64_t c = 0; c < d; ++c) {
-      float* out = a.out + c * lanes + lane;
-      store(out, fma(load(b.out + c * lanes + lane), y, mul(load(out), x)));
+    const auto merge = [&](int64_t i, V old_factor, V new_factor) {
+      store(a.out + i, fma(load(b.out + i), new_factor, mul(load(a.out + i), old_factor)));
+    };
+    if (is_few(t)) {
+      float old_factor[kLanes], new_factor[kLanes];
+      store(old_factor, x), store(new_factor, y);
+      for (int64_t query = 0; query < t.tokens * t.group; ++query)
+        for (int64_t c = 0; c < d; c += kLanes)
+          merge(query * d + c, set1(old_factor[query]), set1(new_factor[query]));
+    } else {
+      for (int64_t c = 0; c < d; ++c) merge(c * lanes + lane, x, y);
     }
   }
 }
@@ -85,26 +105,65 @@ inline void attend_page(const CodedTile& t, CodedScratch& s, float* states, cons
   }
 }
 
+/// out [queries, head_dim] = a state's outputs [head_dim, kLanes], or (kBack) the other way round.
+template <bool kBack>
+inline void exchange_outputs(float* out, float* state, int64_t queries, int64_t head_dim) {
+  for (int64_t c = 0; c < head_dim; c += kLanes) {
+    V block[kLanes];
+    for (int64_t i = 0; i < kLanes; ++i) {
+      if (kBack) block[i] = i < queries ? load(out + i * head_dim + c) : set1(0.0f);
+      else block[i] = load(state + (c + i) * kLanes);
+    }
+    transpose(block);
+    for (int64_t i = 0; i < kLanes; ++i) {
+      if (kBack) store(state + (c + i) * kLanes, block[i]);
+      else if (i < queries) store(out + i * head_dim + c, block[i]);
+    }
+  }
+}
+
+/// Few queries at a page for which there is no form of their own.
+inline void attend_page_few(const CodedTile& t, CodedScratch& s, const PartState& few, const float* row_scale,
+                            int64_t page) {
+  const int64_t queries = t.tokens * t.group;
+  const PartState state = s.state(s.lanes_state, 0);
+  const auto copy_lanes = [](const PartState& to, const PartState& from) {
+    store(to.peak, load(from.peak));
+    store(to.total, load(from.total));
+  };
+  exchange_outputs<true>(few.out, state.out, queries, t.head_dim);
+  copy_lanes(state, few);
+  attend_page(t, s, s.lanes_state, row_scale, page);
+  exchange_outputs<false>(few.out, state.out, queries, t.head_dim);
+  copy_lanes(few, state);
+}
+
 void attend_coded(const CodedTile& t) {
   const int64_t queries = t.tokens * t.group;
   CodedScratch s = coded_scratch(t);
-  const int64_t lanes = s.lanes, parts = divide_up(queries, lanes);
+  const int64_t parts = divide_up(queries, s.lanes);
+  bool any_sealed = false;
+  for (int64_t page = t.first_page; page < t.end_page && !any_sealed; ++page) any_sealed = t.is_sealed(page);
   const bool few = is_few(t);
-  load_queries(t, s);
+  load_queries(t, s, few, !few || any_sealed);
   float plain_scales[kBlock], sealed_scales[kBlock];
-  row_scales(plain_scales, SeqTransform::kIdentity, 0);
-  row_scales(sealed_scales, t.transform, t.levels);
+  if (!few) row_scales(plain_scales, SeqTransform::kIdentity, 0);
+  if (any_sealed) row_scales(sealed_scales, t.transform, t.levels);
   for (int64_t page = t.first_page, end; page < t.end_page; page = end) {
     const bool begins = page % kSpanPages == 0 || page == t.first_page;
     float* states = page < t.first_page + kSpanPages ? t.state : s.page_state;
-    if (begins) clear_states(s, states, parts);
+    if (begins) clear_states(t, s, states, parts);
     const int64_t run = few ? run_pages(t, page) : 0;
     end = page + (run > 1 ? run : 1);
-    if (run > 1) attend_run(t, s, s.state(states, 0), sealed_scales, page, run);
-    else attend_page(t, s, states, t.is_sealed(page) ? sealed_scales : plain_scales, page);
+    const bool sealed = t.is_sealed(page);
+    const float* scales = sealed ? sealed_scales : plain_scales;
+    if (run > 1) attend_run(t, s, s.state(states, 0), scales, page, run);
+    else if (few && sealed) attend_page_few(t, s, s.state(states, 0), scales, page);
+    else if (few) attend_open(t, s, s.state(states, 0), page);
+    else attend_page(t, s, states, scales, page);
     const bool ends = end % kSpanPages == 0 || end == t.end_page;
     for (int64_t part = 0; ends && states != t.state && part < parts; ++part)
-      merge_states(s.state(t.state, part), s.state(states, part), lanes, t.head_dim);
+      merge_states(t, s, s.state(t.state, part), s.state(states, part));
   }
 }
 
@@ -114,7 +173,15 @@ void finish_coded(const CodedTile& t, int64_t spans, int64_t stride) {
   for (int64_t first = 0; first < queries; first += s.lanes) {
     const PartState state = s.state(t.state, first / s.lanes);
     for (int64_t span = 1; span < spans; ++span)
-      merge_states(state, s.state(t.state + span * stride, first / s.lanes), s.lanes, d);
+      merge_states(t, s, state, s.state(t.state + span * stride, first / s.lanes));
+    if (is_few(t)) {
+      for (int64_t query = 0; query < queries; ++query) {
+        float* out = t.out + query / t.group * t.out_stride + query % t.group * d;
+        const V total = set1(state.total[query]);
+        for (int64_t c = 0; c < d; c += kLanes) store(out + c, div(load(state.out + query * d + c), total));
+      }
+      return;
+    }
     for (int64_t lane = 0; lane < s.lanes && first + lane < queries; lane += kLanes) {
       const V total = load(state.total + lane);
       for (int64_t c = 0; c < d; c += kLanes) {

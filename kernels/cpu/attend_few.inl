@@ -14,7 +14,7 @@ struct FewScratch {
   PageValues values;
   float *sums, *raw;    // of code products: [queries, kRunPages, ld], [ld, kLanes]
   PageWeights weights;  // [.., kLanes], a query's after the other's
-  float* out;           // [queries, head_dim]
+  float* out;           // [queries, head_dim], the state's
   int64_t ld;           // rows of keys, rounded up
 
   PageWeights weights_of(int64_t query) const {
@@ -27,12 +27,13 @@ struct FewScratch {
   }
 };
 
-inline FewScratch few_scratch(const CodedTile& t, const CodedScratch& s) {
+inline FewScratch few_scratch(const CodedTile& t, const CodedScratch& s, float* out) {
   const int64_t queries = t.tokens * t.group, wide = t.sealed_side.wide_rows();
   float* p = s.few;
   const auto floats = [&p](int64_t n) { return (p += n) - n; };
   const auto bytes = [&](int64_t n) { return reinterpret_cast<uint8_t*>(floats(n / 4)); };
   FewScratch f;
+  f.out = out;
   f.ld = round_up(kBlock + wide, kLanes);
   f.wide_rows = bytes(wide * t.head_dim);
   f.parameters = floats(4 * kRunPages * kBlock);
@@ -52,19 +53,12 @@ inline FewScratch few_scratch(const CodedTile& t, const CodedScratch& s) {
                .shift = floats(queries * kLanes),
                .common = floats(queries * kLanes),
                .step = floats(queries * kLanes)};
-  f.out = floats(queries * t.head_dim);
   return f;
 }
 
-/// Whether the form below takes this tile's pages at all.
-inline bool is_few(const CodedTile& t) {
-  const int64_t queries = t.tokens * t.group;
-  return queries <= kLanes && queries <= kFewQueries && t.head_dim % 8 == 0 && t.head_dim % kLanes == 0 &&
-         t.sealed_side.wide_rows() < kBlock;
-}
 /// Pages from `page` on that make up a run.
 inline int64_t run_pages(const CodedTile& t, int64_t page) {
-  if (page < t.first_sealed) return 0;
+  if (page < t.first_sealed || t.sealed_side.wide_rows() == kBlock) return 0;
   int64_t end = t.end_sealed < t.end_page ? t.end_sealed : t.end_page;
   const int64_t seen = (t.position + 1) / kBlock, span = (page / kSpanPages + 1) * kSpanPages;
   end = seen < end ? seen : end;
@@ -266,27 +260,10 @@ inline void add_values(const CodedTile& t, const FewScratch& f, int64_t lane) {
   });
 }
 
-/// out [queries, head_dim] = a state's outputs [head_dim, kLanes], or (kBack) the other way round.
-template <bool kBack>
-inline void exchange_outputs(float* out, float* state, int64_t queries, int64_t head_dim) {
-  for (int64_t c = 0; c < head_dim; c += kLanes) {
-    V block[kLanes];
-    for (int64_t i = 0; i < kLanes; ++i) {
-      if (kBack) block[i] = i < queries ? load(out + i * head_dim + c) : set1(0.0f);
-      else block[i] = load(state + (c + i) * kLanes);
-    }
-    transpose(block);
-    for (int64_t i = 0; i < kLanes; ++i) {
-      if (kBack) store(state + (c + i) * kLanes, block[i]);
-      else if (i < queries) store(out + i * head_dim + c, block[i]);
-    }
-  }
-}
-
 /// The state of is_few's queries after the `pages` from `page` on, a run.
 inline void attend_run(const CodedTile& t, const CodedScratch& s, const PartState& state,
                        const float* row_scale, int64_t page, int64_t pages) {
-  const FewScratch f = few_scratch(t, s);
+  const FewScratch f = few_scratch(t, s, state.out);
   const int64_t queries = t.tokens * t.group, wide = f.values.wide;
   const KvSide& format = t.sealed_side;
   const auto parameters = [&](int which) { return f.parameters + which * kRunPages * kBlock; };
@@ -301,11 +278,9 @@ inline void attend_run(const CodedTile& t, const CodedScratch& s, const PartStat
   float* const by_lanes[4] = {f.keys.factor, f.keys.offset, f.values.factor, f.values.zero};
   for (int i = 0; i < 4; ++i) pages_to_lanes(by_lanes[i], parameters(i), kBlock, kBlock, pages);
   for (int64_t query = 0; query < queries; ++query) weigh_pages(t, s, f, state, query, pages);
-  exchange_outputs<false>(f.out, state.out, queries, t.head_dim);
   PageValues values = f.values;
   for (int64_t i = 0; i < pages; ++i) {
     unpack_value_codes(values, head_page(t, page + i).values, format, kBlock);
     add_values(t, f, i);
   }
-  exchange_outputs<true>(f.out, state.out, queries, t.head_dim);
 }

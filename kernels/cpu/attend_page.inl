@@ -76,6 +76,8 @@ struct CodedScratch {
   PageWeights weights;
   float* scores;  // [2 kBlock + 8, lanes]
   float *page_state, *few, *queries;
+  float* lanes_state;  // is_few: a state as below, where theirs is [queries, head_dim], [lanes], [lanes]
+  uint8_t* few_codes;  // is_few: the queries' codes, [head_dim / 16, queries rounded up, 16]
   int64_t lanes, head_dim;
 
   int64_t quads() const { return divide_up(head_dim, 4); }
@@ -95,13 +97,19 @@ struct CodedScratch {
 
 inline int64_t lanes_of(int64_t queries) { return queries <= kLanes ? int64_t(kLanes) : kPartLanes; }
 
+/// Whether few queries' forms take this tile. Its states then are [queries, head_dim], [lanes], [lanes].
+inline bool is_few(const CodedTile& t) {
+  const int64_t queries = t.tokens * t.group;
+  return queries <= kLanes && queries <= kFewQueries && t.head_dim % 16 == 0;
+}
+
 inline CodedScratch coded_scratch(const CodedTile& t) {
   const int64_t d = t.head_dim, queries = t.tokens * t.group, lanes = lanes_of(queries);
   const int64_t parts = divide_up(queries, lanes);
   float* p = t.scratch;
   const auto floats = [&p](int64_t n) { return (p += n) - n; };
   const auto bytes = [&](int64_t n) { return reinterpret_cast<uint8_t*>(floats(n / 4)); };
-  CodedScratch s;
+  CodedScratch s{};
   s.lanes = lanes, s.head_dim = d;
   s.keys = {.codes = bytes((2 * kBlock + 8) * s.quads() * 4),
             .factor = floats(kBlock),
@@ -123,6 +131,10 @@ inline CodedScratch coded_scratch(const CodedTile& t) {
   s.scores = floats((2 * kBlock + 8) * lanes);
   s.page_state = floats((d + 2) * lanes * parts);
   s.queries = floats(query_floats(d) * lanes * parts);
+  if (is_few(t)) {
+    s.lanes_state = floats((d + 2) * lanes);
+    s.few_codes = bytes(d * lanes);
+  }
   s.few = p;
   return s;
 }
@@ -387,12 +399,13 @@ inline V page_weights(const PageWeights& out, int64_t lanes, const PageValues& v
       },
       [&](int r, V x) __attribute__((always_inline)) { w[r] = mul(x, of_row<kPages>(values.factor, r)); });
 
-  V common = set1(0.0f), peak = set1(0.0f);
+  V commons[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)}, peak = set1(0.0f);
   for (int64_t r = 0; r < values.wide; ++r) {
-    common = sub(common, mul(w[r], of_row<kPages>(values.zero, r)));
+    commons[r % 4] = sub(commons[r % 4], mul(w[r], of_row<kPages>(values.zero, r)));
     store(out.wide_weights + r * lanes, w[r]);
     w[r] = set1(0.0f);
   }
+  const V common = add(add(commons[0], commons[1]), add(commons[2], commons[3]));
   for (int64_t r = values.narrow; r < kBlock; ++r) peak = max(peak, magnitude(w[r]));
   const V inverse = select_less(set1(kLeastPeak), peak, div(set1(127.0f), peak), set1(0.0f));
   const V step = mul(peak, set1(1.0f / 127));

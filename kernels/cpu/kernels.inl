@@ -250,6 +250,8 @@ void attend(const AttendTile& t) {
 
 #include "kernels/cpu/attend_few.inl"
 
+#include "kernels/cpu/attend_open.inl"
+
 #include "kernels/cpu/attend_coded.inl"
 
 const CpuKernels kKernels = {.name = isa::kName,

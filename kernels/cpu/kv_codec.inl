@@ -1,15 +1,5 @@
 // Rows of a coefficient page (KvSide): quantising them, and unpacking them to whole numbers.
 
-/// The nearest binary16 to x >= 0, largest finite at most.
-inline uint16_t to_half_bits(float x) {
-  if (!(x < 65504.0f)) return 0x7bff;
-  if (x < 0x1p-14f) return uint16_t(__builtin_rintf(x * 0x1p24f));  // subnormal, or the first normal
-  uint32_t bits;
-  __builtin_memcpy(&bits, &x, 4);
-  bits += 0xfffu + ((bits >> 13) & 1u);
-  return uint16_t((bits >> 13) - (112u << 10));
-}
-
 /// Writes row r of a side. Zero lies inside the row's range, so that a zero point is a byte.
 void kv_write_row(std::byte* side, const KvSide& format, int64_t r, const float* x) {
   const int64_t d = format.head_dim;
@@ -22,8 +12,8 @@ void kv_write_row(std::byte* side, const KvSide& format, int64_t r, const float*
   });
   const float minimum = -reduce_max(sub(set1(0.0f), low)), maximum = reduce_max(high);
   const float steps = float((1 << bits) - 1), zero_unit = float(zero_steps(bits));
-  const uint16_t half = to_half_bits((maximum - minimum) / steps);
-  const float scale = half_bits_to_float(half), inverse = scale > 0 ? 1.0f / scale : 0.0f;
+  const uint16_t half = float_to_half((maximum - minimum) / steps);
+  const float scale = half_to_float(half), inverse = scale > 0 ? 1.0f / scale : 0.0f;
   float zero = __builtin_rintf(-minimum * inverse * zero_unit);
   zero = zero < 255.0f ? zero : 255.0f;
   __builtin_memcpy(side + KvSide::kScales + 2 * r, &half, 2);
@@ -31,20 +21,15 @@ void kv_write_row(std::byte* side, const KvSide& format, int64_t r, const float*
 
   const V factor = set1(inverse), shift = set1(zero / zero_unit), top = set1(steps), bottom = set1(0.0f);
   uint8_t* q = reinterpret_cast<uint8_t*>(side + format.row_offset(r));
-  uint8_t bytes[kLanes], upper[kLanes];
   const auto coded = [&](int64_t i, int64_t live) {
     return min(max(add(mul(load_some(x + i, live), factor), shift), bottom), top);
   };
   if (bits > 4) {
-    for_lanes(d, [&](int64_t i, int64_t live) {
-      store_u8(bytes, coded(i, live));
-      __builtin_memcpy(q + i, bytes, size_t(live));
-    });
+    for_lanes(d, [&](int64_t i, int64_t live) { store_some_u8(q + i, coded(i, live), live); });
   } else {
     for_lanes(d / 2, [&](int64_t i, int64_t live) {
-      store_u8(bytes, coded(i, live));
-      store_u8(upper, coded(d / 2 + i, live));
-      for (int64_t j = 0; j < live; ++j) q[i + j] = uint8_t(bytes[j] | upper[j] << 4);
+      const V low_nibble = round_nearest(coded(i, live)), high_nibble = round_nearest(coded(d / 2 + i, live));
+      store_some_u8(q + i, fma(high_nibble, set1(16.0f), low_nibble), live);
     });
   }
 }

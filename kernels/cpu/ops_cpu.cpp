@@ -298,6 +298,7 @@ class CpuOps final : public Ops {
                        .transform = kv.format.plan.transform,
                        .levels = kv.format.plan.levels,
                        .scale = scale,
+                       .next = {},
                        .state = nullptr,
                        .scratch = nullptr};
     };
@@ -307,6 +308,7 @@ class CpuOps final : public Ops {
     if (threads() == 1 || tasks >= 4 * threads()) {
       pool_.parallel_for(tasks, [&](int64_t item, int thread) {
         CodedTile tile = tile_of(tasks_[size_t(item)]);
+        if (item + threads() < tasks) tile.next = tile_of(tasks_[size_t(item + threads())]).ahead(0);
         tile.scratch = scratch_[size_t(thread)].data();
         tile.state = tile.scratch + scratch_floats;
         kernels_.attend_coded(tile);

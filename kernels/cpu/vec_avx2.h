@@ -22,6 +22,13 @@ inline __m128i load_words_n(const uint16_t* p, int64_t n) {
 inline V from_bf16(__m128i words) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16));
 }
+/// The nearest binary16 to x >= 0, largest finite at most; and back.
+inline uint16_t float_to_half(float x) {
+  const __m128i half =
+      _mm_cvtps_ph(_mm_min_ss(_mm_set_ss(x), _mm_set_ss(65504.0f)), _MM_FROUND_TO_NEAREST_INT);
+  return uint16_t(_mm_cvtsi128_si32(half));
+}
+inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 inline V load_f16(const uint16_t* p) { return _mm256_cvtph_ps(load_words(p)); }
 inline V load_f16_n(const uint16_t* p, int64_t n) { return _mm256_cvtph_ps(load_words_n(p, n)); }
 inline V load_bf16(const uint16_t* p) { return from_bf16(load_words(p)); }
@@ -118,6 +125,20 @@ inline I broadcast_four(const uint8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);
   return _mm256_set1_epi32(four);
+}
+/// Sixteen bytes, or four floats, again and again.
+inline I repeat_16(const uint8_t* p) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline V repeat_four(const float* p) { return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p)); }
+/// Lane i = p[i / 4], and p[i] = lane 4 i.
+inline V spread_fours(const float* p) { return _mm256_set_m128(_mm_set1_ps(p[1]), _mm_set1_ps(p[0])); }
+inline void store_fourths(float* p, V v) {
+  p[0] = _mm256_cvtss_f32(v), p[1] = _mm_cvtss_f32(_mm256_extractf128_ps(v, 1));
+}
+/// Lane i is the sum of the four lanes from i / 4 * 4 on of x[i % 4].
+inline I sums_of_fours(const I (&x)[4]) {
+  return _mm256_hadd_epi32(_mm256_hadd_epi32(x[0], x[1]), _mm256_hadd_epi32(x[2], x[3]));
 }
 inline I low_nibbles(I x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
 inline I high_nibbles(I x) { return _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(15)); }

@@ -22,6 +22,13 @@ inline __m256i load_words_n(const uint16_t* p, int64_t n) {
 inline V from_bf16(__m256i words) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
 }
+/// The nearest binary16 to x >= 0, largest finite at most; and back.
+inline uint16_t float_to_half(float x) {
+  const __m128i half =
+      _mm_cvtps_ph(_mm_min_ss(_mm_set_ss(x), _mm_set_ss(65504.0f)), _MM_FROUND_TO_NEAREST_INT);
+  return uint16_t(_mm_cvtsi128_si32(half));
+}
+inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 inline V load_f16(const uint16_t* p) { return _mm512_cvtph_ps(load_words(p)); }
 inline V load_f16_n(const uint16_t* p, int64_t n) { return _mm512_cvtph_ps(load_words_n(p, n)); }
 inline V load_bf16(const uint16_t* p) { return from_bf16(load_words(p)); }
@@ -110,6 +117,27 @@ inline I broadcast_four(const uint8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);
   return _mm512_set1_epi32(four);
+}
+/// Sixteen bytes, or four floats, again and again.
+inline I repeat_16(const uint8_t* p) {
+  return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline V repeat_four(const float* p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
+/// Lane i = p[i / 4], and p[i] = lane 4 i.
+inline V spread_fours(const float* p) {
+  const __m512i from = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+  return _mm512_permutexvar_ps(from, _mm512_castps128_ps512(_mm_loadu_ps(p)));
+}
+inline void store_fourths(float* p, V v) {
+  _mm_storeu_ps(p, _mm512_castps512_ps128(_mm512_maskz_compress_ps(__mmask16(0x1111), v)));
+}
+/// Lane i is the sum of the four lanes from i / 4 * 4 on of x[i % 4].
+inline I sums_of_fours(const I (&x)[4]) {
+  const auto add_halves = [](I a, I b) {
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  };
+  const I a = add_halves(x[0], x[1]), b = add_halves(x[2], x[3]);
+  return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
 }
 inline I low_nibbles(I x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 inline I high_nibbles(I x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }

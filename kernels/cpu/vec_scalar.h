@@ -19,6 +19,15 @@ inline V load_n(const float* p, int64_t n) {
 inline void store_n(float* p, V v, int64_t n) {
   for (int i = 0; i < n; ++i) p[i] = v[i];
 }
+/// The nearest binary16 to x >= 0, largest finite at most; and back.
+inline uint16_t float_to_half(float x) {
+  if (!(x < 65504.0f)) return 0x7bff;
+  if (x < 0x1p-14f) return uint16_t(__builtin_rintf(x * 0x1p24f));  // subnormal, or the first normal
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, 4);
+  bits += 0xfffu + ((bits >> 13) & 1u);
+  return uint16_t((bits >> 13) - (112u << 10));
+}
 inline float half_to_float(uint16_t h) {
   const uint32_t sign = uint32_t(h & 0x8000u) << 16, magnitude = h & 0x7fffu;
   uint32_t bits = magnitude >= 0x7c00u ? (magnitude << 13) | 0x7f800000u : (magnitude << 13) + (112u << 23);
@@ -140,6 +149,18 @@ inline I broadcast_four(const uint8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);
   return I{four, four, four, four};
+}
+/// Sixteen bytes, or four floats, again and again.
+inline I repeat_16(const uint8_t* p) { return load_bytes(p); }
+inline V repeat_four(const float* p) { return load(p); }
+/// Lane i = p[i / 4], and p[i] = lane 4 i.
+inline V spread_fours(const float* p) { return set1(p[0]); }
+inline void store_fourths(float* p, V v) { p[0] = v[0]; }
+/// Lane i is the sum of the four lanes from i / 4 * 4 on of x[i % 4].
+inline I sums_of_fours(const I (&x)[4]) {
+  I sums;
+  for (int i = 0; i < kLanes; ++i) sums[i] = x[i][0] + x[i][1] + x[i][2] + x[i][3];
+  return sums;
 }
 inline I low_nibbles(I x) { return x & 0x0f0f0f0f; }
 inline I high_nibbles(I x) { return (x >> 4) & 0x0f0f0f0f; }
