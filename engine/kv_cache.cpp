@@ -83,12 +83,20 @@ void KvCache::attach(Pool& pool, std::byte*& base, bool wanted) {
     base = nullptr;
     return;
   }
-  if (pool.unused.empty()) {
-    pool.unused.push_back(pool.storage.emplace_back(pool.page_bytes, memory_).data());
-    bytes_allocated_ += pool.page_bytes;
-  }
+  if (pool.unused.empty()) add_pages(pool);
   base = pool.unused.back();
   pool.unused.pop_back();
+}
+
+void KvCache::add_pages(Pool& pool) {
+  constexpr int64_t kMostBytes = int64_t{4} << 20;
+  const int64_t stride = round_up(pool.page_bytes, 64), left = int64_t(open_.size()) - pool.pages,
+                most = std::max<int64_t>(kMostBytes / stride, 1),
+                pages = std::min(std::clamp<int64_t>(pool.pages, 1, most), left);
+  std::byte* base = pool.storage.emplace_back(pages * stride, memory_).data();
+  for (int64_t i = pages - 1; i >= 0; --i) pool.unused.push_back(base + i * stride);
+  pool.pages += pages;
+  bytes_allocated_ += pages * pool.page_bytes;
 }
 
 void PageTable::grow(int64_t tokens) {

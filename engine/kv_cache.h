@@ -48,11 +48,13 @@ class KvCache {
 
  private:
   struct Pool {
-    int64_t page_bytes = 0;
+    int64_t page_bytes = 0, pages = 0;
     std::vector<Buffer<std::byte>> storage;
     std::vector<std::byte*> unused;
   };
   void attach(Pool& pool, std::byte*& base, bool wanted);
+  /// As many as there are already, up to 4 MiB at a time, which come in huge pages.
+  void add_pages(Pool& pool);
 
   Memory& memory_;
   int64_t layers_, kv_heads_, head_dim_;
