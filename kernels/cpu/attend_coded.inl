@@ -2,9 +2,10 @@
 
 /// Rounds the queries to 8 bits. Spare lanes have a query of zeros.
 inline void load_queries(const CodedTile& t, const CodedScratch& s) {
-  const int64_t queries = t.tokens * t.group, d = t.head_dim, lanes = s.lanes;
-  for (int64_t first = 0; first < queries; first += lanes) {
-    const QueryPart part = s.query(first / lanes);
+  const int64_t queries = t.tokens * t.group, d = t.head_dim;
+  for (int64_t first = 0; first < queries; first += kPartLanes) {
+    const QueryPart part = s.query(first / kPartLanes);
+    const int64_t lanes = part.lanes;
     __builtin_memset(part.codes, 0, size_t(s.quads() * lanes * 4));
     for (int64_t lane = 0; lane < lanes; ++lane) {
       part.step[lane] = part.sum[lane] = 0.0f;
@@ -40,24 +41,24 @@ inline void load_queries(const CodedTile& t, const CodedScratch& s) {
   }
 }
 
-inline void clear_states(const CodedScratch& s, float* states, int64_t parts) {
-  for (int64_t part = 0; part < parts; ++part) {
+inline void clear_states(const CodedScratch& s, float* states) {
+  for (int64_t part = 0; part < s.parts(); ++part) {
     const PartState state = s.state(states, part);
-    for (int64_t i = 0; i < s.head_dim * s.lanes; ++i) state.out[i] = 0.0f;
-    for (int64_t i = 0; i < s.lanes; ++i) state.peak[i] = -__builtin_inff(), state.total[i] = 0.0f;
+    for (int64_t i = 0; i < s.head_dim * state.lanes; ++i) state.out[i] = 0.0f;
+    for (int64_t i = 0; i < state.lanes; ++i) state.peak[i] = -__builtin_inff(), state.total[i] = 0.0f;
   }
 }
 
 /// a = a and b together
-inline void merge_states(const PartState& a, const PartState& b, int64_t lanes, int64_t d) {
-  for (int64_t lane = 0; lane < lanes; lane += kLanes) {
+inline void merge_states(const PartState& a, const PartState& b, int64_t d) {
+  for (int64_t lane = 0; lane < a.lanes; lane += kLanes) {
     const V left = load(a.peak + lane), right = load(b.peak + lane), top = max(left, right);
     const V x = exp2(sub(left, top)), y = exp2(sub(right, top));
     store(a.peak + lane, top);
     store(a.total + lane, fma(load(b.total + lane), y, mul(load(a.total + lane), x)));
     for (int64_t c = 0; c < d; ++c) {
-      float* out = a.out + c * lanes + lane;
-      store(out, fma(load(b.out + c * lanes + lane), y, mul(load(out), x)));
+      float* out = a.out + c * a.lanes + lane;
+      store(out, fma(load(b.out + c * a.lanes + lane), y, mul(load(out), x)));
     }
   }
 }
@@ -65,7 +66,6 @@ inline void merge_states(const PartState& a, const PartState& b, int64_t lanes, 
 /// All queries at one page.
 inline void attend_page(const CodedTile& t, CodedScratch& s, float* states, const float* row_scale,
                         int64_t page) {
-  const int64_t queries = t.tokens * t.group, lanes = s.lanes;
   const int64_t present = t.length - page * kBlock, rows = present < kBlock ? present : kBlock;
   const HeadPage here = head_page(t, page);
   unpack_keys(s.keys, here.keys, *here.side, row_scale, rows);
@@ -73,22 +73,20 @@ inline void attend_page(const CodedTile& t, CodedScratch& s, float* states, cons
   if (page + 1 < t.end_page) prefetch_page(head_page(t, page + 1));
   const SeqTransform kind = here.sealed ? t.transform : SeqTransform::kIdentity;
   const bool masked = t.position + 1 - page * kBlock < rows;
-  for (int64_t part = 0; part * lanes < queries; ++part) {
+  for (int64_t part = 0; part < s.parts(); ++part) {
     float visible[kPartLanes];
-    for (int64_t lane = 0; masked && lane < lanes; ++lane) {
-      const int64_t query = part * lanes + lane < queries ? part * lanes + lane : queries - 1;
-      visible[lane] = float(t.position + query / t.group + 1 - page * kBlock);
+    for (int64_t lane = 0; masked && lane < s.lanes(part); ++lane) {
+      const int64_t query = part * kPartLanes + lane, last = s.queries - 1;
+      visible[lane] = float(t.position + (query < last ? query : last) / t.group + 1 - page * kBlock);
     }
     const float* mask = masked ? visible : nullptr;
-    if (lanes == kLanes) page_of_part<1>(t, s, part, states, mask, kind, rows);
-    else page_of_part<kPanelVecs>(t, s, part, states, mask, kind, rows);
+    if (s.lanes(part) == kLanes) page_of_part<1>(t, s, part, states, mask, kind, rows);
+    else page_of_part<kPartVecs>(t, s, part, states, mask, kind, rows);
   }
 }
 
 void attend_coded(const CodedTile& t) {
-  const int64_t queries = t.tokens * t.group;
   CodedScratch s = coded_scratch(t);
-  const int64_t lanes = s.lanes, parts = divide_up(queries, lanes);
   const bool few = is_few(t);
   load_queries(t, s);
   float plain_scales[kBlock], sealed_scales[kBlock];
@@ -97,30 +95,30 @@ void attend_coded(const CodedTile& t) {
   for (int64_t page = t.first_page, end; page < t.end_page; page = end) {
     const bool begins = page % kSpanPages == 0 || page == t.first_page;
     float* states = page < t.first_page + kSpanPages ? t.state : s.page_state;
-    if (begins) clear_states(s, states, parts);
+    if (begins) clear_states(s, states);
     const int64_t run = few ? run_pages(t, page) : 0;
     end = page + (run > 1 ? run : 1);
     if (run > 1) attend_run(t, s, s.state(states, 0), sealed_scales, page, run);
     else attend_page(t, s, states, t.is_sealed(page) ? sealed_scales : plain_scales, page);
     const bool ends = end % kSpanPages == 0 || end == t.end_page;
-    for (int64_t part = 0; ends && states != t.state && part < parts; ++part)
-      merge_states(s.state(t.state, part), s.state(states, part), lanes, t.head_dim);
+    for (int64_t part = 0; ends && states != t.state && part < s.parts(); ++part)
+      merge_states(s.state(t.state, part), s.state(states, part), t.head_dim);
   }
 }
 
 void finish_coded(const CodedTile& t, int64_t spans, int64_t stride) {
   const int64_t queries = t.tokens * t.group, d = t.head_dim;
   const CodedScratch s = coded_scratch(t);
-  for (int64_t first = 0; first < queries; first += s.lanes) {
-    const PartState state = s.state(t.state, first / s.lanes);
+  for (int64_t first = 0; first < queries; first += kPartLanes) {
+    const PartState state = s.state(t.state, first / kPartLanes);
     for (int64_t span = 1; span < spans; ++span)
-      merge_states(state, s.state(t.state + span * stride, first / s.lanes), s.lanes, d);
-    for (int64_t lane = 0; lane < s.lanes && first + lane < queries; lane += kLanes) {
+      merge_states(state, s.state(t.state + span * stride, first / kPartLanes), d);
+    for (int64_t lane = 0; lane < state.lanes && first + lane < queries; lane += kLanes) {
       const V total = load(state.total + lane);
       for (int64_t c = 0; c < d; c += kLanes) {
         V block[kLanes];
         for (int64_t i = 0; i < kLanes; ++i)
-          block[i] = c + i < d ? div(load(state.out + (c + i) * s.lanes + lane), total) : set1(0.0f);
+          block[i] = c + i < d ? div(load(state.out + (c + i) * state.lanes + lane), total) : set1(0.0f);
         transpose(block);
         for (int64_t i = 0; i < kLanes && first + lane + i < queries; ++i) {
           const int64_t query = first + lane + i;

@@ -4,7 +4,7 @@
 // activations, the queries, or the weights of the values, for a panel.
 
 /// Queries that go through a page together, few enough that all they need stays in the first-level cache.
-constexpr int64_t kPartLanes = kPanel;
+constexpr int64_t kPartLanes = kPartVecs * kLanes;
 
 /// Sums of products with nibbles are of nibble - kNibbleMiddle where they are sums of pairs: over kSpanSteps
 /// steps they lie in +-2 * 16 * 8 * 127 and fit into 16 bits, whatever wraps on the way there from `start`,
@@ -31,12 +31,14 @@ inline Ints fold_dots(Ints before, Ints sums) {
 
 /// 8-bit queries: [ceil(head_dim / 4), lanes, 4] signed bytes; query = step * code.
 struct QueryPart {
+  int64_t lanes;  // kPartLanes, but kLanes of a last part of so few queries
   uint8_t* codes;
   uint8_t* start;     // [spans of kSpanSteps, lanes, 2] int16
   float *step, *sum;  // [lanes]; sum: of the codes
 };
 /// Softmax over the pages so far, relative to the greatest score.
 struct PartState {
+  int64_t lanes;
   float *out, *peak, *total;  // [head_dim, lanes], [lanes], [lanes]; scores are in powers of 2
 };
 /// A page's keys as nibbles, a wide row's low and high ones in two rows. A score's coefficient is factor *
@@ -75,34 +77,39 @@ struct CodedScratch {
   PageValues values;
   PageWeights weights;
   float* scores;  // [2 kBlock + 8, lanes]
-  float *page_state, *few, *queries;
-  int64_t lanes, head_dim;
+  float *page_state, *few, *query_parts;
+  int64_t queries, head_dim;
 
   int64_t quads() const { return divide_up(head_dim, 4); }
+  int64_t parts() const { return divide_up(queries, kPartLanes); }
+  int64_t lanes(int64_t part) const {
+    return queries - part * kPartLanes <= kLanes ? int64_t(kLanes) : kPartLanes;
+  }
   QueryPart query(int64_t part) const {
-    float* step = queries + part * query_floats(head_dim) * lanes;
-    float *sum = step + lanes, *codes = sum + lanes;
-    return {.codes = reinterpret_cast<uint8_t*>(codes),
-            .start = reinterpret_cast<uint8_t*>(codes + quads() * lanes),
+    const int64_t n = lanes(part);
+    float* step = query_parts + part * query_floats(head_dim) * kPartLanes;
+    float *sum = step + n, *codes = sum + n;
+    return {.lanes = n,
+            .codes = reinterpret_cast<uint8_t*>(codes),
+            .start = reinterpret_cast<uint8_t*>(codes + quads() * n),
             .step = step,
             .sum = sum};
   }
   PartState state(float* states, int64_t part) const {
-    float* out = states + part * (head_dim + 2) * lanes;
-    return {.out = out, .peak = out + head_dim * lanes, .total = out + (head_dim + 1) * lanes};
+    const int64_t n = lanes(part);
+    float* out = states + part * (head_dim + 2) * kPartLanes;
+    return {.lanes = n, .out = out, .peak = out + head_dim * n, .total = out + (head_dim + 1) * n};
   }
 };
 
-inline int64_t lanes_of(int64_t queries) { return queries <= kLanes ? int64_t(kLanes) : kPartLanes; }
-
 inline CodedScratch coded_scratch(const CodedTile& t) {
-  const int64_t d = t.head_dim, queries = t.tokens * t.group, lanes = lanes_of(queries);
-  const int64_t parts = divide_up(queries, lanes);
+  const int64_t d = t.head_dim, queries = t.tokens * t.group;
+  const int64_t all_lanes = round_up(queries, kPanel), lanes = kPartLanes;
   float* p = t.scratch;
   const auto floats = [&p](int64_t n) { return (p += n) - n; };
   const auto bytes = [&](int64_t n) { return reinterpret_cast<uint8_t*>(floats(n / 4)); };
   CodedScratch s;
-  s.lanes = lanes, s.head_dim = d;
+  s.queries = queries, s.head_dim = d;
   s.keys = {.codes = bytes((2 * kBlock + 8) * s.quads() * 4),
             .factor = floats(kBlock),
             .offset = floats(kBlock),
@@ -121,8 +128,8 @@ inline CodedScratch coded_scratch(const CodedTile& t) {
                .common = floats(lanes),
                .step = floats(lanes)};
   s.scores = floats((2 * kBlock + 8) * lanes);
-  s.page_state = floats((d + 2) * lanes * parts);
-  s.queries = floats(query_floats(d) * lanes * parts);
+  s.page_state = floats((d + 2) * all_lanes);
+  s.query_parts = floats(query_floats(d) * all_lanes);
   s.few = p;
   return s;
 }
@@ -247,60 +254,70 @@ inline void unpack_values(PageValues& values, const std::byte* side, const KvSid
 
 // ---- products of codes ------------------------------------------------------------------------------------
 
-/// acc [R, N] = sums over `steps` steps of nibbles, less kNibbleMiddle, times the panel at w, whose `start`
-/// is that of QueryPart. at(r, step): row r's four codes.
-template <int R, int N, class At>
+/// Calls body with the number of steps where it is one of those unrolled as a whole, head_dim's of 64 and a
+/// page's with or without wide rows, and else with 0.
+template <class Body>
+inline void with_steps(int64_t steps, const Body& body) {
+  if (steps == kSpanSteps) body.template operator()<kSpanSteps>();
+  else if (steps == kSpanSteps - 1) body.template operator()<kSpanSteps - 1>();
+  else body.template operator()<0>();
+}
+
+/// acc [R, N] = sums over kSteps steps, or `steps`, of nibbles, less kNibbleMiddle, times the panel at w,
+/// whose `start` is that of QueryPart. at(r, step): row r's four codes.
+template <int kSteps, int R, int N, class At>
 inline __attribute__((always_inline)) void code_dots(I (&acc)[R][N], const At& at, const uint8_t* w,
                                                      const uint8_t* start, int64_t steps) {
-  const auto span = [&](int64_t first, auto before) __attribute__((always_inline)) {
+  for (int v = 0; v < N; ++v)
+    for (int r = 0; r < R; ++r) acc[r][v] = int_zero();
+  // The next kCount steps, in a span of `count`.
+  const auto span = [&]<int kCount>(int64_t first, int64_t count) __attribute__((always_inline)) {
     I sums[R][N];
     for (int v = 0; v < N; ++v)
-      for (int r = 0; r < R; ++r) sums[r][v] = kPairSums ? load_bytes(start + v * kLanes * 4) : before(r, v);
-    if (steps - first >= kSpanSteps) {
-      int_dots<Codes::kFourUnpacked, kPairSums, kSpanSteps>(
-          sums, [&](int r, int s) __attribute__((always_inline)) { return at(r, first + s); }, w);
-    } else {
-      for (int64_t i = first; i < steps; ++i)
-        int_dots<Codes::kFourUnpacked, kPairSums, 1>(
-            sums, [&](int r, int) __attribute__((always_inline)) { return at(r, i); },
-            w + (i - first) * N * kLanes * 4);
-    }
+      for (int r = 0; r < R; ++r) sums[r][v] = kPairSums ? load_bytes(start + v * kLanes * 4) : acc[r][v];
+    for (int64_t i = 0; i < count; i += kCount)
+      int_dots<Codes::kFourUnpacked, kPairSums, kCount>(
+          sums, [&](int r, int s) __attribute__((always_inline)) { return at(r, first + i + s); },
+          w + (first + i) * N * kLanes * 4);
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < N; ++v) acc[r][v] = fold_dots(before(r, v), sums[r][v]);
-    w += kSpanSteps * N * kLanes * 4, start += N * kLanes * 4;
+      for (int v = 0; v < N; ++v) acc[r][v] = fold_dots(acc[r][v], sums[r][v]);
+    start += N * kLanes * 4;
   };
-  span(
-      0, [](int, int) __attribute__((always_inline)) { return int_zero(); });
-  for (int64_t first = kSpanSteps; first < steps; first += kSpanSteps)
-    span(
-        first, [&](int r, int v) __attribute__((always_inline)) { return acc[r][v]; });
+  if constexpr (kSteps > 0) return span.template operator()<kSteps>(0, kSteps);
+  int64_t first = 0;
+  for (; first + kSpanSteps <= steps; first += kSpanSteps)
+    span.template operator()<kSpanSteps>(first, kSpanSteps);
+  if (first < steps) span.template operator()<1>(first, steps - first);
 }
 
 /// scores [n, N vectors] = codes [n, ld] times the queries; n is rounded up to a tile.
 template <int N>
 void code_scores(const CodedScratch& s, const QueryPart& part, int64_t n) {
-  constexpr int R = kIntRows * kPanelVecs / N;
-  for (int64_t row = 0; row < n; row += R) {
-    const uint8_t* codes = s.keys.codes + row * s.keys.ld;
-    I acc[R][N];
-    code_dots(
-        acc,
-        [&](int r, int64_t step) __attribute__((always_inline)) { return codes + r * s.keys.ld + step * 4; },
-        part.codes, part.start, s.quads());
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < N; ++v) store(s.scores + ((row + r) * N + v) * kLanes, to_float(acc[r][v]));
-  }
+  constexpr int R = kIntRows * kPartVecs / N;
+  with_steps(s.quads(), [&]<int kSteps>() {
+    for (int64_t row = 0; row < n; row += R) {
+      const uint8_t* codes = s.keys.codes + row * s.keys.ld;
+      I acc[R][N];
+      code_dots<kSteps>(
+          acc,
+          [&](int r, int64_t step)
+              __attribute__((always_inline)) { return codes + r * s.keys.ld + step * 4; },
+          part.codes, part.start, s.quads());
+      for (int r = 0; r < R; ++r)
+        for (int v = 0; v < N; ++v) store(s.scores + ((row + r) * N + v) * kLanes, to_float(acc[r][v]));
+    }
+  });
 }
 
 /// out [head_dim, N vectors], R channels from c on
-template <int N, int R>
+template <int N, int R, int kSteps>
 inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, float* out, int64_t c) {
   const int64_t stride = s.head_dim * 4, first = s.values.narrow;
   const uint8_t* codes = s.values.codes + first * s.head_dim + c * 4;
   I acc[R][N];
-  code_dots(
+  code_dots<kSteps>(
       acc, [&](int r, int64_t step) __attribute__((always_inline)) { return codes + step * stride + r * 4; },
-      s.weights.weights + first * s.lanes, s.weights.start, (kBlock - first) / 4);
+      s.weights.weights + first * N * kLanes, s.weights.start, (kBlock - first) / 4);
   V y[R][N];
   for (int v = 0; v < N; ++v) {
     const V shift = load(s.weights.shift + v * kLanes), common = load(s.weights.common + v * kLanes),
@@ -319,17 +336,20 @@ inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, flo
 }
 template <int N>
 void code_values(const CodedScratch& s, const PartState& state) {
-  constexpr int R = kIntRows * kPanelVecs / N;
-  int64_t c = 0;
-  for (; c + R <= s.head_dim; c += R) value_tile<N, R>(s, state.out, c);
-  for (; c < s.head_dim; ++c) value_tile<N, 1>(s, state.out, c);
+  constexpr int R = kIntRows * kPartVecs / N;
+  with_steps((kBlock - s.values.narrow) / 4, [&]<int kSteps>() {
+    int64_t c = 0;
+    for (; c + R <= s.head_dim; c += R) value_tile<N, R, kSteps>(s, state.out, c);
+    for (; c < s.head_dim; ++c) value_tile<N, 1, kSteps>(s, state.out, c);
+  });
 }
 
 /// 2^x for x <= 0, clamped at 2^-125; relative error below 3e-7, exact for whole x. A minimax polynomial on
 /// [-1/2, 1/2].
 inline V exp2(V x) {
   x = max(x, set1(-125.0f));
-  const V n = round_nearest(x), f = sub(x, n);
+  V n;
+  const V f = split_nearest(x, n);
   V p = set1(0.00132647273f);
   p = fma(p, f, set1(0.00967151299f));
   p = fma(p, f, set1(0.0555073358f));
@@ -337,6 +357,18 @@ inline V exp2(V x) {
   p = fma(p, f, set1(0.693147004f));
   p = fma(p, f, set1(1.0f));
   return scale_by_power(p, n);
+}
+
+/// The greatest of get(i), i in [first, end), and `least`: four maxima side by side, as each waits for the
+/// one before.
+template <class Get>
+inline __attribute__((always_inline)) V greatest(V least, int first, int end, const Get& get) {
+  V top[4] = {least, least, least, least};
+  int i = first;
+  for (; i + 4 <= end; i += 4)
+    for (int j = 0; j < 4; ++j) top[j] = max(top[j], get(i + j));
+  for (; i < end; ++i) top[0] = max(top[0], get(i));
+  return max(max(top[0], top[1]), max(top[2], top[3]));
 }
 
 // ---- a page -----------------------------------------------------------------------------------------------
@@ -357,19 +389,18 @@ inline V page_scores(V* t, const PageKeys& keys, float* raw, int64_t ld, V sum, 
   for (int64_t r = keys.wide - 1; r >= 0; --r)
     store(raw + (keys.wide + r) * ld, fma(load(raw + (2 * r + 1) * ld), set1(16.0f), load(raw + 2 * r * ld)));
   raw += keys.wide * ld;
-  const V lowest = set1(-__builtin_inff());
-  V top = lowest;
   transform_inverse(
       kind, levels, rows,
       [&](int r) __attribute__((always_inline)) {
         return fma(load(raw + r * ld), of_row<kPages>(keys.factor, r),
                    mul(of_row<kPages>(keys.offset, r), sum));
       },
-      [&](int i, V x) __attribute__((always_inline)) {
-        t[i] = x;
-        top = max(top, kMasked ? select_less(set1(float(i)), seen, x, lowest) : x);
+      [&](int i, V x) __attribute__((always_inline)) { t[i] = x; });
+  const V lowest = set1(-__builtin_inff());
+  return greatest(
+      lowest, 0, int(rows), [&](int i) __attribute__((always_inline)) {
+        return kMasked ? select_less(set1(float(i)), seen, t[i], lowest) : t[i];
       });
-  return top;
 }
 
 /// Scores to softmax weights relative to the score `top`, and on to the weights of V~'s rows. Returns the sum
@@ -387,22 +418,24 @@ inline V page_weights(const PageWeights& out, int64_t lanes, const PageValues& v
       },
       [&](int r, V x) __attribute__((always_inline)) { w[r] = mul(x, of_row<kPages>(values.factor, r)); });
 
-  V common = set1(0.0f), peak = set1(0.0f);
+  V common = set1(0.0f);
   for (int64_t r = 0; r < values.wide; ++r) {
     common = sub(common, mul(w[r], of_row<kPages>(values.zero, r)));
     store(out.wide_weights + r * lanes, w[r]);
     w[r] = set1(0.0f);
   }
-  for (int64_t r = values.narrow; r < kBlock; ++r) peak = max(peak, magnitude(w[r]));
+  const V peak = greatest(
+      set1(0.0f), int(values.narrow),
+      kBlock, [&](int r) __attribute__((always_inline)) { return magnitude(w[r]); });
   const V inverse = select_less(set1(kLeastPeak), peak, div(set1(127.0f), peak), set1(0.0f));
   const V step = mul(peak, set1(1.0f / 127));
   V zeros[2] = {set1(0.0f), set1(0.0f)};  // whole numbers below 2^24, in sixteenths
   I start = int_zero();
   for (int64_t r = values.narrow; r < kBlock; r += 4) {
-    V four[4];
+    I four[4];
     for (int i = 0; i < 4; ++i) {
-      four[i] = round_nearest(mul(w[r + i], inverse));
-      zeros[i % 2] = fma(four[i], of_row<kPages>(values.zero, r + i), zeros[i % 2]);
+      four[i] = nearest_int(mul(w[r + i], inverse));
+      zeros[i % 2] = fma(to_float(four[i]), of_row<kPages>(values.zero, r + i), zeros[i % 2]);
     }
     const I bytes = signed_bytes(four);
     start = subtract_middle(start, bytes);
@@ -420,15 +453,15 @@ void weigh_page(const CodedScratch& s, const QueryPart& part, const PartState& s
                 const float* visible, SeqTransform kind, int levels, int64_t rows) {
   const V seen = kMasked ? load(visible + lane) : set1(0.0f), q_step = load(part.step + lane);
   V t[kB];
-  const V page_top = page_scores<kMasked, false>(t, s.keys, s.scores + lane, s.lanes, load(part.sum + lane),
-                                                 seen, kind, levels, rows);
+  const V page_top = page_scores<kMasked, false>(t, s.keys, s.scores + lane, part.lanes,
+                                                 load(part.sum + lane), seen, kind, levels, rows);
   const V before = load(state.peak + lane), top = max(before, mul(page_top, q_step));
   const V shift = exp2(sub(before, top));  // of the first page: 2^-125, while total and out are zero
   const PageWeights out = s.weights.from(lane);
   store(state.peak + lane, top);
   store(out.shift, shift);
   const V total =
-      page_weights<kMasked, false>(out, s.lanes, s.values, t, q_step, top, seen, kind, levels, rows);
+      page_weights<kMasked, false>(out, part.lanes, s.values, t, q_step, top, seen, kind, levels, rows);
   store(state.total + lane, fma(load(state.total + lane), shift, total));
 }
 
@@ -446,12 +479,12 @@ void page_of_part(const CodedTile& t, const CodedScratch& s, int64_t part, float
     code_values<N>(s, state);
   } else {
     for (int64_t c = 0; c < s.head_dim; ++c)
-      for (int64_t i = 0; i < s.lanes; i += kLanes) {
-        float* y = state.out + c * s.lanes + i;
+      for (int64_t i = 0; i < state.lanes; i += kLanes) {
+        float* y = state.out + c * state.lanes + i;
         store(y, fma(load(y), load(s.weights.shift + i), load(s.weights.common + i)));
       }
-    multiply(state.out, s.lanes, s.values.wide_codes, 1, s.head_dim, s.weights.wide_weights, s.lanes,
-             s.head_dim, s.lanes, s.values.wide, true);
+    multiply(state.out, state.lanes, s.values.wide_codes, 1, s.head_dim, s.weights.wide_weights, state.lanes,
+             s.head_dim, state.lanes, s.values.wide, true);
   }
 }
 
