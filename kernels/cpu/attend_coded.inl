@@ -1,43 +1,55 @@
 // Attention over coefficient pages: a tile of queries, page after page.
 
-/// Rounds the queries to 8 bits. Spare lanes have a query of zeros.
-inline void load_queries(const CodedTile& t, const CodedScratch& s) {
-  const int64_t queries = t.tokens * t.group, d = t.head_dim;
-  for (int64_t first = 0; first < queries; first += kPartLanes) {
-    const QueryPart part = s.query(first / kPartLanes);
-    const int64_t lanes = part.lanes;
-    __builtin_memset(part.codes, 0, size_t(s.quads() * lanes * 4));
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      part.step[lane] = part.sum[lane] = 0.0f;
-      if (first + lane >= queries) continue;
-      const float* q = t.q + (first + lane) / t.group * t.q_stride + (first + lane) % t.group * d;
-      V most = set1(0.0f), sum = set1(0.0f);
-      for_lanes(d, [&](int64_t i, int64_t live) {
-        const V x = load_some(q + i, live);
-        most = max(most, magnitude(x));
-      });
-      const float peak = reduce_max(most);
-      const V inverse = set1(peak > kLeastPeak ? 127.0f / peak : 0.0f);
-      for_lanes(d, [&](int64_t i, int64_t live) {
-        const V x = round_nearest(mul(load_some(q + i, live), inverse));
-        sum = add(sum, x);
-        uint8_t bytes[kLanes];
-        store_u8(bytes, add(x, set1(128.0f)));
-        for (int j = 0; j < kLanes; ++j) bytes[j] ^= 0x80;
-        for (int64_t c = 0; c < live; c += 4)
-          __builtin_memcpy(part.codes + ((i + c) / 4 * lanes + lane) * 4, bytes + c, 4);
-      });
-      part.step[lane] = peak * (1.0f / 127) * (t.scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
-      part.sum[lane] = reduce_add(sum);
+/// A query's codes, [ld] signed bytes, its step and their sum.
+inline void round_query(uint8_t* codes, float* step, float* sum, const float* q, int64_t d, int64_t ld,
+                        float scale) {
+  V most = set1(0.0f), total = set1(0.0f);
+  for_lanes(d, [&](int64_t i, int64_t live) { most = max(most, magnitude(load_some(q + i, live))); });
+  const float peak = reduce_max(most);
+  const V inverse = set1(peak > kLeastPeak ? 127.0f / peak : 0.0f);
+  for_lanes(d, [&](int64_t i, int64_t live) {
+    const V x = round_nearest(mul(load_some(q + i, live), inverse));
+    total = add(total, x);
+    store_u8(codes + i, add(x, set1(128.0f)));
+  });
+  for (int64_t i = 0; i < ld; ++i) codes[i] ^= 0x80;
+  *step = peak * (1.0f / 127) * (scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
+  *sum = reduce_add(total);
+}
+
+/// Rounds a vector of queries to 8 bits, from the part's `lane` and from `first` on. Spare lanes have a query
+/// of zeros.
+inline void load_queries(const CodedTile& t, const CodedScratch& s, const QueryPart& part, int64_t lane,
+                         int64_t first) {
+  const int64_t d = t.head_dim, ld = s.keys.ld, quads = s.quads();
+  uint8_t* const rows = s.keys.codes;  // [kLanes, ld]: there are no keys yet
+  for (int64_t i = 0; i < kLanes; ++i) {
+    const int64_t query = first + i;
+    const float* q = t.q + query / t.group * t.q_stride + query % t.group * d;
+    float *step = part.step + lane + i, *sum = part.sum + lane + i;
+    if (query < s.queries) {
+      round_query(rows + i * ld, step, sum, q, d, ld, t.scale);
+    } else {
+      __builtin_memset(rows + i * ld, 0, size_t(ld));
+      *step = *sum = 0.0f;
     }
-    for (int64_t i = 0; i < lanes; i += kLanes)
-      for (int64_t quad = 0; quad < s.quads();) {
-        uint8_t* target = part.start + (quad / kSpanSteps * lanes + i) * 4;
-        I start = int_zero();
-        for (int64_t end = quad + kSpanSteps; quad < end && quad < s.quads(); ++quad)
-          start = subtract_middle(start, load_bytes(part.codes + (quad * lanes + i) * 4));
-        store_bytes(target, start);
+  }
+  I start = int_zero();
+  for (int64_t quad = 0; quad < quads; quad += kLanes) {
+    const int64_t live = quads - quad < kLanes ? quads - quad : int64_t(kLanes);
+    V block[kLanes];  // rows, and after the transpose quads
+    for (int i = 0; i < kLanes; ++i)
+      block[i] = load_some(reinterpret_cast<const float*>(rows + i * ld + quad * 4), live);
+    transpose(block);
+    for (int64_t i = quad; i < quad + live; ++i) {
+      uint8_t* codes = part.codes + (i * part.lanes + lane) * 4;
+      store(reinterpret_cast<float*>(codes), block[i - quad]);
+      start = subtract_middle(start, load_bytes(codes));
+      if ((i + 1) % kSpanSteps == 0 || i + 1 == quads) {
+        store_bytes(part.start + (i / kSpanSteps * part.lanes + lane) * 4, start);
+        start = int_zero();
       }
+    }
   }
 }
 
@@ -88,7 +100,9 @@ inline void attend_page(const CodedTile& t, CodedScratch& s, float* states, cons
 void attend_coded(const CodedTile& t) {
   CodedScratch s = coded_scratch(t);
   const bool few = is_few(t);
-  load_queries(t, s);
+  for (int64_t part = 0; part < s.parts(); ++part)
+    for (int64_t lane = 0; lane < s.lanes(part); lane += kLanes)
+      load_queries(t, s, s.query(part), lane, part * kPartLanes + lane);
   float plain_scales[kBlock], sealed_scales[kBlock];
   row_scales(plain_scales, SeqTransform::kIdentity, 0);
   row_scales(sealed_scales, t.transform, t.levels);
@@ -114,11 +128,11 @@ void finish_coded(const CodedTile& t, int64_t spans, int64_t stride) {
     for (int64_t span = 1; span < spans; ++span)
       merge_states(state, s.state(t.state + span * stride, first / kPartLanes), d);
     for (int64_t lane = 0; lane < state.lanes && first + lane < queries; lane += kLanes) {
-      const V total = load(state.total + lane);
+      const V inverse = div(set1(1.0f), load(state.total + lane));
       for (int64_t c = 0; c < d; c += kLanes) {
         V block[kLanes];
         for (int64_t i = 0; i < kLanes; ++i)
-          block[i] = c + i < d ? div(load(state.out + (c + i) * state.lanes + lane), total) : set1(0.0f);
+          block[i] = c + i < d ? mul(load(state.out + (c + i) * state.lanes + lane), inverse) : set1(0.0f);
         transpose(block);
         for (int64_t i = 0; i < kLanes && first + lane + i < queries; ++i) {
           const int64_t query = first + lane + i;

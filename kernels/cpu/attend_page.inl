@@ -41,12 +41,12 @@ struct PartState {
   int64_t lanes;
   float *out, *peak, *total;  // [head_dim, lanes], [lanes], [lanes]; scores are in powers of 2
 };
-/// A page's keys as nibbles, a wide row's low and high ones in two rows. A score's coefficient is factor *
-/// (sum of code products) + offset * (sum of the query's codes).
+/// A page's keys as bytes, or as nibbles where products are sums of pairs: a wide row's low and high ones in
+/// two rows. A score's coefficient is factor * (sum of code products) + offset * (sum of the query's codes).
 struct PageKeys {
-  uint8_t* codes;  // [kBlock + wide rows, ld], rounded up to whole tiles
+  uint8_t* codes;  // [kBlock + wide, ld], rounded up to whole tiles
   float *factor, *offset;
-  int64_t ld, wide;
+  int64_t ld, wide;  // wide: the rows that are two
 };
 /// Its values: the wide rows as whole numbers in float; the others as nibbles, [kBlock / 4, head_dim, 4]. A
 /// row's values are factor * (code - kNibbleMiddle - zero), a wide row's factor * (code - zero).
@@ -212,19 +212,23 @@ inline void value_parameters(float* factor, float* zero, const std::byte* side, 
 inline void unpack_keys(PageKeys& keys, const std::byte* side, const KvSide& format, const float* row_scale,
                         int64_t rows) {
   const int64_t d = format.head_dim, ld = keys.ld;
-  keys.wide = format.wide_rows() < rows ? format.wide_rows() : rows;
+  const int64_t wide = format.wide_rows() < rows ? format.wide_rows() : rows;
+  keys.wide = kPairSums ? wide : 0;
   key_parameters(keys.factor, keys.offset, side, format, row_scale, keys.wide, rows);
   uint8_t* codes = keys.codes;
-  for (int64_t r = 0; r < keys.wide; ++r, codes += 2 * ld) {
-    if (format.row_bits(r) > 4) {
-      split_nibbles(codes, codes + ld, row_codes(side, format, r), d);
+  for (int64_t r = 0; r < wide; ++r, codes += kPairSums ? 2 * ld : ld) {
+    const uint8_t* row = row_codes(side, format, r);
+    if (format.row_bits(r) <= 4) {
+      split_nibbles(codes, codes + d / 2, row, d / 2);
+      if (kPairSums) __builtin_memset(codes + ld, 0, size_t(d));
+    } else if (kPairSums) {
+      split_nibbles(codes, codes + ld, row, d);
     } else {
-      split_nibbles(codes, codes + d / 2, row_codes(side, format, r), d / 2);
-      __builtin_memset(codes + ld, 0, size_t(d));
+      __builtin_memcpy(codes, row, size_t(d));
     }
   }
-  const uint8_t* row = row_codes(side, format, keys.wide);
-  for (int64_t r = keys.wide; r < rows; ++r, codes += ld, row += d / 2)
+  const uint8_t* row = row_codes(side, format, wide);
+  for (int64_t r = wide; r < rows; ++r, codes += ld, row += d / 2)
     split_nibbles(codes, codes + d / 2, row, d / 2);
 }
 
@@ -263,7 +267,7 @@ inline void with_steps(int64_t steps, const Body& body) {
   else body.template operator()<0>();
 }
 
-/// acc [R, N] = sums over kSteps steps, or `steps`, of nibbles, less kNibbleMiddle, times the panel at w,
+/// acc [R, N] = sums over kSteps steps, or `steps`, of codes, less kNibbleMiddle, times the panel at w,
 /// whose `start` is that of QueryPart. at(r, step): row r's four codes.
 template <int kSteps, int R, int N, class At>
 inline __attribute__((always_inline)) void code_dots(I (&acc)[R][N], const At& at, const uint8_t* w,
