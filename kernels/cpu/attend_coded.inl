@@ -1,8 +1,7 @@
 // Attention over coefficient pages: a tile of queries, page after page.
 
-/// A query's codes, [ld] signed bytes, its step and their sum.
-inline void round_query(uint8_t* codes, float* step, float* sum, const float* q, int64_t d, int64_t ld,
-                        float scale) {
+/// A query's codes + 128, its step and the sum of the codes.
+inline void round_query(uint8_t* codes, float* step, float* sum, const float* q, int64_t d, float scale) {
   V most = set1(0.0f), total = set1(0.0f);
   for_lanes(d, [&](int64_t i, int64_t live) { most = max(most, magnitude(load_some(q + i, live))); });
   const float peak = reduce_max(most);
@@ -12,7 +11,6 @@ inline void round_query(uint8_t* codes, float* step, float* sum, const float* q,
     total = add(total, x);
     store_u8(codes + i, add(x, set1(128.0f)));
   });
-  for (int64_t i = 0; i < ld; ++i) codes[i] ^= 0x80;
   *step = peak * (1.0f / 127) * (scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
   *sum = reduce_add(total);
 }
@@ -28,9 +26,9 @@ inline void load_queries(const CodedTile& t, const CodedScratch& s, const QueryP
     const float* q = t.q + query / t.group * t.q_stride + query % t.group * d;
     float *step = part.step + lane + i, *sum = part.sum + lane + i;
     if (query < s.queries) {
-      round_query(rows + i * ld, step, sum, q, d, ld, t.scale);
+      round_query(rows + i * ld, step, sum, q, d, t.scale);
     } else {
-      __builtin_memset(rows + i * ld, 0, size_t(ld));
+      __builtin_memset(rows + i * ld, 128, size_t(ld));
       *step = *sum = 0.0f;
     }
   }
@@ -42,9 +40,11 @@ inline void load_queries(const CodedTile& t, const CodedScratch& s, const QueryP
       block[i] = load_some(reinterpret_cast<const float*>(rows + i * ld + quad * 4), live);
     transpose(block);
     for (int64_t i = quad; i < quad + live; ++i) {
-      uint8_t* codes = part.codes + (i * part.lanes + lane) * 4;
-      store(reinterpret_cast<float*>(codes), block[i - quad]);
-      start = subtract_middle(start, load_bytes(codes));
+      I codes;
+      __builtin_memcpy(&codes, &block[i - quad], sizeof(I));
+      codes = sub_bytes(codes, 128);
+      store_bytes(part.codes + (i * part.lanes + lane) * 4, codes);
+      start = subtract_middle(start, codes);
       if ((i + 1) % kSpanSteps == 0 || i + 1 == quads) {
         store_bytes(part.start + (i / kSpanSteps * part.lanes + lane) * 4, start);
         start = int_zero();
