@@ -3,7 +3,7 @@
 /// A query's codes + 128, its step and the sum of the codes.
 inline void round_query(uint8_t* codes, float* step, float* sum, const float* q, int64_t d, float scale) {
   V most = set1(0.0f), total = set1(0.0f);
-  for_lanes(d, [&](int64_t i, int64_t live) { most = max(most, magnitude(load_some(q + i, live))); });
+  for_lanes(d, [&](int64_t i, int64_t live) { most = max_magnitude(most, load_some(q + i, live)); });
   const float peak = reduce_max(most);
   const V inverse = set1(peak > kLeastPeak ? 127.0f / peak : 0.0f);
   for_lanes(d, [&](int64_t i, int64_t live) {

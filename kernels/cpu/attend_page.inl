@@ -53,6 +53,7 @@ struct PageKeys {
 struct PageValues {
   uint8_t* codes;
   float *wide_codes, *factor, *zero;
+  const uint8_t* zero_codes;  // [kBlock] in the page; of a narrow row zero's sixteenths, less kNibbleMiddle
   int64_t wide, narrow;  // rows [0, wide) are wide; the others lie in [narrow, kBlock), whole quads of rows
 };
 /// What a page adds to a state's outputs, shift * outputs + common + step * (codes^T weights) + wide codes^T
@@ -119,6 +120,7 @@ inline CodedScratch coded_scratch(const CodedTile& t) {
               .wide_codes = floats(kBlock * d),
               .factor = floats(kBlock),
               .zero = floats(kBlock),
+              .zero_codes = nullptr,
               .wide = 0,
               .narrow = 0};
   s.weights = {.weights = bytes(kBlock * lanes),
@@ -253,6 +255,7 @@ inline void unpack_value_codes(PageValues& values, const std::byte* side, const 
 inline void unpack_values(PageValues& values, const std::byte* side, const KvSide& format,
                           const float* row_scale, int64_t rows) {
   unpack_value_codes(values, side, format, rows);
+  values.zero_codes = reinterpret_cast<const uint8_t*>(side + KvSide::kZeros);
   value_parameters(values.factor, values.zero, side, format, row_scale, values.wide, rows);
 }
 
@@ -363,15 +366,15 @@ inline V exp2(V x) {
   return scale_by_power(p, n);
 }
 
-/// The greatest of get(i), i in [first, end), and `least`: four maxima side by side, as each waits for the
-/// one before.
-template <class Get>
-inline __attribute__((always_inline)) V greatest(V least, int first, int end, const Get& get) {
+/// The greatest of `least` and what raise(top, i) makes greater, i in [first, end): four side by side, as
+/// each waits for the one before.
+template <class Raise>
+inline __attribute__((always_inline)) V greatest(V least, int first, int end, const Raise& raise) {
   V top[4] = {least, least, least, least};
   int i = first;
   for (; i + 4 <= end; i += 4)
-    for (int j = 0; j < 4; ++j) top[j] = max(top[j], get(i + j));
-  for (; i < end; ++i) top[0] = max(top[0], get(i));
+    for (int j = 0; j < 4; ++j) top[j] = raise(top[j], i + j);
+  for (; i < end; ++i) top[0] = raise(top[0], i);
   return max(max(top[0], top[1]), max(top[2], top[3]));
 }
 
@@ -402,8 +405,8 @@ inline V page_scores(V* t, const PageKeys& keys, float* raw, int64_t ld, V sum, 
       [&](int i, V x) __attribute__((always_inline)) { t[i] = x; });
   const V lowest = set1(-__builtin_inff());
   return greatest(
-      lowest, 0, int(rows), [&](int i) __attribute__((always_inline)) {
-        return kMasked ? select_less(set1(float(i)), seen, t[i], lowest) : t[i];
+      lowest, 0, int(rows), [&](V top, int i) __attribute__((always_inline)) {
+        return max(top, kMasked ? select_less(set1(float(i)), seen, t[i], lowest) : t[i]);
       });
 }
 
@@ -430,24 +433,28 @@ inline V page_weights(const PageWeights& out, int64_t lanes, const PageValues& v
   }
   const V peak = greatest(
       set1(0.0f), int(values.narrow),
-      kBlock, [&](int r) __attribute__((always_inline)) { return magnitude(w[r]); });
+      kBlock, [&](V peak, int r) __attribute__((always_inline)) { return max_magnitude(peak, w[r]); });
   const V inverse = select_less(set1(kLeastPeak), peak, div(set1(127.0f), peak), set1(0.0f));
   const V step = mul(peak, set1(1.0f / 127));
-  V zeros[2] = {set1(0.0f), set1(0.0f)};  // whole numbers below 2^24, in sixteenths
-  I start = int_zero();
+  // Sums of weights times zeros are whole numbers below 2^24, in sixteenths.
+  constexpr bool kWhole = !kPairSums && !kPages;
+  V zeros[2] = {set1(0.0f), set1(0.0f)};
+  I start = int_zero(), whole_zeros = int_zero();
   for (int64_t r = values.narrow; r < kBlock; r += 4) {
     I four[4];
     for (int i = 0; i < 4; ++i) {
       four[i] = nearest_int(mul(w[r + i], inverse));
-      zeros[i % 2] = fma(to_float(four[i]), of_row<kPages>(values.zero, r + i), zeros[i % 2]);
+      if (!kWhole) zeros[i % 2] = fma(to_float(four[i]), of_row<kPages>(values.zero, r + i), zeros[i % 2]);
     }
     const I bytes = signed_bytes(four);
     start = subtract_middle(start, bytes);
+    if (kWhole) whole_zeros = add_dots(whole_zeros, broadcast_four(values.zero_codes + r), bytes);
     store_bytes(out.weights + r * lanes, bytes);
   }
   store_bytes(out.start, start);
   store(out.step, step);
-  store(out.common, sub(common, mul(add(zeros[0], zeros[1]), step)));
+  const V zero = kWhole ? mul(to_float(whole_zeros), set1(1.0f / 16)) : add(zeros[0], zeros[1]);
+  store(out.common, sub(common, mul(zero, step)));
   return total;
 }
 

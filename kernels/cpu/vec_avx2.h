@@ -32,7 +32,8 @@ inline V mul(V a, V b) { return _mm256_mul_ps(a, b); }
 inline V div(V a, V b) { return _mm256_div_ps(a, b); }
 inline V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
 inline V max(V a, V b) { return _mm256_max_ps(a, b); }
-inline V magnitude(V v) { return _mm256_andnot_ps(set1(-0.0f), v); }
+/// The greater of a >= 0 and the magnitude of b.
+inline V max_magnitude(V a, V b) { return max(a, _mm256_andnot_ps(set1(-0.0f), b)); }
 inline V min(V a, V b) { return _mm256_min_ps(a, b); }
 inline V keep_first(V v, int64_t n, float fill) {
   return _mm256_blendv_ps(set1(fill), v, _mm256_castsi256_ps(first_lanes(n)));

@@ -32,7 +32,8 @@ inline V mul(V a, V b) { return _mm512_mul_ps(a, b); }
 inline V div(V a, V b) { return _mm512_div_ps(a, b); }
 inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 inline V max(V a, V b) { return _mm512_max_ps(a, b); }
-inline V magnitude(V v) { return _mm512_abs_ps(v); }
+/// The greater of a >= 0 and the magnitude of b.
+inline V max_magnitude(V a, V b) { return _mm512_range_ps(a, b, 0b1011); }
 inline V min(V a, V b) { return _mm512_min_ps(a, b); }
 inline V keep_first(V v, int64_t n, float fill) { return _mm512_mask_mov_ps(set1(fill), first_lanes(n), v); }
 /// a < b ? yes : no

@@ -58,9 +58,10 @@ inline V max(V a, V b) {
   for (int i = 0; i < kLanes; ++i) a[i] = a[i] > b[i] ? a[i] : b[i];
   return a;
 }
-inline V magnitude(V v) {
-  for (int i = 0; i < kLanes; ++i) v[i] = v[i] < 0 ? -v[i] : v[i];
-  return v;
+/// The greater of a >= 0 and the magnitude of b.
+inline V max_magnitude(V a, V b) {
+  for (int i = 0; i < kLanes; ++i) b[i] = b[i] < 0 ? -b[i] : b[i];
+  return max(a, b);
 }
 inline V min(V a, V b) {
   for (int i = 0; i < kLanes; ++i) a[i] = a[i] < b[i] ? a[i] : b[i];
