@@ -316,7 +316,7 @@ void code_scores(const CodedScratch& s, const QueryPart& part, int64_t n) {
   });
 }
 
-/// out [head_dim, N vectors], R channels from c on
+/// out [R, N vectors]: R channels from c on
 template <int N, int R, int kSteps>
 inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, float* out, int64_t c) {
   const int64_t stride = s.head_dim * 4, first = s.values.narrow;
@@ -330,24 +330,24 @@ inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, flo
     const V shift = load(s.weights.shift + v * kLanes), common = load(s.weights.common + v * kLanes),
             step = load(s.weights.step + v * kLanes);
     for (int r = 0; r < R; ++r)
-      y[r][v] = fma(to_float(acc[r][v]), step, fma(load(out + ((c + r) * N + v) * kLanes), shift, common));
+      y[r][v] = fma(to_float(acc[r][v]), step, fma(load(out + (r * N + v) * kLanes), shift, common));
   }
-  for (int64_t i = 0; i < s.values.wide; ++i)
+  const float *wide_codes = s.values.wide_codes + c, *wide_weights = s.weights.wide_weights;
+  for (int64_t i = s.values.wide; i > 0; --i, wide_codes += s.head_dim, wide_weights += N * kLanes)
     for (int v = 0; v < N; ++v) {
-      const V weight = load(s.weights.wide_weights + (i * N + v) * kLanes);
-      for (int r = 0; r < R; ++r)
-        y[r][v] = fma(set1(s.values.wide_codes[i * s.head_dim + c + r]), weight, y[r][v]);
+      const V weight = load(wide_weights + v * kLanes);
+      for (int r = 0; r < R; ++r) y[r][v] = fma(set1(wide_codes[r]), weight, y[r][v]);
     }
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < N; ++v) store(out + ((c + r) * N + v) * kLanes, y[r][v]);
+    for (int v = 0; v < N; ++v) store(out + (r * N + v) * kLanes, y[r][v]);
 }
 template <int N>
 void code_values(const CodedScratch& s, const PartState& state) {
   constexpr int R = kIntRows * kPartVecs / N;
   with_steps((kBlock - s.values.narrow) / 4, [&]<int kSteps>() {
     int64_t c = 0;
-    for (; c + R <= s.head_dim; c += R) value_tile<N, R, kSteps>(s, state.out, c);
-    for (; c < s.head_dim; ++c) value_tile<N, 1, kSteps>(s, state.out, c);
+    for (; c + R <= s.head_dim; c += R) value_tile<N, R, kSteps>(s, state.out + c * N * kLanes, c);
+    for (; c < s.head_dim; ++c) value_tile<N, 1, kSteps>(s, state.out + c * N * kLanes, c);
   });
 }
 
@@ -486,17 +486,7 @@ void page_of_part(const CodedTile& t, const CodedScratch& s, int64_t part, float
     if (visible != nullptr) weigh_page<true>(s, query, state, v * kLanes, visible, kind, t.levels, rows);
     else weigh_page<false>(s, query, state, v * kLanes, visible, kind, t.levels, rows);
   }
-  if (s.values.wide < rows) {
-    code_values<N>(s, state);
-  } else {
-    for (int64_t c = 0; c < s.head_dim; ++c)
-      for (int64_t i = 0; i < state.lanes; i += kLanes) {
-        float* y = state.out + c * state.lanes + i;
-        store(y, fma(load(y), load(s.weights.shift + i), load(s.weights.common + i)));
-      }
-    multiply(state.out, state.lanes, s.values.wide_codes, 1, s.head_dim, s.weights.wide_weights, state.lanes,
-             s.head_dim, state.lanes, s.values.wide, true);
-  }
+  code_values<N>(s, state);
 }
 
 struct HeadPage {
