@@ -141,10 +141,12 @@ inline CodedScratch coded_scratch(const CodedTile& t) {
 /// low, high [n] = the nibbles of n bytes.
 inline void split_nibbles(uint8_t* low, uint8_t* high, const uint8_t* bytes, int64_t n) {
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const Bytes x = load_16(bytes + i);
-    store_16(low + i, x & 15);
-    store_16(high + i, x >> 4);
+  for (; i + 32 <= n; i += 32) {
+    uint8_t x __attribute__((vector_size(32)));
+    __builtin_memcpy(&x, bytes + i, 32);
+    const auto lower = x & 15, upper = x >> 4;
+    __builtin_memcpy(low + i, &lower, 32);
+    __builtin_memcpy(high + i, &upper, 32);
   }
   for (; i < n; ++i) low[i] = bytes[i] & 15, high[i] = bytes[i] >> 4;
 }
