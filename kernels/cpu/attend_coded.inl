@@ -1,18 +1,15 @@
 // Attention over coefficient pages: a tile of queries, page after page.
 
-/// A query's codes + 128, its step and the sum of the codes.
-inline void round_query(uint8_t* codes, float* step, float* sum, const float* q, int64_t d, float scale) {
-  V most = set1(0.0f), total = set1(0.0f);
+/// A query's codes + 128. Returns its step.
+inline float round_query(uint8_t* codes, const float* q, int64_t d, float scale) {
+  V most = set1(0.0f);
   for_lanes(d, [&](int64_t i, int64_t live) { most = max_magnitude(most, load_some(q + i, live)); });
   const float peak = reduce_max(most);
   const V inverse = set1(peak > kLeastPeak ? 127.0f / peak : 0.0f);
   for_lanes(d, [&](int64_t i, int64_t live) {
-    const V x = round_nearest(mul(load_some(q + i, live), inverse));
-    total = add(total, x);
-    store_u8(codes + i, add(x, set1(128.0f)));
+    store_u8(codes + i, add(round_nearest(mul(load_some(q + i, live), inverse)), set1(128.0f)));
   });
-  *step = peak * (1.0f / 127) * (scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
-  *sum = reduce_add(total);
+  return peak * (1.0f / 127) * (scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
 }
 
 /// Rounds a vector of queries to 8 bits, from the part's `lane` and from `first` on. Spare lanes have a query
@@ -24,15 +21,15 @@ inline void load_queries(const CodedTile& t, const CodedScratch& s, const QueryP
   for (int64_t i = 0; i < kLanes; ++i) {
     const int64_t query = first + i;
     const float* q = t.q + query / t.group * t.q_stride + query % t.group * d;
-    float *step = part.step + lane + i, *sum = part.sum + lane + i;
     if (query < s.queries) {
-      round_query(rows + i * ld, step, sum, q, d, t.scale);
+      part.step[lane + i] = round_query(rows + i * ld, q, d, t.scale);
     } else {
+      part.step[lane + i] = 0.0f;
       __builtin_memset(rows + i * ld, 128, size_t(ld));
-      *step = *sum = 0.0f;
     }
   }
-  I start = int_zero();
+  const I ones = int_set(0x01010101);
+  I start = int_zero(), sums = int_zero(), total = int_zero();
   for (int64_t quad = 0; quad < quads; quad += kLanes) {
     const int64_t live = quads - quad < kLanes ? quads - quad : int64_t(kLanes);
     V block[kLanes];  // rows, and after the transpose quads
@@ -45,12 +42,16 @@ inline void load_queries(const CodedTile& t, const CodedScratch& s, const QueryP
       codes = sub_bytes(codes, 128);
       store_bytes(part.codes + (i * part.lanes + lane) * 4, codes);
       start = subtract_middle(start, codes);
+      sums = add_dots(sums, ones, codes);
       if ((i + 1) % kSpanSteps == 0 || i + 1 == quads) {
         store_bytes(part.start + (i / kSpanSteps * part.lanes + lane) * 4, start);
+        total = fold_dots(total, sums);
         start = int_zero();
+        if (kPairSums) sums = int_zero();
       }
     }
   }
+  store(part.sum + lane, to_float(total));
 }
 
 inline void clear_states(const CodedScratch& s, float* states) {

@@ -48,12 +48,15 @@ inline float reduce_add(V v) {
   return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 inline float reduce_max(V v) { return _mm512_reduce_max_ps(v); }
-inline V round_nearest(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-/// n = the whole number nearest to v, what is returned v - n.
+/// n = the whole number nearest to v, what is returned v - n. Rounding itself would take longer.
 inline V split_nearest(V v, V& n) {
   const V rest = _mm512_reduce_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   n = sub(v, rest);
   return rest;
+}
+inline V round_nearest(V v) {
+  split_nearest(v, v);
+  return v;
 }
 /// v * 2^n for whole n in [-126, 127]; both v and the product normal
 inline V scale_by_power(V v, V n) { return _mm512_scalef_ps(v, n); }
