@@ -460,22 +460,27 @@ inline V page_weights(const PageWeights& out, int64_t lanes, const PageValues& v
   return total;
 }
 
-/// One vector of queries at a page. The state's outputs still have to be multiplied with `shift`.
-template <bool kMasked>
-void weigh_page(const CodedScratch& s, const QueryPart& part, const PartState& state, int64_t lane,
-                const float* visible, SeqTransform kind, int levels, int64_t rows) {
-  const V seen = kMasked ? load(visible + lane) : set1(0.0f), q_step = load(part.step + lane);
-  V t[kB];
-  const V page_top = page_scores<kMasked, false>(t, s.keys, s.scores + lane, part.lanes,
-                                                 load(part.sum + lane), seen, kind, levels, rows);
-  const V before = load(state.peak + lane), top = max(before, mul(page_top, q_step));
-  const V shift = exp2(sub(before, top));  // of the first page: 2^-125, while total and out are zero
-  const PageWeights out = s.weights.from(lane);
-  store(state.peak + lane, top);
-  store(out.shift, shift);
-  const V total =
-      page_weights<kMasked, false>(out, part.lanes, s.values, t, q_step, top, seen, kind, levels, rows);
-  store(state.total + lane, fma(load(state.total + lane), shift, total));
+/// N vectors of queries at a page. The state's outputs still have to be multiplied with `shift`.
+template <bool kMasked, int N>
+void weigh_page(const CodedScratch& s, const QueryPart& part, const PartState& state, const float* visible,
+                SeqTransform kind, int levels, int64_t rows) {
+  const auto seen = [&](int v) { return kMasked ? load(visible + v * kLanes) : set1(0.0f); };
+  V t[N][kB], page_top[N];  // of all vectors first: weights wait for the greatest score
+  for (int v = 0; v < N; ++v)
+    page_top[v] = page_scores<kMasked, false>(t[v], s.keys, s.scores + v * kLanes, part.lanes,
+                                              load(part.sum + v * kLanes), seen(v), kind, levels, rows);
+  for (int v = 0; v < N; ++v) {
+    const int64_t lane = v * kLanes;
+    const V q_step = load(part.step + lane);
+    const V before = load(state.peak + lane), top = max(before, mul(page_top[v], q_step));
+    const V shift = exp2(sub(before, top));  // of the first page: 2^-125, while total and out are zero
+    const PageWeights out = s.weights.from(lane);
+    store(state.peak + lane, top);
+    store(out.shift, shift);
+    const V total = page_weights<kMasked, false>(out, part.lanes, s.values, t[v], q_step, top, seen(v), kind,
+                                                 levels, rows);
+    store(state.total + lane, fma(load(state.total + lane), shift, total));
+  }
 }
 
 template <int N>
@@ -484,10 +489,8 @@ void page_of_part(const CodedTile& t, const CodedScratch& s, int64_t part, float
   const QueryPart query = s.query(part);
   const PartState state = s.state(states, part);
   code_scores<N>(s, query, rows + s.keys.wide);
-  for (int v = 0; v < N; ++v) {
-    if (visible != nullptr) weigh_page<true>(s, query, state, v * kLanes, visible, kind, t.levels, rows);
-    else weigh_page<false>(s, query, state, v * kLanes, visible, kind, t.levels, rows);
-  }
+  if (visible != nullptr) weigh_page<true, N>(s, query, state, visible, kind, t.levels, rows);
+  else weigh_page<false, N>(s, query, state, visible, kind, t.levels, rows);
   code_values<N>(s, state);
 }
 
