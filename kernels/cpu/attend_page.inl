@@ -5,6 +5,7 @@
 
 /// Queries that go through a page together, few enough that all they need stays in the first-level cache.
 constexpr int64_t kPartLanes = kPartVecs * kLanes;
+static_assert(kPartLanes <= kMostPartLanes);
 
 /// Sums of products with nibbles are of nibble - kNibbleMiddle where they are sums of pairs: over kSpanSteps
 /// steps they lie in +-2 * 16 * 8 * 127 and fit into 16 bits, whatever wraps on the way there from `start`,
