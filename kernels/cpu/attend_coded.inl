@@ -1,68 +1,87 @@
 // Attention over coefficient pages: a tile of queries, page after page.
 
-/// A query's codes + 128, whole vectors of them, its step and the sum of the codes.
-inline void round_query(uint8_t* codes, float* step, float* sum, const float* q, int64_t d, float scale) {
-  V most = set1(0.0f), total = set1(0.0f);
-  for_lanes(d, [&](int64_t i, int64_t live) { most = max(most, magnitude(load_some(q + i, live))); });
+/// A query's codes + 128. Returns its step.
+inline float round_query(uint8_t* codes, const float* q, int64_t d, float scale) {
+  V most = set1(0.0f);
+  for_lanes(d, [&](int64_t i, int64_t live) { most = max_magnitude(most, load_some(q + i, live)); });
   const float peak = reduce_max(most);
   const V inverse = set1(peak > kLeastPeak ? 127.0f / peak : 0.0f);
   for_lanes(d, [&](int64_t i, int64_t live) {
-    const V x = round_nearest(mul(load_some(q + i, live), inverse));
-    total = add(total, x);
-    store_u8(codes + i, add(x, set1(128.0f)));
+    store_u8(codes + i, add(round_nearest(mul(load_some(q + i, live), inverse)), set1(128.0f)));
   });
-  *step = peak * (1.0f / 127) * (scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
-  *sum = reduce_add(total);
+  return peak * (1.0f / 127) * (scale * 1.44269504f);  // exp(x) = 2^(x / ln 2)
 }
 
-/// Rounds the queries to 8 bits, for few queries' open pages and (in_lanes) all other forms. Spare lanes have
-/// a query of zeros.
-inline void load_queries(const CodedTile& t, const CodedScratch& s, bool few, bool in_lanes) {
-  const int64_t queries = t.tokens * t.group, lanes = s.lanes, quads = s.quads();
-  const int64_t line = round_up(queries, kFourQueries) * 16;
-  if (few) __builtin_memset(s.few_codes, 0, size_t(t.head_dim / 16 * line));
-  uint8_t* const codes = s.keys.codes;  // there are no keys yet
-  for (int64_t first = 0; first < queries; first += lanes) {
-    const QueryPart part = s.query(first / lanes);
-    for (int64_t lane = 0; lane < lanes; ++lane) part.step[lane] = part.sum[lane] = 0.0f;
-    if (in_lanes) __builtin_memset(part.codes, 0, size_t(quads * lanes * 4));
-    for (int64_t lane = 0; lane < lanes && first + lane < queries; ++lane) {
-      const int64_t query = first + lane;
-      const float* q = t.q + query / t.group * t.q_stride + query % t.group * t.head_dim;
-      round_query(codes, part.step + lane, part.sum + lane, q, t.head_dim, t.scale);
-      for (int64_t c = 0; few && c < t.head_dim; c += 16)
-        store_16(s.few_codes + c / 16 * line + query * 16, load_16(codes + c) ^ 128);
-      for (int64_t quad = 0; in_lanes && quad < quads; ++quad) {
-        uint32_t four;
-        __builtin_memcpy(&four, codes + 4 * quad, 4);
-        four ^= 0x80808080u;
-        __builtin_memcpy(part.codes + (quad * lanes + lane) * 4, &four, 4);
-      }
-    }
-    for (int64_t i = 0; in_lanes && i < lanes; i += kLanes)
-      for (int64_t quad = 0; quad < quads;) {
-        uint8_t* target = part.start + (quad / kSpanSteps * lanes + i) * 4;
-        I start = int_zero();
-        for (int64_t end = quad + kSpanSteps; quad < end && quad < quads; ++quad)
-          start = subtract_middle(start, load_bytes(part.codes + (quad * lanes + i) * 4));
-        store_bytes(target, start);
-      }
+/// Queries as few queries' open pages want them, from the rows of codes + 128; their sums.
+inline void load_few(const CodedScratch& s, const QueryPart& part, const uint8_t* rows) {
+  const int64_t line = round_up(s.queries, kFourQueries) * 16;
+  __builtin_memset(s.few_codes, 0, size_t(s.head_dim / 16 * line));
+  for (int64_t query = 0; query < s.queries; ++query, rows += s.keys.ld) {
+    V sum = set1(0.0f);
+    for (int64_t i = 0; i < s.head_dim; i += kLanes) sum = add(sum, sub(load_u8(rows + i), set1(128.0f)));
+    part.sum[query] = reduce_add(sum);
+    for (int64_t c = 0; c < s.head_dim; c += 16)
+      store_16(s.few_codes + c / 16 * line + query * 16, load_16(rows + c) ^ 128);
   }
 }
 
-inline void clear_states(const CodedTile& t, const CodedScratch& s, float* states, int64_t parts) {
-  const int64_t outputs = s.head_dim * (is_few(t) ? t.tokens * t.group : s.lanes);
-  for (int64_t part = 0; part < parts; ++part) {
+/// Rounds a vector of queries to 8 bits, from the part's `lane` and from `first` on, for few queries' open
+/// pages and (in_lanes) all other forms. Spare lanes have a query of zeros.
+inline void load_queries(const CodedTile& t, const CodedScratch& s, const QueryPart& part, int64_t lane,
+                         int64_t first, bool few, bool in_lanes) {
+  const int64_t d = t.head_dim, ld = s.keys.ld, quads = s.quads();
+  uint8_t* const rows = s.keys.codes;  // [kLanes, ld]: there are no keys yet
+  for (int64_t i = 0; i < kLanes; ++i) {
+    const int64_t query = first + i;
+    const float* q = t.q + query / t.group * t.q_stride + query % t.group * d;
+    if (query < s.queries) {
+      part.step[lane + i] = round_query(rows + i * ld, q, d, t.scale);
+    } else {
+      part.step[lane + i] = 0.0f;
+      __builtin_memset(rows + i * ld, 128, size_t(ld));
+    }
+  }
+  if (few) load_few(s, part, rows);
+  if (!in_lanes) return;
+  const I ones = int_set(0x01010101);
+  I start = int_zero(), sums = int_zero(), total = int_zero();
+  for (int64_t quad = 0; quad < quads; quad += kLanes) {
+    const int64_t live = quads - quad < kLanes ? quads - quad : int64_t(kLanes);
+    V block[kLanes];  // rows, and after the transpose quads
+    for (int i = 0; i < kLanes; ++i)
+      block[i] = load_some(reinterpret_cast<const float*>(rows + i * ld + quad * 4), live);
+    transpose(block);
+    for (int64_t i = quad; i < quad + live; ++i) {
+      I codes;
+      __builtin_memcpy(&codes, &block[i - quad], sizeof(I));
+      codes = sub_bytes(codes, 128);
+      store_bytes(part.codes + (i * part.lanes + lane) * 4, codes);
+      start = subtract_middle(start, codes);
+      sums = add_dots(sums, ones, codes);
+      if ((i + 1) % kSpanSteps == 0 || i + 1 == quads) {
+        store_bytes(part.start + (i / kSpanSteps * part.lanes + lane) * 4, start);
+        total = fold_dots(total, sums);
+        start = int_zero();
+        if (kPairSums) sums = int_zero();
+      }
+    }
+  }
+  store(part.sum + lane, to_float(total));
+}
+
+inline void clear_states(const CodedTile& t, const CodedScratch& s, float* states) {
+  for (int64_t part = 0; part < s.parts(); ++part) {
     const PartState state = s.state(states, part);
+    const int64_t outputs = s.head_dim * (is_few(t) ? s.queries : state.lanes);
     for (int64_t i = 0; i < outputs; ++i) state.out[i] = 0.0f;
-    for (int64_t i = 0; i < s.lanes; ++i) state.peak[i] = -__builtin_inff(), state.total[i] = 0.0f;
+    for (int64_t i = 0; i < state.lanes; ++i) state.peak[i] = -__builtin_inff(), state.total[i] = 0.0f;
   }
 }
 
 /// a = a and b together
-inline void merge_states(const CodedTile& t, const CodedScratch& s, const PartState& a, const PartState& b) {
-  const int64_t lanes = s.lanes, d = s.head_dim;
-  for (int64_t lane = 0; lane < lanes; lane += kLanes) {
+inline void merge_states(const CodedTile& t, const PartState& a, const PartState& b) {
+  const int64_t d = t.head_dim;
+  for (int64_t lane = 0; lane < a.lanes; lane += kLanes) {
     const V left = load(a.peak + lane), right = load(b.peak + lane), top = max(left, right);
     const V x = exp2(sub(left, top)), y = exp2(sub(right, top));
     store(a.peak + lane, top);
@@ -77,7 +96,7 @@ inline void merge_states(const CodedTile& t, const CodedScratch& s, const PartSt
         for (int64_t c = 0; c < d; c += kLanes)
           merge(query * d + c, set1(old_factor[query]), set1(new_factor[query]));
     } else {
-      for (int64_t c = 0; c < d; ++c) merge(c * lanes + lane, x, y);
+      for (int64_t c = 0; c < d; ++c) merge(c * a.lanes + lane, x, y);
     }
   }
 }
@@ -85,7 +104,6 @@ inline void merge_states(const CodedTile& t, const CodedScratch& s, const PartSt
 /// All queries at one page.
 inline void attend_page(const CodedTile& t, CodedScratch& s, float* states, const float* row_scale,
                         int64_t page) {
-  const int64_t queries = t.tokens * t.group, lanes = s.lanes;
   const int64_t present = t.length - page * kBlock, rows = present < kBlock ? present : kBlock;
   const HeadPage here = head_page(t, page);
   unpack_keys(s.keys, here.keys, *here.side, row_scale, rows);
@@ -93,15 +111,15 @@ inline void attend_page(const CodedTile& t, CodedScratch& s, float* states, cons
   if (page + 1 < t.end_page) prefetch_page(head_page(t, page + 1));
   const SeqTransform kind = here.sealed ? t.transform : SeqTransform::kIdentity;
   const bool masked = t.position + 1 - page * kBlock < rows;
-  for (int64_t part = 0; part * lanes < queries; ++part) {
+  for (int64_t part = 0; part < s.parts(); ++part) {
     float visible[kPartLanes];
-    for (int64_t lane = 0; masked && lane < lanes; ++lane) {
-      const int64_t query = part * lanes + lane < queries ? part * lanes + lane : queries - 1;
-      visible[lane] = float(t.position + query / t.group + 1 - page * kBlock);
+    for (int64_t lane = 0; masked && lane < s.lanes(part); ++lane) {
+      const int64_t query = part * kPartLanes + lane, last = s.queries - 1;
+      visible[lane] = float(t.position + (query < last ? query : last) / t.group + 1 - page * kBlock);
     }
     const float* mask = masked ? visible : nullptr;
-    if (lanes == kLanes) page_of_part<1>(t, s, part, states, mask, kind, rows);
-    else page_of_part<kPanelVecs>(t, s, part, states, mask, kind, rows);
+    if (s.lanes(part) == kLanes) page_of_part<1>(t, s, part, states, mask, kind, rows);
+    else page_of_part<kPartVecs>(t, s, part, states, mask, kind, rows);
   }
 }
 
@@ -139,20 +157,20 @@ inline void attend_page_few(const CodedTile& t, CodedScratch& s, const PartState
 }
 
 void attend_coded(const CodedTile& t) {
-  const int64_t queries = t.tokens * t.group;
   CodedScratch s = coded_scratch(t);
-  const int64_t parts = divide_up(queries, s.lanes);
   bool any_sealed = false;
   for (int64_t page = t.first_page; page < t.end_page && !any_sealed; ++page) any_sealed = t.is_sealed(page);
   const bool few = is_few(t);
-  load_queries(t, s, few, !few || any_sealed);
+  for (int64_t part = 0; part < s.parts(); ++part)
+    for (int64_t lane = 0; lane < s.lanes(part); lane += kLanes)
+      load_queries(t, s, s.query(part), lane, part * kPartLanes + lane, few, !few || any_sealed);
   float plain_scales[kBlock], sealed_scales[kBlock];
   if (!few) row_scales(plain_scales, SeqTransform::kIdentity, 0);
   if (any_sealed) row_scales(sealed_scales, t.transform, t.levels);
   for (int64_t page = t.first_page, end; page < t.end_page; page = end) {
     const bool begins = page % kSpanPages == 0 || page == t.first_page;
     float* states = page < t.first_page + kSpanPages ? t.state : s.page_state;
-    if (begins) clear_states(t, s, states, parts);
+    if (begins) clear_states(t, s, states);
     const int64_t run = few ? run_pages(t, page) : 0;
     end = page + (run > 1 ? run : 1);
     const bool sealed = t.is_sealed(page);
@@ -162,32 +180,32 @@ void attend_coded(const CodedTile& t) {
     else if (few) attend_open(t, s, s.state(states, 0), page);
     else attend_page(t, s, states, scales, page);
     const bool ends = end % kSpanPages == 0 || end == t.end_page;
-    for (int64_t part = 0; ends && states != t.state && part < parts; ++part)
-      merge_states(t, s, s.state(t.state, part), s.state(states, part));
+    for (int64_t part = 0; ends && states != t.state && part < s.parts(); ++part)
+      merge_states(t, s.state(t.state, part), s.state(states, part));
   }
 }
 
 void finish_coded(const CodedTile& t, int64_t spans, int64_t stride) {
   const int64_t queries = t.tokens * t.group, d = t.head_dim;
   const CodedScratch s = coded_scratch(t);
-  for (int64_t first = 0; first < queries; first += s.lanes) {
-    const PartState state = s.state(t.state, first / s.lanes);
+  for (int64_t first = 0; first < queries; first += kPartLanes) {
+    const PartState state = s.state(t.state, first / kPartLanes);
     for (int64_t span = 1; span < spans; ++span)
-      merge_states(t, s, state, s.state(t.state + span * stride, first / s.lanes));
+      merge_states(t, state, s.state(t.state + span * stride, first / kPartLanes));
     if (is_few(t)) {
       for (int64_t query = 0; query < queries; ++query) {
         float* out = t.out + query / t.group * t.out_stride + query % t.group * d;
-        const V total = set1(state.total[query]);
-        for (int64_t c = 0; c < d; c += kLanes) store(out + c, div(load(state.out + query * d + c), total));
+        const V inverse = div(set1(1.0f), set1(state.total[query]));
+        for (int64_t c = 0; c < d; c += kLanes) store(out + c, mul(load(state.out + query * d + c), inverse));
       }
       return;
     }
-    for (int64_t lane = 0; lane < s.lanes && first + lane < queries; lane += kLanes) {
-      const V total = load(state.total + lane);
+    for (int64_t lane = 0; lane < state.lanes && first + lane < queries; lane += kLanes) {
+      const V inverse = div(set1(1.0f), load(state.total + lane));
       for (int64_t c = 0; c < d; c += kLanes) {
         V block[kLanes];
         for (int64_t i = 0; i < kLanes; ++i)
-          block[i] = c + i < d ? div(load(state.out + (c + i) * s.lanes + lane), total) : set1(0.0f);
+          block[i] = c + i < d ? mul(load(state.out + (c + i) * state.lanes + lane), inverse) : set1(0.0f);
         transpose(block);
         for (int64_t i = 0; i < kLanes && first + lane + i < queries; ++i) {
           const int64_t query = first + lane + i;

@@ -4,7 +4,8 @@
 // activations, the queries, or the weights of the values, for a panel.
 
 /// Queries that go through a page together, few enough that all they need stays in the first-level cache.
-constexpr int64_t kPartLanes = kPanel;
+constexpr int64_t kPartLanes = kPartVecs * kLanes;
+static_assert(kPartLanes <= kMostPartLanes);
 
 /// Sums of products with nibbles are of nibble - kNibbleMiddle where they are sums of pairs: over kSpanSteps
 /// steps they lie in +-2 * 16 * 8 * 127 and fit into 16 bits, whatever wraps on the way there from `start`,
@@ -31,26 +32,29 @@ inline Ints fold_dots(Ints before, Ints sums) {
 
 /// 8-bit queries: [ceil(head_dim / 4), lanes, 4] signed bytes; query = step * code.
 struct QueryPart {
+  int64_t lanes;  // kPartLanes, but kLanes of a last part of so few queries
   uint8_t* codes;
   uint8_t* start;     // [spans of kSpanSteps, lanes, 2] int16
   float *step, *sum;  // [lanes]; sum: of the codes
 };
 /// Softmax over the pages so far, relative to the greatest score.
 struct PartState {
+  int64_t lanes;
   float *out, *peak, *total;  // [head_dim, lanes], [lanes], [lanes]; scores are in powers of 2
 };
-/// A page's keys as nibbles, a wide row's low and high ones in two rows. A score's coefficient is factor *
-/// (sum of code products) + offset * (sum of the query's codes).
+/// A page's keys as bytes, or as nibbles where products are sums of pairs: a wide row's low and high ones in
+/// two rows. A score's coefficient is factor * (sum of code products) + offset * (sum of the query's codes).
 struct PageKeys {
-  uint8_t* codes;  // [kBlock + wide rows, ld], rounded up to whole tiles
+  uint8_t* codes;  // [kBlock + wide, ld], rounded up to whole tiles
   float *factor, *offset;
-  int64_t ld, wide;
+  int64_t ld, wide;  // wide: the rows that are two
 };
 /// Its values: the wide rows as whole numbers in float; the others as nibbles, [kBlock / 4, head_dim, 4]. A
 /// row's values are factor * (code - kNibbleMiddle - zero), a wide row's factor * (code - zero).
 struct PageValues {
   uint8_t* codes;
   float *wide_codes, *factor, *zero;
+  const uint8_t* zero_codes;  // [kBlock] in the page; of a narrow row zero's sixteenths, less kNibbleMiddle
   int64_t wide, narrow;  // rows [0, wide) are wide; the others lie in [narrow, kBlock), whole quads of rows
 };
 /// What a page adds to a state's outputs, shift * outputs + common + step * (codes^T weights) + wide codes^T
@@ -75,27 +79,32 @@ struct CodedScratch {
   PageValues values;
   PageWeights weights;
   float* scores;  // [2 kBlock + 8, lanes]
-  float *page_state, *few, *queries;
+  float *page_state, *few, *query_parts;
   float* lanes_state;  // is_few: a state as below, where theirs is [queries, head_dim], [lanes], [lanes]
   uint8_t* few_codes;  // is_few: the queries' codes, [head_dim / 16, queries rounded up, 16]
-  int64_t lanes, head_dim;
+  int64_t queries, head_dim;
 
   int64_t quads() const { return divide_up(head_dim, 4); }
+  int64_t parts() const { return divide_up(queries, kPartLanes); }
+  int64_t lanes(int64_t part) const {
+    return queries - part * kPartLanes <= kLanes ? int64_t(kLanes) : kPartLanes;
+  }
   QueryPart query(int64_t part) const {
-    float* step = queries + part * query_floats(head_dim) * lanes;
-    float *sum = step + lanes, *codes = sum + lanes;
-    return {.codes = reinterpret_cast<uint8_t*>(codes),
-            .start = reinterpret_cast<uint8_t*>(codes + quads() * lanes),
+    const int64_t n = lanes(part);
+    float* step = query_parts + part * query_floats(head_dim) * kPartLanes;
+    float *sum = step + n, *codes = sum + n;
+    return {.lanes = n,
+            .codes = reinterpret_cast<uint8_t*>(codes),
+            .start = reinterpret_cast<uint8_t*>(codes + quads() * n),
             .step = step,
             .sum = sum};
   }
   PartState state(float* states, int64_t part) const {
-    float* out = states + part * (head_dim + 2) * lanes;
-    return {.out = out, .peak = out + head_dim * lanes, .total = out + (head_dim + 1) * lanes};
+    const int64_t n = lanes(part);
+    float* out = states + part * (head_dim + 2) * kPartLanes;
+    return {.lanes = n, .out = out, .peak = out + head_dim * n, .total = out + (head_dim + 1) * n};
   }
 };
-
-inline int64_t lanes_of(int64_t queries) { return queries <= kLanes ? int64_t(kLanes) : kPartLanes; }
 
 /// Whether few queries' forms take this tile. Its states then are [queries, head_dim], [lanes], [lanes].
 inline bool is_few(const CodedTile& t) {
@@ -104,13 +113,13 @@ inline bool is_few(const CodedTile& t) {
 }
 
 inline CodedScratch coded_scratch(const CodedTile& t) {
-  const int64_t d = t.head_dim, queries = t.tokens * t.group, lanes = lanes_of(queries);
-  const int64_t parts = divide_up(queries, lanes);
+  const int64_t d = t.head_dim, queries = t.tokens * t.group;
+  const int64_t all_lanes = round_up(queries, kPanel), lanes = kPartLanes;
   float* p = t.scratch;
   const auto floats = [&p](int64_t n) { return (p += n) - n; };
   const auto bytes = [&](int64_t n) { return reinterpret_cast<uint8_t*>(floats(n / 4)); };
   CodedScratch s{};
-  s.lanes = lanes, s.head_dim = d;
+  s.queries = queries, s.head_dim = d;
   s.keys = {.codes = bytes((2 * kBlock + 8) * s.quads() * 4),
             .factor = floats(kBlock),
             .offset = floats(kBlock),
@@ -120,6 +129,7 @@ inline CodedScratch coded_scratch(const CodedTile& t) {
               .wide_codes = floats(kBlock * d),
               .factor = floats(kBlock),
               .zero = floats(kBlock),
+              .zero_codes = nullptr,
               .wide = 0,
               .narrow = 0};
   s.weights = {.weights = bytes(kBlock * lanes),
@@ -129,11 +139,11 @@ inline CodedScratch coded_scratch(const CodedTile& t) {
                .common = floats(lanes),
                .step = floats(lanes)};
   s.scores = floats((2 * kBlock + 8) * lanes);
-  s.page_state = floats((d + 2) * lanes * parts);
-  s.queries = floats(query_floats(d) * lanes * parts);
+  s.page_state = floats((d + 2) * all_lanes);
+  s.query_parts = floats(query_floats(d) * all_lanes);
   if (is_few(t)) {
-    s.lanes_state = floats((d + 2) * lanes);
-    s.few_codes = bytes(d * lanes);
+    s.lanes_state = floats((d + 2) * kLanes);
+    s.few_codes = bytes(d * kLanes);
   }
   s.few = p;
   return s;
@@ -144,10 +154,12 @@ inline CodedScratch coded_scratch(const CodedTile& t) {
 /// low, high [n] = the nibbles of n bytes.
 inline void split_nibbles(uint8_t* low, uint8_t* high, const uint8_t* bytes, int64_t n) {
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const Bytes x = load_16(bytes + i);
-    store_16(low + i, x & 15);
-    store_16(high + i, x >> 4);
+  for (; i + 32 <= n; i += 32) {
+    uint8_t x __attribute__((vector_size(32)));
+    __builtin_memcpy(&x, bytes + i, 32);
+    const auto lower = x & 15, upper = x >> 4;
+    __builtin_memcpy(low + i, &lower, 32);
+    __builtin_memcpy(high + i, &upper, 32);
   }
   for (; i < n; ++i) low[i] = bytes[i] & 15, high[i] = bytes[i] >> 4;
 }
@@ -217,19 +229,23 @@ inline void value_parameters(float* factor, float* zero, const std::byte* side, 
 inline void unpack_keys(PageKeys& keys, const std::byte* side, const KvSide& format, const float* row_scale,
                         int64_t rows) {
   const int64_t d = format.head_dim, ld = keys.ld;
-  keys.wide = format.wide_rows() < rows ? format.wide_rows() : rows;
+  const int64_t wide = format.wide_rows() < rows ? format.wide_rows() : rows;
+  keys.wide = kPairSums ? wide : 0;
   key_parameters(keys.factor, keys.offset, side, format, row_scale, keys.wide, rows);
   uint8_t* codes = keys.codes;
-  for (int64_t r = 0; r < keys.wide; ++r, codes += 2 * ld) {
-    if (format.row_bits(r) > 4) {
-      split_nibbles(codes, codes + ld, row_codes(side, format, r), d);
+  for (int64_t r = 0; r < wide; ++r, codes += kPairSums ? 2 * ld : ld) {
+    const uint8_t* row = row_codes(side, format, r);
+    if (format.row_bits(r) <= 4) {
+      split_nibbles(codes, codes + d / 2, row, d / 2);
+      if (kPairSums) __builtin_memset(codes + ld, 0, size_t(d));
+    } else if (kPairSums) {
+      split_nibbles(codes, codes + ld, row, d);
     } else {
-      split_nibbles(codes, codes + d / 2, row_codes(side, format, r), d / 2);
-      __builtin_memset(codes + ld, 0, size_t(d));
+      __builtin_memcpy(codes, row, size_t(d));
     }
   }
-  const uint8_t* row = row_codes(side, format, keys.wide);
-  for (int64_t r = keys.wide; r < rows; ++r, codes += ld, row += d / 2)
+  const uint8_t* row = row_codes(side, format, wide);
+  for (int64_t r = wide; r < rows; ++r, codes += ld, row += d / 2)
     split_nibbles(codes, codes + d / 2, row, d / 2);
 }
 
@@ -254,94 +270,108 @@ inline void unpack_value_codes(PageValues& values, const std::byte* side, const 
 inline void unpack_values(PageValues& values, const std::byte* side, const KvSide& format,
                           const float* row_scale, int64_t rows) {
   unpack_value_codes(values, side, format, rows);
+  values.zero_codes = reinterpret_cast<const uint8_t*>(side + KvSide::kZeros);
   value_parameters(values.factor, values.zero, side, format, row_scale, values.wide, rows);
 }
 
 // ---- products of codes ------------------------------------------------------------------------------------
 
-/// acc [R, N] = sums over `steps` steps of nibbles, less kNibbleMiddle, times the panel at w, whose `start`
-/// is that of QueryPart. at(r, step): row r's four codes.
-template <int R, int N, class At>
+/// Calls body with the number of steps where it is one of those unrolled as a whole, head_dim's of 64 and a
+/// page's with or without wide rows, and else with 0.
+template <class Body>
+inline void with_steps(int64_t steps, const Body& body) {
+  if (steps == kSpanSteps) body.template operator()<kSpanSteps>();
+  else if (steps == kSpanSteps - 1) body.template operator()<kSpanSteps - 1>();
+  else body.template operator()<0>();
+}
+
+/// acc [R, N] = sums over kSteps steps, or `steps`, of codes, less kNibbleMiddle, times the panel at w,
+/// whose `start` is that of QueryPart. at(r, step): row r's four codes.
+template <int kSteps, int R, int N, class At>
 inline __attribute__((always_inline)) void code_dots(I (&acc)[R][N], const At& at, const uint8_t* w,
                                                      const uint8_t* start, int64_t steps) {
-  const auto span = [&](int64_t first, auto before) __attribute__((always_inline)) {
+  for (int v = 0; v < N; ++v)
+    for (int r = 0; r < R; ++r) acc[r][v] = int_zero();
+  // The next kCount steps, in a span of `count`.
+  const auto span = [&]<int kCount>(int64_t first, int64_t count) __attribute__((always_inline)) {
     I sums[R][N];
     for (int v = 0; v < N; ++v)
-      for (int r = 0; r < R; ++r) sums[r][v] = kPairSums ? load_bytes(start + v * kLanes * 4) : before(r, v);
-    if (steps - first >= kSpanSteps) {
-      int_dots<Codes::kFourUnpacked, kPairSums, kSpanSteps>(
-          sums, [&](int r, int s) __attribute__((always_inline)) { return at(r, first + s); }, w);
-    } else {
-      for (int64_t i = first; i < steps; ++i)
-        int_dots<Codes::kFourUnpacked, kPairSums, 1>(
-            sums, [&](int r, int) __attribute__((always_inline)) { return at(r, i); },
-            w + (i - first) * N * kLanes * 4);
-    }
+      for (int r = 0; r < R; ++r) sums[r][v] = kPairSums ? load_bytes(start + v * kLanes * 4) : acc[r][v];
+    for (int64_t i = 0; i < count; i += kCount)
+      int_dots<Codes::kFourUnpacked, kPairSums, kCount>(
+          sums, [&](int r, int s) __attribute__((always_inline)) { return at(r, first + i + s); },
+          w + (first + i) * N * kLanes * 4);
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < N; ++v) acc[r][v] = fold_dots(before(r, v), sums[r][v]);
-    w += kSpanSteps * N * kLanes * 4, start += N * kLanes * 4;
+      for (int v = 0; v < N; ++v) acc[r][v] = fold_dots(acc[r][v], sums[r][v]);
+    start += N * kLanes * 4;
   };
-  span(
-      0, [](int, int) __attribute__((always_inline)) { return int_zero(); });
-  for (int64_t first = kSpanSteps; first < steps; first += kSpanSteps)
-    span(
-        first, [&](int r, int v) __attribute__((always_inline)) { return acc[r][v]; });
+  if constexpr (kSteps > 0) return span.template operator()<kSteps>(0, kSteps);
+  int64_t first = 0;
+  for (; first + kSpanSteps <= steps; first += kSpanSteps)
+    span.template operator()<kSpanSteps>(first, kSpanSteps);
+  if (first < steps) span.template operator()<1>(first, steps - first);
 }
 
 /// scores [n, N vectors] = codes [n, ld] times the queries; n is rounded up to a tile.
 template <int N>
 void code_scores(const CodedScratch& s, const QueryPart& part, int64_t n) {
-  constexpr int R = kIntRows * kPanelVecs / N;
-  for (int64_t row = 0; row < n; row += R) {
-    const uint8_t* codes = s.keys.codes + row * s.keys.ld;
-    I acc[R][N];
-    code_dots(
-        acc,
-        [&](int r, int64_t step) __attribute__((always_inline)) { return codes + r * s.keys.ld + step * 4; },
-        part.codes, part.start, s.quads());
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < N; ++v) store(s.scores + ((row + r) * N + v) * kLanes, to_float(acc[r][v]));
-  }
+  constexpr int R = kIntRows * kPartVecs / N;
+  with_steps(s.quads(), [&]<int kSteps>() {
+    for (int64_t row = 0; row < n; row += R) {
+      const uint8_t* codes = s.keys.codes + row * s.keys.ld;
+      I acc[R][N];
+      code_dots<kSteps>(
+          acc,
+          [&](int r, int64_t step)
+              __attribute__((always_inline)) { return codes + r * s.keys.ld + step * 4; },
+          part.codes, part.start, s.quads());
+      for (int r = 0; r < R; ++r)
+        for (int v = 0; v < N; ++v) store(s.scores + ((row + r) * N + v) * kLanes, to_float(acc[r][v]));
+    }
+  });
 }
 
-/// out [head_dim, N vectors], R channels from c on
-template <int N, int R>
+/// out [R, N vectors]: R channels from c on
+template <int N, int R, int kSteps>
 inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, float* out, int64_t c) {
   const int64_t stride = s.head_dim * 4, first = s.values.narrow;
   const uint8_t* codes = s.values.codes + first * s.head_dim + c * 4;
   I acc[R][N];
-  code_dots(
+  code_dots<kSteps>(
       acc, [&](int r, int64_t step) __attribute__((always_inline)) { return codes + step * stride + r * 4; },
-      s.weights.weights + first * s.lanes, s.weights.start, (kBlock - first) / 4);
+      s.weights.weights + first * N * kLanes, s.weights.start, (kBlock - first) / 4);
   V y[R][N];
   for (int v = 0; v < N; ++v) {
     const V shift = load(s.weights.shift + v * kLanes), common = load(s.weights.common + v * kLanes),
             step = load(s.weights.step + v * kLanes);
     for (int r = 0; r < R; ++r)
-      y[r][v] = fma(to_float(acc[r][v]), step, fma(load(out + ((c + r) * N + v) * kLanes), shift, common));
+      y[r][v] = fma(to_float(acc[r][v]), step, fma(load(out + (r * N + v) * kLanes), shift, common));
   }
-  for (int64_t i = 0; i < s.values.wide; ++i)
+  const float *wide_codes = s.values.wide_codes + c, *wide_weights = s.weights.wide_weights;
+  for (int64_t i = s.values.wide; i > 0; --i, wide_codes += s.head_dim, wide_weights += N * kLanes)
     for (int v = 0; v < N; ++v) {
-      const V weight = load(s.weights.wide_weights + (i * N + v) * kLanes);
-      for (int r = 0; r < R; ++r)
-        y[r][v] = fma(set1(s.values.wide_codes[i * s.head_dim + c + r]), weight, y[r][v]);
+      const V weight = load(wide_weights + v * kLanes);
+      for (int r = 0; r < R; ++r) y[r][v] = fma(set1(wide_codes[r]), weight, y[r][v]);
     }
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < N; ++v) store(out + ((c + r) * N + v) * kLanes, y[r][v]);
+    for (int v = 0; v < N; ++v) store(out + (r * N + v) * kLanes, y[r][v]);
 }
 template <int N>
 void code_values(const CodedScratch& s, const PartState& state) {
-  constexpr int R = kIntRows * kPanelVecs / N;
-  int64_t c = 0;
-  for (; c + R <= s.head_dim; c += R) value_tile<N, R>(s, state.out, c);
-  for (; c < s.head_dim; ++c) value_tile<N, 1>(s, state.out, c);
+  constexpr int R = kIntRows * kPartVecs / N;
+  with_steps((kBlock - s.values.narrow) / 4, [&]<int kSteps>() {
+    int64_t c = 0;
+    for (; c + R <= s.head_dim; c += R) value_tile<N, R, kSteps>(s, state.out + c * N * kLanes, c);
+    for (; c < s.head_dim; ++c) value_tile<N, 1, kSteps>(s, state.out + c * N * kLanes, c);
+  });
 }
 
 /// 2^x for x <= 0, clamped at 2^-125; relative error below 3e-7, exact for whole x. A minimax polynomial on
 /// [-1/2, 1/2].
 inline V exp2(V x) {
   x = max(x, set1(-125.0f));
-  const V n = round_nearest(x), f = sub(x, n);
+  V n;
+  const V f = split_nearest(x, n);
   V p = set1(0.00132647273f);
   p = fma(p, f, set1(0.00967151299f));
   p = fma(p, f, set1(0.0555073358f));
@@ -349,6 +379,18 @@ inline V exp2(V x) {
   p = fma(p, f, set1(0.693147004f));
   p = fma(p, f, set1(1.0f));
   return scale_by_power(p, n);
+}
+
+/// The greatest of `least` and what raise(top, i) makes greater, i in [first, end): four side by side, as
+/// each waits for the one before.
+template <class Raise>
+inline __attribute__((always_inline)) V greatest(V least, int first, int end, const Raise& raise) {
+  V top[4] = {least, least, least, least};
+  int i = first;
+  for (; i + 4 <= end; i += 4)
+    for (int j = 0; j < 4; ++j) top[j] = raise(top[j], i + j);
+  for (; i < end; ++i) top[0] = raise(top[0], i);
+  return max(max(top[0], top[1]), max(top[2], top[3]));
 }
 
 // ---- a page -----------------------------------------------------------------------------------------------
@@ -369,19 +411,18 @@ inline V page_scores(V* t, const PageKeys& keys, float* raw, int64_t ld, V sum, 
   for (int64_t r = keys.wide - 1; r >= 0; --r)
     store(raw + (keys.wide + r) * ld, fma(load(raw + (2 * r + 1) * ld), set1(16.0f), load(raw + 2 * r * ld)));
   raw += keys.wide * ld;
-  const V lowest = set1(-__builtin_inff());
-  V top = lowest;
   transform_inverse(
       kind, levels, rows,
       [&](int r) __attribute__((always_inline)) {
         return fma(load(raw + r * ld), of_row<kPages>(keys.factor, r),
                    mul(of_row<kPages>(keys.offset, r), sum));
       },
-      [&](int i, V x) __attribute__((always_inline)) {
-        t[i] = x;
-        top = max(top, kMasked ? select_less(set1(float(i)), seen, x, lowest) : x);
+      [&](int i, V x) __attribute__((always_inline)) { t[i] = x; });
+  const V lowest = set1(-__builtin_inff());
+  return greatest(
+      lowest, 0, int(rows), [&](V top, int i) __attribute__((always_inline)) {
+        return max(top, kMasked ? select_less(set1(float(i)), seen, t[i], lowest) : t[i]);
       });
-  return top;
 }
 
 /// Scores to softmax weights relative to the score `top`, and on to the weights of V~'s rows. Returns the sum
@@ -399,50 +440,61 @@ inline V page_weights(const PageWeights& out, int64_t lanes, const PageValues& v
       },
       [&](int r, V x) __attribute__((always_inline)) { w[r] = mul(x, of_row<kPages>(values.factor, r)); });
 
-  V commons[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)}, peak = set1(0.0f);
+  V commons[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)};
   for (int64_t r = 0; r < values.wide; ++r) {
     commons[r % 4] = sub(commons[r % 4], mul(w[r], of_row<kPages>(values.zero, r)));
     store(out.wide_weights + r * lanes, w[r]);
     w[r] = set1(0.0f);
   }
   const V common = add(add(commons[0], commons[1]), add(commons[2], commons[3]));
-  for (int64_t r = values.narrow; r < kBlock; ++r) peak = max(peak, magnitude(w[r]));
+  const V peak = greatest(
+      set1(0.0f), int(values.narrow),
+      kBlock, [&](V peak, int r) __attribute__((always_inline)) { return max_magnitude(peak, w[r]); });
   const V inverse = select_less(set1(kLeastPeak), peak, div(set1(127.0f), peak), set1(0.0f));
   const V step = mul(peak, set1(1.0f / 127));
-  V zeros[2] = {set1(0.0f), set1(0.0f)};  // whole numbers below 2^24, in sixteenths
-  I start = int_zero();
+  // Sums of weights times zeros are whole numbers below 2^24, in sixteenths.
+  constexpr bool kWhole = !kPairSums && !kPages;
+  V zeros[2] = {set1(0.0f), set1(0.0f)};
+  I start = int_zero(), whole_zeros = int_zero();
   for (int64_t r = values.narrow; r < kBlock; r += 4) {
-    V four[4];
+    I four[4];
     for (int i = 0; i < 4; ++i) {
-      four[i] = round_nearest(mul(w[r + i], inverse));
-      zeros[i % 2] = fma(four[i], of_row<kPages>(values.zero, r + i), zeros[i % 2]);
+      four[i] = nearest_int(mul(w[r + i], inverse));
+      if (!kWhole) zeros[i % 2] = fma(to_float(four[i]), of_row<kPages>(values.zero, r + i), zeros[i % 2]);
     }
     const I bytes = signed_bytes(four);
     start = subtract_middle(start, bytes);
+    if (kWhole) whole_zeros = add_dots(whole_zeros, broadcast_four(values.zero_codes + r), bytes);
     store_bytes(out.weights + r * lanes, bytes);
   }
   store_bytes(out.start, start);
   store(out.step, step);
-  store(out.common, sub(common, mul(add(zeros[0], zeros[1]), step)));
+  const V zero = kWhole ? mul(to_float(whole_zeros), set1(1.0f / 16)) : add(zeros[0], zeros[1]);
+  store(out.common, sub(common, mul(zero, step)));
   return total;
 }
 
-/// One vector of queries at a page. The state's outputs still have to be multiplied with `shift`.
-template <bool kMasked>
-void weigh_page(const CodedScratch& s, const QueryPart& part, const PartState& state, int64_t lane,
-                const float* visible, SeqTransform kind, int levels, int64_t rows) {
-  const V seen = kMasked ? load(visible + lane) : set1(0.0f), q_step = load(part.step + lane);
-  V t[kB];
-  const V page_top = page_scores<kMasked, false>(t, s.keys, s.scores + lane, s.lanes, load(part.sum + lane),
-                                                 seen, kind, levels, rows);
-  const V before = load(state.peak + lane), top = max(before, mul(page_top, q_step));
-  const V shift = exp2(sub(before, top));  // of the first page: 2^-125, while total and out are zero
-  const PageWeights out = s.weights.from(lane);
-  store(state.peak + lane, top);
-  store(out.shift, shift);
-  const V total =
-      page_weights<kMasked, false>(out, s.lanes, s.values, t, q_step, top, seen, kind, levels, rows);
-  store(state.total + lane, fma(load(state.total + lane), shift, total));
+/// N vectors of queries at a page. The state's outputs still have to be multiplied with `shift`.
+template <bool kMasked, int N>
+void weigh_page(const CodedScratch& s, const QueryPart& part, const PartState& state, const float* visible,
+                SeqTransform kind, int levels, int64_t rows) {
+  const auto seen = [&](int v) { return kMasked ? load(visible + v * kLanes) : set1(0.0f); };
+  V t[N][kB], page_top[N];  // of all vectors first: weights wait for the greatest score
+  for (int v = 0; v < N; ++v)
+    page_top[v] = page_scores<kMasked, false>(t[v], s.keys, s.scores + v * kLanes, part.lanes,
+                                              load(part.sum + v * kLanes), seen(v), kind, levels, rows);
+  for (int v = 0; v < N; ++v) {
+    const int64_t lane = v * kLanes;
+    const V q_step = load(part.step + lane);
+    const V before = load(state.peak + lane), top = max(before, mul(page_top[v], q_step));
+    const V shift = exp2(sub(before, top));  // of the first page: 2^-125, while total and out are zero
+    const PageWeights out = s.weights.from(lane);
+    store(state.peak + lane, top);
+    store(out.shift, shift);
+    const V total = page_weights<kMasked, false>(out, part.lanes, s.values, t[v], q_step, top, seen(v), kind,
+                                                 levels, rows);
+    store(state.total + lane, fma(load(state.total + lane), shift, total));
+  }
 }
 
 template <int N>
@@ -451,21 +503,9 @@ void page_of_part(const CodedTile& t, const CodedScratch& s, int64_t part, float
   const QueryPart query = s.query(part);
   const PartState state = s.state(states, part);
   code_scores<N>(s, query, rows + s.keys.wide);
-  for (int v = 0; v < N; ++v) {
-    if (visible != nullptr) weigh_page<true>(s, query, state, v * kLanes, visible, kind, t.levels, rows);
-    else weigh_page<false>(s, query, state, v * kLanes, visible, kind, t.levels, rows);
-  }
-  if (s.values.wide < rows) {
-    code_values<N>(s, state);
-  } else {
-    for (int64_t c = 0; c < s.head_dim; ++c)
-      for (int64_t i = 0; i < s.lanes; i += kLanes) {
-        float* y = state.out + c * s.lanes + i;
-        store(y, fma(load(y), load(s.weights.shift + i), load(s.weights.common + i)));
-      }
-    multiply(state.out, s.lanes, s.values.wide_codes, 1, s.head_dim, s.weights.wide_weights, s.lanes,
-             s.head_dim, s.lanes, s.values.wide, true);
-  }
+  if (visible != nullptr) weigh_page<true, N>(s, query, state, visible, kind, t.levels, rows);
+  else weigh_page<false, N>(s, query, state, visible, kind, t.levels, rows);
+  code_values<N>(s, state);
 }
 
 struct HeadPage {

@@ -64,7 +64,10 @@ struct CodedTile {
 };
 constexpr int64_t kSpanPages = 8;
 
-/// Outputs, greatest score and sum of each lane; lanes come in parts of at most kPanel.
+/// Queries that meet a page together, at most (attend_page.inl).
+constexpr int64_t kMostPartLanes = 2 * kPanel;
+
+/// Outputs, greatest score and sum of each lane, of which there are whole vectors.
 inline int64_t coded_state_floats(int64_t queries, int64_t head_dim) {
   return round_up(queries, kPanel) * (head_dim + 2);
 }
@@ -86,7 +89,7 @@ inline int64_t coded_scratch_floats(int64_t queries, int64_t head_dim) {
   const int64_t pages = rows * ld / 4 + kBlock * (ld / 4 + 2) + kBlock * (head_dim + 4);
   const int64_t parts =
       round_up(queries, kPanel) * query_floats(head_dim) + coded_state_floats(queries, head_dim);
-  return pages + kPanel * (rows + kBlock * 5 / 4 + 4) + parts + few_scratch_floats(queries, head_dim);
+  return pages + kMostPartLanes * (rows + kBlock * 5 / 4 + 4) + parts + few_scratch_floats(queries, head_dim);
 }
 
 /// Input channels whose products with 4-bit weights are summed in 16 bits (linear_int.inl).

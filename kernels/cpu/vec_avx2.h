@@ -39,7 +39,8 @@ inline V mul(V a, V b) { return _mm256_mul_ps(a, b); }
 inline V div(V a, V b) { return _mm256_div_ps(a, b); }
 inline V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
 inline V max(V a, V b) { return _mm256_max_ps(a, b); }
-inline V magnitude(V v) { return _mm256_andnot_ps(set1(-0.0f), v); }
+/// The greater of a >= 0 and the magnitude of b.
+inline V max_magnitude(V a, V b) { return max(a, _mm256_andnot_ps(set1(-0.0f), b)); }
 inline V min(V a, V b) { return _mm256_min_ps(a, b); }
 inline V keep_first(V v, int64_t n, float fill) {
   return _mm256_blendv_ps(set1(fill), v, _mm256_castsi256_ps(first_lanes(n)));
@@ -59,6 +60,11 @@ inline float reduce_max(V v) {
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 inline V round_nearest(V v) { return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+/// n = the whole number nearest to v, what is returned v - n.
+inline V split_nearest(V v, V& n) {
+  n = round_nearest(v);
+  return sub(v, n);
+}
 /// v * 2^n for whole n in [-126, 127]; both v and the product normal
 inline V scale_by_power(V v, V n) {
   return _mm256_castsi256_ps(
@@ -107,7 +113,8 @@ inline V swap_lanes(V v) {
 
 // Eight int32 lanes of four bytes each.
 using I = __m256i;
-constexpr int kIntRows = 4;  // rows of an integer tile
+constexpr int kIntRows = 4;   // rows of an integer tile
+constexpr int kPartVecs = 2;  // vectors of queries that meet a page of the cache together
 /// Counts up as a whole: GCC would give each of a loop's loads from p its own register.
 __attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm("" : "+r"(p)); }
 inline I int_zero() { return _mm256_setzero_si256(); }
@@ -148,10 +155,10 @@ inline I madd_pairs(I acc, I a, I b) { return _mm256_add_epi32(acc, _mm256_madd_
 /// Bytes 0 and 2 of a lane as a pair of 16 bits, and bytes 1 and 3.
 inline I even_bytes(I x) { return _mm256_and_si256(x, _mm256_set1_epi16(255)); }
 inline I odd_bytes(I x) { return _mm256_srli_epi16(x, 8); }
-/// Byte i of every lane is a whole number in [-128, 127], that of four[i].
-inline I signed_bytes(const V* four) {
-  const I a = _mm256_packs_epi32(_mm256_cvtps_epi32(four[0]), _mm256_cvtps_epi32(four[1]));
-  const I b = _mm256_packs_epi32(_mm256_cvtps_epi32(four[2]), _mm256_cvtps_epi32(four[3]));
+inline I nearest_int(V v) { return _mm256_cvtps_epi32(v); }
+/// Byte i of every lane is that of four[i], in [-128, 127].
+inline I signed_bytes(const I* four) {
+  const I a = _mm256_packs_epi32(four[0], four[1]), b = _mm256_packs_epi32(four[2], four[3]);
   const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm256_shuffle_epi8(_mm256_packs_epi16(a, b), _mm256_broadcastsi128_si256(order));
 }

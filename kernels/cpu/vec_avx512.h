@@ -39,7 +39,8 @@ inline V mul(V a, V b) { return _mm512_mul_ps(a, b); }
 inline V div(V a, V b) { return _mm512_div_ps(a, b); }
 inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 inline V max(V a, V b) { return _mm512_max_ps(a, b); }
-inline V magnitude(V v) { return _mm512_abs_ps(v); }
+/// The greater of a >= 0 and the magnitude of b.
+inline V max_magnitude(V a, V b) { return _mm512_range_ps(a, b, 0b1011); }
 inline V min(V a, V b) { return _mm512_min_ps(a, b); }
 inline V keep_first(V v, int64_t n, float fill) { return _mm512_mask_mov_ps(set1(fill), first_lanes(n), v); }
 /// a < b ? yes : no
@@ -54,7 +55,16 @@ inline float reduce_add(V v) {
   return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 inline float reduce_max(V v) { return _mm512_reduce_max_ps(v); }
-inline V round_nearest(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+/// n = the whole number nearest to v, what is returned v - n. Rounding itself would take longer.
+inline V split_nearest(V v, V& n) {
+  const V rest = _mm512_reduce_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  n = sub(v, rest);
+  return rest;
+}
+inline V round_nearest(V v) {
+  split_nearest(v, v);
+  return v;
+}
 /// v * 2^n for whole n in [-126, 127]; both v and the product normal
 inline V scale_by_power(V v, V n) { return _mm512_scalef_ps(v, n); }
 // Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
@@ -147,16 +157,17 @@ inline I madd_pairs(I acc, I a, I b) { return _mm512_add_epi32(acc, _mm512_madd_
 /// Bytes 0 and 2 of a lane as a pair of 16 bits, and bytes 1 and 3.
 inline I even_bytes(I x) { return _mm512_and_si512(x, _mm512_set1_epi16(255)); }
 inline I odd_bytes(I x) { return _mm512_srli_epi16(x, 8); }
-/// Byte i of every lane is a whole number in [-128, 127], that of four[i].
-inline I signed_bytes(const V* four) {
-  const I a = _mm512_packs_epi32(_mm512_cvtps_epi32(four[0]), _mm512_cvtps_epi32(four[1]));
-  const I b = _mm512_packs_epi32(_mm512_cvtps_epi32(four[2]), _mm512_cvtps_epi32(four[3]));
+inline I nearest_int(V v) { return _mm512_cvtps_epi32(v); }
+/// Byte i of every lane is that of four[i], in [-128, 127].
+inline I signed_bytes(const I* four) {
+  const I a = _mm512_packs_epi32(four[0], four[1]), b = _mm512_packs_epi32(four[2], four[3]);
   const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm512_shuffle_epi8(_mm512_packs_epi16(a, b), _mm512_broadcast_i32x4(order));
 }
 constexpr int kEightMiddle = 0, kEightBytes = 4;
 #if defined(__AVX512VNNI__)
 constexpr bool kPairSums = false;
+constexpr int kPartVecs = 2;  // vectors of queries that meet a page of the cache together: 16 sums
 /// Bytes as 32-bit lanes; acc += sums times them.
 inline I load_factors(const uint8_t* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -173,7 +184,13 @@ inline I dot_q8(I acc, const uint8_t* four, I w) { return dot_q4(acc, broadcast_
 #else
 /// Sums of pairs of products with 4-bit weights in 16-bit lanes, and their sum in 32-bit ones.
 constexpr bool kPairSums = true;
-inline I add_pairs(I pairs, I a, I w) { return _mm512_add_epi16(pairs, _mm512_maddubs_epi16(a, w)); }
+constexpr int kPartVecs = 1;
+inline I add_pairs(I pairs, I a, I w) {
+  pairs = _mm512_add_epi16(pairs, _mm512_maddubs_epi16(a, w));
+  // One sum after the other: GCC would turn a chain of them into a tree, whose products fill the stack.
+  asm("" : "+v"(pairs));
+  return pairs;
+}
 inline I sub_pairs(I pairs, I a, I w) { return _mm512_sub_epi16(pairs, _mm512_maddubs_epi16(a, w)); }
 /// Bytes as both numbers of a pair; acc += pairs times them.
 inline I load_factors(const uint8_t* p) {

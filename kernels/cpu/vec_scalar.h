@@ -67,9 +67,10 @@ inline V max(V a, V b) {
   for (int i = 0; i < kLanes; ++i) a[i] = a[i] > b[i] ? a[i] : b[i];
   return a;
 }
-inline V magnitude(V v) {
-  for (int i = 0; i < kLanes; ++i) v[i] = v[i] < 0 ? -v[i] : v[i];
-  return v;
+/// The greater of a >= 0 and the magnitude of b.
+inline V max_magnitude(V a, V b) {
+  for (int i = 0; i < kLanes; ++i) b[i] = b[i] < 0 ? -b[i] : b[i];
+  return max(a, b);
 }
 inline V min(V a, V b) {
   for (int i = 0; i < kLanes; ++i) a[i] = a[i] < b[i] ? a[i] : b[i];
@@ -92,6 +93,11 @@ inline float reduce_max(V v) {
 inline V round_nearest(V v) {
   constexpr float kMagic = 0x1.8p23f;  // adding it leaves no fraction bits; exact for |v| < 2^22
   return (v + kMagic) - kMagic;
+}
+/// n = the whole number nearest to v, what is returned v - n.
+inline V split_nearest(V v, V& n) {
+  n = round_nearest(v);
+  return v - n;
 }
 /// v * 2^n for whole n in [-126, 127]; both v and the product normal
 inline V scale_by_power(V v, V n) {
@@ -125,7 +131,8 @@ inline V swap_lanes(V v) {
 }
 
 // Four int32 lanes of four bytes each.
-constexpr int kIntRows = 2;  // rows of an integer tile
+constexpr int kIntRows = 2;   // rows of an integer tile
+constexpr int kPartVecs = 4;  // vectors of queries that meet a page of the cache together
 /// Counts up as a whole: GCC would give each of a loop's loads from p its own register.
 __attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm("" : "+r"(p)); }
 inline I int_zero() { return I{0, 0, 0, 0}; }
@@ -176,12 +183,18 @@ inline I madd_pairs(I acc, I a, I b) {
 /// Bytes 0 and 2 of a lane as a pair of 16 bits, and bytes 1 and 3.
 inline I even_bytes(I x) { return x & 0x00ff00ff; }
 inline I odd_bytes(I x) { return (x >> 8) & 0x00ff00ff; }
-/// Byte i of every lane is a whole number in [-128, 127], that of four[i].
-inline I signed_bytes(const V* four) {
+inline I nearest_int(V v) {
+  v = round_nearest(v);
+  I x;
+  for (int i = 0; i < kLanes; ++i) x[i] = int32_t(v[i]);
+  return x;
+}
+/// Byte i of every lane is that of four[i], in [-128, 127].
+inline I signed_bytes(const I* four) {
   I x;
   for (int lane = 0; lane < kLanes; ++lane) {
     uint32_t bytes = 0;
-    for (int i = 0; i < 4; ++i) bytes |= uint32_t(uint8_t(int(four[i][lane]))) << (8 * i);
+    for (int i = 0; i < 4; ++i) bytes |= uint32_t(uint8_t(four[i][lane])) << (8 * i);
     x[lane] = int32_t(bytes);
   }
   return x;
