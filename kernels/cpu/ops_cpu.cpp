@@ -292,7 +292,8 @@ class CpuOps final : public Ops {
                        .levels = kv.format.plan.levels,
                        .scale = scale,
                        .state = nullptr,
-                       .scratch = nullptr};
+                       .scratch = nullptr,
+                       .next_head = threads() == 1 && head + 1 < kv.kv_heads};
     };
     const int64_t scratch_floats = coded_scratch_floats(tile_tokens * group, d);
     const int64_t state_floats = coded_state_floats(tile_tokens * group, d);

@@ -466,7 +466,7 @@ TEST_P(QuantTest, FewQueriesGetTheBitsOfMany) {
   std::vector<int32_t> order(11);
   std::iota(order.begin(), order.end(), 0);
   for (const auto& [group, d, plan] :
-       std::vector<std::array<int64_t, 3>>{{3, 64, 2}, {1, 128, 5}, {4, 40, 4}, {8, 16, 1}}) {
+       std::vector<std::array<int64_t, 3>>{{3, 64, 2}, {1, 128, 5}, {2, 96, 2}, {4, 40, 4}, {8, 32, 1}}) {
     const Sequence s(tokens, group, 1, d);
     const auto run = [&](const std::vector<int64_t>& chunks, int threads) {
       const auto ops = make_ops(GetParam(), threads);
