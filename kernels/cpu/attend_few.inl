@@ -304,21 +304,31 @@ inline void value_tile(const FewScratch& f, const std::byte* side, const KvSide&
       }
     }
   }
-  const uint8_t* wide_codes = row_codes(side, format, 0);
-  for (int part = 0; part < 2; ++part)
-    for (int j = first; j < 2; ++j) {
-      const int64_t c = part * half + at + j * kLanes;
-      float* out = f.out + query * d + c;
-      V y[R];
-      for (int q = 0; q < R; ++q)
-        y[q] = fma(to_float(fold_dots(int_zero(), acc[part][j][q])), set1(w.step[q * kRunPages]),
-                   fma(load(out + q * d), set1(w.shift[q * kRunPages]), set1(w.common[q * kRunPages])));
-      for (int64_t i = 0; i < wide; ++i) {
-        const V x = load_u8(wide_codes + i * d + c);
-        for (int q = 0; q < R; ++q) y[q] = fma(x, set1(w.wide_weights[i * f.lanes + q * kRunPages]), y[q]);
+  float* const out = f.out + query * d + at;
+  const uint8_t* wide_codes = row_codes(side, format, 0) + at;
+  const float* wide_weights = w.wide_weights;
+  V y[2][2][R];
+  for (int q = 0; q < R; ++q) {
+    const V step = set1(w.step[q * kRunPages]), shift = set1(w.shift[q * kRunPages]),
+            common = set1(w.common[q * kRunPages]);
+    for (int part = 0; part < 2; ++part)
+      for (int j = 0; j < 2; ++j)
+        y[part][j][q] = fma(to_float(fold_dots(int_zero(), acc[part][j][q])), step,
+                            fma(load(out + q * d + part * half + j * kLanes), shift, common));
+  }
+  for (int64_t i = 0; i < wide; ++i, wide_codes += d, wide_weights += f.lanes) {
+    V factor[R];
+    for (int q = 0; q < R; ++q) factor[q] = set1(wide_weights[q * kRunPages]);
+    for (int part = 0; part < 2; ++part)
+      for (int j = 0; j < 2; ++j) {
+        const V x = load_u8(wide_codes + part * half + j * kLanes);
+        for (int q = 0; q < R; ++q) y[part][j][q] = fma(x, factor[q], y[part][j][q]);
       }
-      for (int q = 0; q < R; ++q) store(out + q * d, y[q]);
-    }
+  }
+  for (int q = 0; q < R; ++q)
+    for (int part = 0; part < 2; ++part)
+      for (int j = 0; j < 2; ++j)
+        if (j >= first) store(out + q * d + part * half + j * kLanes, y[part][j][q]);
 }
 
 inline void add_values(const CodedTile& t, const FewScratch& f, const std::byte* side, int64_t lane) {
