@@ -10,6 +10,11 @@ static_assert(kSpanPages % kRunPages == 0);
 /// Queries of a vector, and rows of keys.
 constexpr int64_t kGroups = kLanes / kGroupLanes;
 
+/// Where whole sums have room for them, high nibbles stay where they are: kHighUnit times their products
+/// count.
+constexpr float kHighUnit = kPairSums ? 1.0f : 1.0f / 16;
+constexpr int64_t kMostHeadDim = 1024;  // so that sums are exact in float all the same
+
 struct FewScratch {
   uint8_t* wide_rows;  // [kRunPages, 2 wide, head_dim / 2]: the wide keys' low and high nibbles, packed
   PageKeys keys;       // parameters [kBlock, kRunPages], as have the values
@@ -53,8 +58,9 @@ inline FewScratch few_scratch(const CodedTile& t, const CodedScratch& s) {
 /// Whether the form below takes this tile's pages at all.
 inline bool is_few(const CodedTile& t) {
   const int64_t queries = t.tokens * t.group, half = t.head_dim / 2;
-  return queries <= kGroupLanes && queries <= kFewQueries && t.head_dim % (2 * kLanes) == 0 &&
-         half >= 2 * kLanes && t.sealed_side.wide_rows() <= kBlock - kGroups;
+  return t.head_dim <= kMostHeadDim && queries <= kGroupLanes && queries <= kFewQueries &&
+         t.head_dim % (2 * kLanes) == 0 && half >= 2 * kLanes &&
+         t.sealed_side.wide_rows() <= kBlock - kGroups;
 }
 /// Pages from `page` on that make up a run.
 inline int64_t run_pages(const CodedTile& t, int64_t page) {
@@ -79,12 +85,7 @@ struct PagesAhead {
   const std::byte* sides[2 * kRunPages];
   int64_t bytes[2 * kRunPages], count = 0, at = 0;  // of sides; the last one comes first
 
-  void add(const HeadPage& page, int64_t offset) {
-    for (const std::byte* side : {page.values, page.keys}) {
-      sides[count] = side + offset;
-      bytes[count++] = page.side->bytes();
-    }
-  }
+  void add(const std::byte* side, int64_t size) { sides[count] = side, bytes[count++] = size; }
   /// Four lines each time, some of them past a side's end.
   inline __attribute__((always_inline)) void ask(int times) {
     for (; times > 0 && count > 0; --times) {
@@ -101,7 +102,9 @@ inline PagesAhead pages_ahead(const CodedTile& t, int64_t page) {
   if (next_head) page = t.first_page;
   for (int64_t end = page + kRunPages < t.end_page ? page + kRunPages : t.end_page; end > page; --end) {
     const HeadPage there = head_page(t, end - 1);
-    ahead.add(there, next_head ? 2 * there.side->bytes() : 0);
+    const int64_t bytes = there.side->bytes(), offset = next_head ? 2 * bytes : 0;
+    ahead.add(there.values + offset, bytes);
+    ahead.add(there.keys + offset, bytes);
   }
   return ahead;
 }
@@ -160,9 +163,9 @@ inline void pack_wide_row(uint8_t* low, uint8_t* high, const uint8_t* codes, int
 template <int R>
 inline __attribute__((always_inline)) void row_sums(const FewScratch& f, float* sums,
                                                     const uint8_t* const (&rows)[kRunPages], int64_t at,
-                                                    const QueryPart& part, int64_t query, int64_t head_dim) {
+                                                    const QueryPart& part, int64_t query, int64_t half) {
   constexpr int kWords = kGroupLanes;  // of four bytes; 2 * 15 * 127 each stay within 16 bits
-  const int64_t half = head_dim / 2, words = half / 4;
+  const int64_t words = half / 4;
   I acc[2][R];  // of low and high nibbles: sums that wait for each other would be too few
   for (int q = 0; q < R; ++q) {
     acc[0][q] = int_set(-kNibbleMiddle * int32_t(part.sum[query + q]));
@@ -183,10 +186,11 @@ inline __attribute__((always_inline)) void row_sums(const FewScratch& f, float* 
         if (!whole && j >= live) break;
         I x;
         __builtin_memcpy(&x, &block[j], sizeof(I));
+        const I x_low = low_nibbles(x), x_high = kPairSums ? high_nibbles(x) : x ^ x_low;
         for (int q = 0; q < R; ++q)
-          sums[0][q] = add_dots(sums[0][q], low_nibbles(x), broadcast_four(low + (j * kLanes + q) * 4));
+          sums[0][q] = add_dots(sums[0][q], x_low, broadcast_four(low + (j * kLanes + q) * 4));
         for (int q = 0; q < R; ++q)
-          sums[1][q] = add_dots(sums[1][q], high_nibbles(x), broadcast_four(high + (j * kLanes + q) * 4));
+          sums[1][q] = add_dots(sums[1][q], x_high, broadcast_four(high + (j * kLanes + q) * 4));
       }
       for (int q = 0; q < R; ++q)
         for (int i = 0; i < 2; ++i) acc[i][q] = fold_dots(acc[i][q], sums[i][q]);
@@ -195,7 +199,8 @@ inline __attribute__((always_inline)) void row_sums(const FewScratch& f, float* 
     else add_words(false);
   }
   for (int q = 0; q < R; ++q)
-    store_groups(sums + (query + q) * kGroupLanes, f.lanes, to_float(add_ints(acc[0][q], acc[1][q])));
+    store_groups(sums + (query + q) * kGroupLanes, f.lanes,
+                 fma(to_float(acc[1][q]), set1(kHighUnit), to_float(acc[0][q])));
 }
 
 /// Calls body.template operator()<R>(query) for all queries, R at a time.
@@ -206,6 +211,16 @@ inline void for_query_tiles(int64_t queries, const Body& body) {
   if (queries - query == 4) return body.template operator()<4>(query);
   if (queries - query == 2) return body.template operator()<2>(query);
   if (queries - query == 1) return body.template operator()<1>(query);
+}
+
+/// Calls body(half), for rows of 32 bytes a constant: they are loaded two at a time then.
+template <class Body>
+inline __attribute__((always_inline)) void for_half(int64_t half, const Body& body) {
+  struct Rows32 {
+    constexpr operator int64_t() const { return 32; }
+  };
+  if (half == Rows32{}) body(Rows32{});
+  else body(half);
 }
 
 inline void key_sums(const CodedTile& t, const CodedScratch& s, const FewScratch& f, const RunSides& sides,
@@ -221,14 +236,17 @@ inline void key_sums(const CodedTile& t, const CodedScratch& s, const FewScratch
       pack_wide_row(packed, packed + half, row_codes(sides.keys[i], format, r), half);
   }
   for_query_tiles(t.tokens * t.group, [&]<int R>(int64_t query) {
-    for (int64_t r = 0; r < 2 * wide + narrow; r += kGroups) {
-      ahead.ask(kAheadOfKeys);
-      const bool packed = r < 2 * wide;
-      int64_t row = packed ? r : r - 2 * wide;
-      if (!packed && row > narrow - kGroups) row = narrow - kGroups;  // the last ones once more
-      row_sums<R>(f, f.sums + (packed ? row : 2 * wide + row) * f.lanes, packed ? wide_rows : narrow_rows,
-                  row * half, part, query, t.head_dim);
-    }
+    for_half(
+        half, [&](auto known) __attribute__((always_inline)) {
+          for (int64_t r = 0; r < 2 * wide + narrow; r += kGroups) {
+            ahead.ask(kAheadOfKeys);
+            const bool packed = r < 2 * wide;
+            int64_t row = packed ? r : r - 2 * wide;
+            if (!packed && row > narrow - kGroups) row = narrow - kGroups;  // the last ones once more
+            row_sums<R>(f, f.sums + (packed ? row : 2 * wide + row) * f.lanes,
+                        packed ? wide_rows : narrow_rows, row * half, part, query, known);
+          }
+        });
   });
 }
 
@@ -281,12 +299,13 @@ inline void weigh_pages(const CodedTile& t, const CodedScratch& s, const FewScra
 /// What page `lane` of the run does to the outputs of R queries in the channels of 2 kLanes bytes of rows,
 /// from byte `at` on; those of the vectors before `first` are left alone.
 template <int R>
-inline void value_tile(const FewScratch& f, const std::byte* side, const KvSide& format, int64_t query,
-                       int64_t lane, int64_t at, int first) {
-  const int64_t d = format.head_dim, half = d / 2, wide = f.values.wide, narrow = f.values.narrow;
+inline __attribute__((always_inline)) void value_tile(const FewScratch& f, const std::byte* side,
+                                                      const KvSide& format, int64_t query, int64_t lane,
+                                                      int64_t at, int first, int64_t half) {
+  const int64_t d = 2 * half, wide = f.values.wide, narrow = f.values.narrow;
   const PageWeights w = f.weights.from(query * kRunPages + lane);
   constexpr int64_t kNext = 4 * kRunPages;  // bytes to the next query's weights
-  I acc[2][2][R];                           // of low and high nibbles
+  I acc[2][2][R];                           // of low nibbles, and of high ones or whole bytes
   for (int q = 0; q < R; ++q)
     acc[0][0][q] = acc[0][1][q] = acc[1][0][q] = acc[1][1][q] = broadcast_four(w.start + q * kNext);
   // Where the first of four rows are wide, their weights here are zero: the bytes before the narrow rows do.
@@ -297,7 +316,7 @@ inline void value_tile(const FewScratch& f, const std::byte* side, const KvSide&
     interleave_rows(x, rows, half);
     for (int q = 0; q < R; ++q) factor[q] = broadcast_four(weight + q * kNext);
     for (int j = 0; j < 2; ++j) {
-      const I low = low_nibbles(x[j]), high = high_nibbles(x[j]);
+      const I low = low_nibbles(x[j]), high = kPairSums ? high_nibbles(x[j]) : x[j];
       for (int q = 0; q < R; ++q) {
         acc[0][j][q] = add_dots(acc[0][j][q], low, factor[q]);
         acc[1][j][q] = add_dots(acc[1][j][q], high, factor[q]);
@@ -311,10 +330,14 @@ inline void value_tile(const FewScratch& f, const std::byte* side, const KvSide&
   for (int q = 0; q < R; ++q) {
     const V step = set1(w.step[q * kRunPages]), shift = set1(w.shift[q * kRunPages]),
             common = set1(w.common[q * kRunPages]);
-    for (int part = 0; part < 2; ++part)
-      for (int j = 0; j < 2; ++j)
-        y[part][j][q] = fma(to_float(fold_dots(int_zero(), acc[part][j][q])), step,
-                            fma(load(out + q * d + part * half + j * kLanes), shift, common));
+    const V high_step = mul(step, set1(kHighUnit));
+    for (int j = 0; j < 2; ++j) {
+      const V low = to_float(fold_dots(int_zero(), acc[0][j][q]));
+      const V sum = to_float(fold_dots(int_zero(), acc[1][j][q])), high = kPairSums ? sum : sub(sum, low);
+      float* const y_at = out + q * d + j * kLanes;
+      y[0][j][q] = fma(low, step, fma(load(y_at), shift, common));
+      y[1][j][q] = fma(high, high_step, fma(load(y_at + half), shift, common));
+    }
   }
   for (int64_t i = 0; i < wide; ++i, wide_codes += d, wide_weights += f.lanes) {
     V factor[R];
@@ -332,12 +355,16 @@ inline void value_tile(const FewScratch& f, const std::byte* side, const KvSide&
 }
 
 inline void add_values(const CodedTile& t, const FewScratch& f, const std::byte* side, int64_t lane) {
-  const int64_t half = t.head_dim / 2;
   for_query_tiles(t.tokens * t.group, [&]<int R>(int64_t query) {
-    int64_t at = 0;
-    for (; at + 2 * kLanes <= half; at += 2 * kLanes)
-      value_tile<R>(f, side, t.sealed_side, query, lane, at, 0);
-    if (at < half) value_tile<R>(f, side, t.sealed_side, query, lane, half - 2 * kLanes, 1);
+    for_half(
+        t.head_dim / 2, [&](auto half) __attribute__((always_inline)) {
+          const auto tile = [&](int64_t at, int first) __attribute__((always_inline)) {
+            value_tile<R>(f, side, t.sealed_side, query, lane, at, first, half);
+          };
+          int64_t at = 0;
+          for (; at + 2 * kLanes <= half; at += 2 * kLanes) tile(at, 0);
+          if (at < half) tile(half - 2 * kLanes, 1);
+        });
   });
 }
 

@@ -116,7 +116,6 @@ __attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm
 inline I int_zero() { return _mm256_setzero_si256(); }
 inline I int_set(int32_t x) { return _mm256_set1_epi32(x); }
 inline I sub_bytes(I x, int y) { return _mm256_sub_epi8(x, _mm256_set1_epi8(char(y))); }
-inline I add_ints(I a, I b) { return _mm256_add_epi32(a, b); }
 /// One sum after the other: GCC would turn a chain of them into a tree, whose terms fill the stack.
 inline I add_bytes(I sums, I x) {
   sums = _mm256_add_epi8(sums, x);

@@ -87,6 +87,7 @@ constexpr int kGroupLanes = 8;
 inline V load_groups(const void* p, int64_t stride, int64_t live) {
   const auto* low = static_cast<const float*>(p);
   const auto* high = reinterpret_cast<const float*>(static_cast<const char*>(p) + stride);
+  if (live == kGroupLanes && stride == 32) return load(low);
   if (live == kGroupLanes)
     return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(low)), _mm256_loadu_ps(high), 1);
   const __mmask8 mask = __mmask8(first_lanes(live));
@@ -142,7 +143,6 @@ __attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm
 inline I int_zero() { return _mm512_setzero_si512(); }
 inline I int_set(int32_t x) { return _mm512_set1_epi32(x); }
 inline I sub_bytes(I x, int y) { return _mm512_sub_epi8(x, _mm512_set1_epi8(char(y))); }
-inline I add_ints(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I add_bytes(I a, I b) { return _mm512_add_epi8(a, b); }
 inline I load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline void store_bytes(uint8_t* p, I x) { _mm512_storeu_si512(p, x); }
@@ -169,6 +169,7 @@ inline I signed_bytes(const V* four) {
 /// Four rows of 2 kLanes bytes, `stride` apart, side by side: lane i of out[j] has byte kLanes j + i of each.
 inline void interleave_rows(I (&out)[2], const uint8_t* rows, int64_t stride) {
   const auto two = [stride](const uint8_t* p) {
+    if (stride == 32) return load_bytes(p);
     return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))),
                               _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + stride)), 1);
   };

@@ -131,7 +131,6 @@ constexpr int kIntRows = 2;  // rows of an integer tile
 __attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm("" : "+r"(p)); }
 inline I int_zero() { return I{0, 0, 0, 0}; }
 inline I int_set(int32_t x) { return I{x, x, x, x}; }
-inline I add_ints(I a, I b) { return a + b; }
 inline I sub_bytes(I x, int y) {
   for (int i = 0; i < kLanes; ++i) {
     uint32_t bytes = 0;
@@ -193,10 +192,10 @@ inline void interleave_rows(I (&out)[2], const uint8_t* rows, int64_t stride) {
   out[0] = I(low(even, odd)), out[1] = I(high(even, odd));
 }
 inline I dot_q4(I acc, I a, I w) {
-  for (int i = 0; i < kLanes; ++i)
-    for (int byte = 0; byte < 32; byte += 8)
-      acc[i] += int32_t(uint8_t(a[i] >> byte)) * int32_t(int8_t(w[i] >> byte));
-  return acc;
+  using Shorts = int16_t __attribute__((vector_size(16)));  // hold products: at most 255 * 128
+  const I even = I(Shorts(even_bytes(a)) * (Shorts(w) << 8 >> 8));
+  const I odd = I(Shorts(odd_bytes(a)) * (Shorts(w) >> 8));
+  return acc + (even << 16 >> 16) + (even >> 16) + (odd << 16 >> 16) + (odd >> 16);
 }
 inline I dot_q8(I acc, const uint8_t* four, I w) { return dot_q4(acc, broadcast_four(four), w); }
 constexpr bool kPairSums = false;
