@@ -62,6 +62,8 @@ inline bool is_few(const CodedTile& t) {
          t.head_dim % (2 * kLanes) == 0 && half >= 2 * kLanes &&
          t.sealed_side.wide_rows() <= kBlock - kGroups;
 }
+/// Fewer pages take less time page after page.
+constexpr int64_t kLeastRun = kGroups > 1 ? 2 : 3;
 /// Pages from `page` on that make up a run.
 inline int64_t run_pages(const CodedTile& t, int64_t page) {
   if (page < t.first_sealed) return 0;
@@ -69,6 +71,7 @@ inline int64_t run_pages(const CodedTile& t, int64_t page) {
   const int64_t seen = (t.position + 1) / kBlock, span = (page / kSpanPages + 1) * kSpanPages;
   end = seen < end ? seen : end;
   end = span < end ? span : end;
+  if (end - page < kLeastRun) return 0;
   return end - page < kRunPages ? end - page : kRunPages;
 }
 
