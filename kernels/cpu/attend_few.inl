@@ -112,6 +112,7 @@ inline PagesAhead pages_ahead(const CodedTile& t, int64_t page) {
   return ahead;
 }
 
+/// The parameters of all pages' keys and values.
 inline void run_parameters(const FewScratch& f, const RunSides& sides, const KvSide& format,
                            const float* row_scale) {
   const auto put = [](float* out, int64_t r, V(&block)[kRunPages]) __attribute__((always_inline)) {
@@ -238,6 +239,9 @@ inline void key_sums(const CodedTile& t, const CodedScratch& s, const FewScratch
     for (int64_t r = 0; r < wide; ++r, packed += 2 * half)
       pack_wide_row(packed, packed + half, row_codes(sides.keys[i], format, r), half);
   }
+  if (const int64_t used = t.tokens * t.group * kRunPages; used < f.lanes)  // the last group has no query
+    for (int64_t r = 0; r < kBlock + wide; ++r)
+      __builtin_memset(f.sums + r * f.lanes + used, 0, kRunPages * sizeof(float));
   for_query_tiles(t.tokens * t.group, [&]<int R>(int64_t query) {
     for_half(
         half, [&](auto known) __attribute__((always_inline)) {
