@@ -183,7 +183,9 @@ inline void attend_open(const CodedTile& t, CodedScratch& s, const PartState& st
   const int64_t queries = t.tokens * t.group, d = t.head_dim;
   const int64_t present = t.length - page * kBlock, rows = present < kBlock ? present : kBlock;
   const HeadPage here = head_page(t, page);
-  const PageAhead next = page + 1 < t.end_page ? t.ahead(page + 1) : t.next;
+  const PageAhead next = page + 1 < t.end_page ? t.ahead(page + 1)
+                         : t.next != nullptr   ? t.next->ahead(t.next->first_page)
+                                               : PageAhead{};
   const int64_t steps = divide_up(rows, 4);
   OpenPage open = {.keys = row_codes(here.keys, *here.side, 0),
                    .values = row_codes(here.values, *here.side, 0),

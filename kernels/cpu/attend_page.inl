@@ -164,40 +164,22 @@ inline void split_nibbles(uint8_t* low, uint8_t* high, const uint8_t* bytes, int
   for (; i < n; ++i) low[i] = bytes[i] & 15, high[i] = bytes[i] >> 4;
 }
 
-/// out[i] = bytes 4 i .. 4 i + 4 of a, b, x and y interleaved: a[4 i], b[4 i], x[4 i], y[4 i], a[4 i + 1],
-/// ...
-inline void interleave(Bytes (&out)[4], Bytes a, Bytes b, Bytes x, Bytes y) {
-  const auto low = [](Bytes u, Bytes v) {
-    return __builtin_shufflevector(u, v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-  };
-  const auto high = [](Bytes u, Bytes v) {
-    return __builtin_shufflevector(u, v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-  };
-  const auto low_pairs = [](Bytes u, Bytes v) {
-    return __builtin_shufflevector(u, v, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
-  };
-  const auto high_pairs = [](Bytes u, Bytes v) {
-    return __builtin_shufflevector(u, v, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31);
-  };
-  out[0] = low_pairs(low(a, b), low(x, y)), out[1] = high_pairs(low(a, b), low(x, y));
-  out[2] = low_pairs(high(a, b), high(x, y)), out[3] = high_pairs(high(a, b), high(x, y));
-}
-
-/// out [2 n, 4] = the nibbles of four rows of n bytes side by side, all low ones first.
-inline void interleave_nibbles(uint8_t* out, const uint8_t* const (&rows)[4], int64_t n) {
+/// out [2 n, 4] = the nibbles of four rows of n bytes, one row after another, side by side: all low ones
+/// first.
+inline void interleave_nibbles(uint8_t* out, const uint8_t* rows, int64_t n) {
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    Bytes four[4];
-    interleave(four, load_16(rows[0] + i), load_16(rows[1] + i), load_16(rows[2] + i), load_16(rows[3] + i));
-    for (int j = 0; j < 4; ++j) {
-      store_16(out + 4 * i + 16 * j, four[j] & 15);
-      store_16(out + 4 * (n + i) + 16 * j, four[j] >> 4);
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    I four[2];
+    interleave_rows(four, rows + i, n);
+    for (int j = 0; j < 2; ++j) {
+      store_bytes(out + 4 * (i + j * kLanes), low_nibbles(four[j]));
+      store_bytes(out + 4 * (n + i + j * kLanes), high_nibbles(four[j]));
     }
   }
   for (; i < n; ++i)
     for (int j = 0; j < 4; ++j) {
-      out[4 * i + j] = rows[j][i] & 15;
-      out[4 * (n + i) + j] = rows[j][i] >> 4;
+      out[4 * i + j] = rows[j * n + i] & 15;
+      out[4 * (n + i) + j] = rows[j * n + i] >> 4;
     }
 }
 
@@ -205,25 +187,30 @@ inline const uint8_t* row_codes(const std::byte* side, const KvSide& format, int
   return reinterpret_cast<const uint8_t*>(side + format.row_offset(r));
 }
 
-/// Row r's factor is scale[r] times row_scale[r], what the transform leaves to its caller.
-inline void key_parameters(float* factor, float* offset, const std::byte* side, const KvSide& format,
-                           const float* row_scale, int64_t wide, int64_t rows) {
-  kv_parameters(factor, offset, side, format, rows);
-  for (int64_t r = 0; r < rows; r += kLanes) {
-    const V scale = mul(load(factor + r), load(row_scale + r));
-    store(factor + r, scale);
-    store(offset + r, mul(sub(set1(float(kNibbleMiddle)), load(offset + r)), scale));
+/// PageKeys' factor and offset, PageValues' factor and zero of kLanes rows from r on. A row's factor is its
+/// scale times its row_scale, what the transform leaves to its caller.
+struct KeyParameters {
+  V factor, offset;
+};
+inline KeyParameters key_parameters(const std::byte* side, const KvSide& format, const float* row_scale,
+                                    int64_t wide, int64_t r) {
+  const RowParameters p = kv_parameters(side, format, r);
+  const V factor = mul(p.scale, load(row_scale + r));
+  V offset = mul(sub(set1(float(kNibbleMiddle)), p.zero), factor);
+  if (kNibbleMiddle > 0) {  // that of the high nibbles
+    const V high = rows_before(wide, r, set1(16.0f * float(kNibbleMiddle)), set1(0.0f));
+    offset = add(offset, mul(high, factor));
   }
-  for (int64_t r = 0; r < wide; ++r) offset[r] += 16 * kNibbleMiddle * factor[r];  // of the high nibbles
+  return {factor, offset};
 }
-inline void value_parameters(float* factor, float* zero, const std::byte* side, const KvSide& format,
-                             const float* row_scale, int64_t wide, int64_t rows) {
-  kv_parameters(factor, zero, side, format, rows);
-  for (int64_t r = 0; r < rows; r += kLanes) {
-    store(factor + r, mul(load(factor + r), load(row_scale + r)));
-    store(zero + r, sub(load(zero + r), set1(float(kNibbleMiddle))));
-  }
-  for (int64_t r = 0; r < wide; ++r) zero[r] += float(kNibbleMiddle);
+struct ValueParameters {
+  V factor, zero;
+};
+inline ValueParameters value_parameters(const std::byte* side, const KvSide& format, const float* row_scale,
+                                        int64_t wide, int64_t r) {
+  const RowParameters p = kv_parameters(side, format, r);
+  return {.factor = mul(p.scale, load(row_scale + r)),
+          .zero = rows_before(wide, r, p.zero, sub(p.zero, set1(float(kNibbleMiddle))))};
 }
 
 inline void unpack_keys(PageKeys& keys, const std::byte* side, const KvSide& format, const float* row_scale,
@@ -231,7 +218,11 @@ inline void unpack_keys(PageKeys& keys, const std::byte* side, const KvSide& for
   const int64_t d = format.head_dim, ld = keys.ld;
   const int64_t wide = format.wide_rows() < rows ? format.wide_rows() : rows;
   keys.wide = kPairSums ? wide : 0;
-  key_parameters(keys.factor, keys.offset, side, format, row_scale, keys.wide, rows);
+  for (int64_t r = 0; r < rows; r += kLanes) {
+    const KeyParameters p = key_parameters(side, format, row_scale, keys.wide, r);
+    store(keys.factor + r, p.factor);
+    store(keys.offset + r, p.offset);
+  }
   uint8_t* codes = keys.codes;
   for (int64_t r = 0; r < wide; ++r, codes += kPairSums ? 2 * ld : ld) {
     const uint8_t* row = row_codes(side, format, r);
@@ -256,22 +247,22 @@ inline void unpack_value_codes(PageValues& values, const std::byte* side, const 
   values.wide = format.wide_rows() < rows ? format.wide_rows() : rows;
   values.narrow = values.wide < rows ? values.wide / 4 * 4 : kBlock;  // pages that have some are whole
   for (int64_t r = 0; r < values.wide; ++r) kv_unpack_row(values.wide_codes + r * d, side, format, r);
-  const uint8_t* codes = row_codes(side, format, values.wide);
-  for (int64_t first = values.narrow; first < kBlock; first += 4) {
-    const uint8_t* four[4];  // wide rows among them have weights of zero here: any codes do
-    for (int64_t i = 0; i < 4; ++i) {
-      four[i] = codes;
-      if (first + i >= values.wide) codes += d / 2;
-    }
-    interleave_nibbles(values.codes + first * d, four, d / 2);
-  }
+  if (values.wide == rows) return;
+  // Where the first of four rows are wide, their weights here are zero: the bytes before the narrow rows do.
+  const uint8_t* codes = row_codes(side, format, values.wide) - (values.wide - values.narrow) * d / 2;
+  for (int64_t r = values.narrow; r < kBlock; r += 4, codes += 2 * d)
+    interleave_nibbles(values.codes + r * d, codes, d / 2);
 }
 
 inline void unpack_values(PageValues& values, const std::byte* side, const KvSide& format,
                           const float* row_scale, int64_t rows) {
   unpack_value_codes(values, side, format, rows);
   values.zero_codes = reinterpret_cast<const uint8_t*>(side + KvSide::kZeros);
-  value_parameters(values.factor, values.zero, side, format, row_scale, values.wide, rows);
+  for (int64_t r = 0; r < rows; r += kLanes) {
+    const ValueParameters p = value_parameters(side, format, row_scale, values.wide, r);
+    store(values.factor + r, p.factor);
+    store(values.zero + r, p.zero);
+  }
 }
 
 // ---- products of codes ------------------------------------------------------------------------------------
@@ -395,10 +386,11 @@ inline __attribute__((always_inline)) V greatest(V least, int first, int end, co
 
 // ---- a page -----------------------------------------------------------------------------------------------
 
-/// The lanes of what follows are queries at one page, or (kPages) pages, whose parameters are [.., kLanes].
+/// The lanes of what follows are queries at one page, or (kPages) groups of pages, a group for each query;
+/// the pages' parameters are [.., kGroupLanes].
 template <bool kPages>
 inline V of_row(const float* p, int64_t r) {
-  if constexpr (kPages) return load(p + r * kLanes);
+  if constexpr (kPages) return load_every_group(p + r * kGroupLanes);
   else return set1(p[r]);
 }
 

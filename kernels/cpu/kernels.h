@@ -47,9 +47,9 @@ struct CodedTile {
   SeqTransform transform;
   int levels;
   float scale;
-  PageAhead next;  // what this thread meets after the tile
-  float* state;    // coded_state_floats(tokens * group, head_dim)
-  float* scratch;  // coded_scratch_floats(tokens * group, head_dim)
+  const CodedTile* next;  // what this thread meets after the tile, or null
+  float* state;           // coded_state_floats(tokens * group, head_dim)
+  float* scratch;         // coded_scratch_floats(tokens * group, head_dim)
 
   STAMP_INLINE bool is_sealed(int64_t page) const { return page >= first_sealed && page < end_sealed; }
   STAMP_INLINE PageAhead ahead(int64_t page) const {
@@ -75,13 +75,13 @@ inline int64_t coded_state_floats(int64_t queries, int64_t head_dim) {
 STAMP_INLINE int64_t query_floats(int64_t head_dim) {
   return divide_up(head_dim, 4) + divide_up(head_dim, 64) + 2;
 }
-/// For up to kFewQueries queries and as many lanes as there are (attend_few.inl).
+/// For up to kFewQueries queries and kSpanPages pages (attend_few.inl).
 constexpr int64_t kFewQueries = 8;
 inline int64_t few_scratch_floats(int64_t queries, int64_t head_dim) {
-  constexpr int64_t kMostLanes = 16, kRows = 2 * kBlock;
+  constexpr int64_t kMostLanes = 16;
   const int64_t few = queries < kFewQueries ? queries : kFewQueries;
-  return kBlock * head_dim / 4 + 4 * kBlock * (kSpanPages + kMostLanes) + kRows * kMostLanes +
-         few * (kRows * kSpanPages + kMostLanes * (kBlock * 5 / 4 + 4)) +
+  return kSpanPages * kBlock * (head_dim / 4 + 4) +
+         round_up(few * kSpanPages, kMostLanes) * (kBlock * 13 / 4 + 4) +
          kMostLanes * (head_dim + 2 + head_dim / 4);
 }
 inline int64_t coded_scratch_floats(int64_t queries, int64_t head_dim) {

@@ -34,19 +34,30 @@ void kv_write_row(std::byte* side, const KvSide& format, int64_t r, const float*
   }
 }
 
-/// Of rows [0, rows), a whole page has room for: value = scale * (q - zero).
-inline void kv_parameters(float* scale, float* zero, const std::byte* side, const KvSide& format,
-                          int64_t rows) {
+/// 0, 1, .. kBlock - 1
+struct RowNumbers {
+  float of[kBlock];
+  constexpr RowNumbers() : of{} {
+    for (int r = 0; r < int(kBlock); ++r) of[r] = float(r);
+  }
+};
+constexpr RowNumbers kRowNumbers;
+/// yes in the lanes of rows before `end`, else no; the first is row r.
+inline V rows_before(int64_t end, int64_t r, V yes, V no) {
+  return select_less(load(kRowNumbers.of + r), set1(float(end)), yes, no);
+}
+
+/// Of kLanes rows from r on: value = scale * (q - zero).
+struct RowParameters {
+  V scale, zero;
+};
+inline RowParameters kv_parameters(const std::byte* side, const KvSide& format, int64_t r) {
   const auto* halves = reinterpret_cast<const uint16_t*>(side + KvSide::kScales);
   const auto* zeros = reinterpret_cast<const uint8_t*>(side + KvSide::kZeros);
-  for (int64_t r = 0; r < rows; r += kLanes) {
-    store(scale + r, load_f16(halves + r));
-    store(zero + r, load_u8(zeros + r));
-  }
-  const float high = 1.0f / float(zero_steps(format.high_bits)),
-              low = 1.0f / float(zero_steps(format.low_bits));
-  for (int64_t r = 0; r < format.high_rows; ++r) zero[r] *= high;
-  for (int64_t r = format.high_rows; r < rows; ++r) zero[r] *= low;
+  const V high = set1(1.0f / float(zero_steps(format.high_bits))),
+          low = set1(1.0f / float(zero_steps(format.low_bits)));
+  return {.scale = load_f16(halves + r),
+          .zero = mul(load_u8(zeros + r), rows_before(format.high_rows, r, high, low))};
 }
 
 /// out [head_dim] = the q of row r as floats
@@ -67,7 +78,11 @@ inline void kv_unpack_row(float* out, const std::byte* side, const KvSide& forma
 /// out [kBlock, head_dim] = the values of rows [0, rows)
 void kv_unpack(float* out, const std::byte* side, const KvSide& format, int64_t rows) {
   float scale[kBlock], zero[kBlock];
-  kv_parameters(scale, zero, side, format, rows);
+  for (int64_t r = 0; r < rows; r += kLanes) {
+    const RowParameters p = kv_parameters(side, format, r);
+    store(scale + r, p.scale);
+    store(zero + r, p.zero);
+  }
   for (int64_t r = 0; r < rows; ++r) {
     float* x = out + r * format.head_dim;
     kv_unpack_row(x, side, format, r);

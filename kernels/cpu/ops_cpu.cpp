@@ -298,7 +298,7 @@ class CpuOps final : public Ops {
                        .transform = kv.format.plan.transform,
                        .levels = kv.format.plan.levels,
                        .scale = scale,
-                       .next = {},
+                       .next = nullptr,
                        .state = nullptr,
                        .scratch = nullptr};
     };
@@ -307,8 +307,10 @@ class CpuOps final : public Ops {
     for (auto& scratch : scratch_) reserve(scratch, scratch_floats + state_floats);
     if (threads() == 1 || tasks >= 4 * threads()) {
       pool_.parallel_for(tasks, [&](int64_t item, int thread) {
+        const int64_t after = item + threads();
         CodedTile tile = tile_of(tasks_[size_t(item)]);
-        if (item + threads() < tasks) tile.next = tile_of(tasks_[size_t(item + threads())]).ahead(0);
+        const CodedTile next = tile_of(tasks_[size_t(after < tasks ? after : item)]);
+        if (after < tasks) tile.next = &next;
         tile.scratch = scratch_[size_t(thread)].data();
         tile.state = tile.scratch + scratch_floats;
         kernels_.attend_coded(tile);
@@ -322,12 +324,18 @@ class CpuOps final : public Ops {
         spans_.push_back({task, page});
     reserve(states_, int64_t(spans_.size()) * state_floats);
     pool_.parallel_for(int64_t(spans_.size()), [&](int64_t item, int thread) {
-      const auto& [task, page] = spans_[size_t(item)];
-      CodedTile tile = tile_of(tasks_[size_t(task)]);
+      const auto span_of = [&](const PageSpan& span) {
+        CodedTile tile = tile_of(tasks_[size_t(span.task)]);
+        tile.first_page = span.page;
+        tile.end_page = std::min(tile.end_page, span.page + kSpanPages);
+        return tile;
+      };
+      const int64_t after = item + threads();
+      CodedTile tile = span_of(spans_[size_t(item)]);
+      const CodedTile next = span_of(spans_[after < std::ssize(spans_) ? size_t(after) : size_t(item)]);
+      if (after < std::ssize(spans_)) tile.next = &next;
       tile.scratch = scratch_[size_t(thread)].data();
       tile.state = states_.data() + item * state_floats;
-      tile.first_page = page;
-      tile.end_page = std::min(tile.end_page, page + kSpanPages);
       kernels_.attend_coded(tile);
     });
     float* state = states_.data();

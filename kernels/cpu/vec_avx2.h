@@ -95,6 +95,16 @@ inline void transpose(V* v) {
     v[4 + j] = _mm256_permute2f128_ps(quads[j], quads[4 + j], 0x31);
   }
 }
+
+// All lanes are one group: see vec_avx512.h.
+constexpr int kGroupLanes = kLanes;
+inline V load_groups(const void* p, int64_t, int64_t live) {
+  const auto* group = static_cast<const float*>(p);
+  return live == kLanes ? load(group) : load_n(group, live);
+}
+inline void store_groups(float* p, int64_t, V v) { store(p, v); }
+inline V load_every_group(const float* p) { return load(p); }
+inline void transpose_groups(V* v) { transpose(v); }
 inline void store_u8(uint8_t* p, V v) {  // v in [0, 255], rounded to nearest
   const __m256i x = _mm256_cvtps_epi32(v);
   const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
@@ -161,6 +171,18 @@ inline I signed_bytes(const I* four) {
   const I a = _mm256_packs_epi32(four[0], four[1]), b = _mm256_packs_epi32(four[2], four[3]);
   const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm256_shuffle_epi8(_mm256_packs_epi16(a, b), _mm256_broadcastsi128_si256(order));
+}
+/// Four rows of 2 kLanes bytes, `stride` apart, side by side: lane i of out[j] has byte kLanes j + i of each.
+inline void interleave_rows(I (&out)[2], const uint8_t* rows, int64_t stride) {
+  const auto two = [stride](const uint8_t* p) {
+    return _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(p + stride),
+                               reinterpret_cast<const __m128i*>(p));
+  };
+  const I a = two(rows), b = two(rows + 2 * stride);
+  const I low = _mm256_unpacklo_epi8(a, b), high = _mm256_unpackhi_epi8(a, b);  // rows 0 and 2, rows 1 and 3
+  const I even = _mm256_permute2x128_si256(low, high, 0x20), odd = _mm256_permute2x128_si256(low, high, 0x31);
+  const I x = _mm256_unpacklo_epi8(even, odd), y = _mm256_unpackhi_epi8(even, odd);
+  out[0] = _mm256_permute2x128_si256(x, y, 0x20), out[1] = _mm256_permute2x128_si256(x, y, 0x31);
 }
 /// acc += (q - kEightMiddle) * w: 2 * 128 * 127 stays within 16 bits, 2 * 255 * 127 would not. The first
 /// factor of a product of bytes is unsigned, so its sign moves to the second: for every four channels there

@@ -97,6 +97,46 @@ inline void transpose(V* v) {
     v[12 + j] = _mm512_shuffle_f32x4(ab_odd, cd_odd, 0xdd);
   }
 }
+
+// Two groups of eight lanes.
+constexpr int kGroupLanes = 8;
+/// A group's `live` floats from p, the other's `stride` bytes on.
+inline V load_groups(const void* p, int64_t stride, int64_t live) {
+  const auto* low = static_cast<const float*>(p);
+  const auto* high = reinterpret_cast<const float*>(static_cast<const char*>(p) + stride);
+  if (live == kGroupLanes && stride == 32) return load(low);
+  if (live == kGroupLanes)
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(low)), _mm256_loadu_ps(high), 1);
+  const __mmask8 mask = __mmask8(first_lanes(live));
+  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_maskz_loadu_ps(mask, low)),
+                            _mm256_maskz_loadu_ps(mask, high), 1);
+}
+/// A group to p, the other `stride` floats on.
+inline void store_groups(float* p, int64_t stride, V v) {
+  _mm256_storeu_ps(p, _mm512_castps512_ps256(v));
+  _mm256_storeu_ps(p + stride, _mm512_extractf32x8_ps(v, 1));
+}
+inline V load_every_group(const float* p) { return _mm512_broadcast_f32x8(_mm256_loadu_ps(p)); }
+/// transpose() of eight vectors, each group by itself.
+inline void transpose_groups(V* v) {
+  const __m512i even = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+  const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(4));
+  V quads[8];  // quads[4 h + j]: lanes j and j + 4 of a group of v[4 h, 4 h + 4)
+  for (int i = 0; i < 8; i += 4) {
+    const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(v[i], v[i + 1]));
+    const __m512d b = _mm512_castps_pd(_mm512_unpackhi_ps(v[i], v[i + 1]));
+    const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(v[i + 2], v[i + 3]));
+    const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(v[i + 2], v[i + 3]));
+    quads[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+    quads[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+    quads[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+    quads[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+  }
+  for (int j = 0; j < 4; ++j) {
+    v[j] = _mm512_permutex2var_ps(quads[j], even, quads[4 + j]);
+    v[4 + j] = _mm512_permutex2var_ps(quads[j], odd, quads[4 + j]);
+  }
+}
 inline void store_u8(uint8_t* p, V v) {  // v in [0, 255], rounded to nearest
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
 }
@@ -163,6 +203,20 @@ inline I signed_bytes(const I* four) {
   const I a = _mm512_packs_epi32(four[0], four[1]), b = _mm512_packs_epi32(four[2], four[3]);
   const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm512_shuffle_epi8(_mm512_packs_epi16(a, b), _mm512_broadcast_i32x4(order));
+}
+/// Four rows of 2 kLanes bytes, `stride` apart, side by side: lane i of out[j] has byte kLanes j + i of each.
+inline void interleave_rows(I (&out)[2], const uint8_t* rows, int64_t stride) {
+  const auto two = [stride](const uint8_t* p) {
+    if (stride == 32) return load_bytes(p);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))),
+                              _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + stride)), 1);
+  };
+  const I a = two(rows), b = two(rows + 2 * stride);
+  const I words = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
+  const I order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  for (int j = 0; j < 2; ++j)
+    out[j] = _mm512_shuffle_epi8(
+        _mm512_permutex2var_epi32(a, _mm512_add_epi32(words, _mm512_set1_epi32(4 * j)), b), order);
 }
 constexpr int kEightMiddle = 0, kEightBytes = 4;
 #if defined(__AVX512VNNI__)

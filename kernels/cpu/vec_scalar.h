@@ -118,6 +118,16 @@ inline void transpose(V* v) {
       v[i][j] = v[j][i], v[j][i] = x;
     }
 }
+
+// All lanes are one group: see vec_avx512.h.
+constexpr int kGroupLanes = kLanes;
+inline V load_groups(const void* p, int64_t, int64_t live) {
+  const auto* group = static_cast<const float*>(p);
+  return live == kLanes ? load(group) : load_n(group, live);
+}
+inline void store_groups(float* p, int64_t, V v) { store(p, v); }
+inline V load_every_group(const float* p) { return load(p); }
+inline void transpose_groups(V* v) { transpose(v); }
 inline void store_u8(uint8_t* p, V v) {  // v in [0, 255], rounded to nearest
   v = round_nearest(v);
   for (int i = 0; i < kLanes; ++i) p[i] = uint8_t(v[i]);
@@ -199,11 +209,27 @@ inline I signed_bytes(const I* four) {
   }
   return x;
 }
+/// Four rows of 2 kLanes bytes, `stride` apart, side by side: lane i of out[j] has byte kLanes j + i of each.
+inline void interleave_rows(I (&out)[2], const uint8_t* rows, int64_t stride) {
+  using Bytes = uint8_t __attribute__((vector_size(16)));
+  Bytes a, b;  // two rows each
+  __builtin_memcpy(&a, rows, 8), __builtin_memcpy(reinterpret_cast<uint8_t*>(&a) + 8, rows + stride, 8);
+  rows += 2 * stride;
+  __builtin_memcpy(&b, rows, 8), __builtin_memcpy(reinterpret_cast<uint8_t*>(&b) + 8, rows + stride, 8);
+  const auto low = [](Bytes u, Bytes v) {
+    return __builtin_shufflevector(u, v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  };
+  const auto high = [](Bytes u, Bytes v) {
+    return __builtin_shufflevector(u, v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  };
+  const Bytes even = low(a, b), odd = high(a, b);
+  out[0] = I(low(even, odd)), out[1] = I(high(even, odd));
+}
 inline I dot_q4(I acc, I a, I w) {
-  for (int i = 0; i < kLanes; ++i)
-    for (int byte = 0; byte < 32; byte += 8)
-      acc[i] += int32_t(uint8_t(a[i] >> byte)) * int32_t(int8_t(w[i] >> byte));
-  return acc;
+  using Shorts = int16_t __attribute__((vector_size(16)));  // hold products: at most 255 * 128
+  const I even = I(Shorts(even_bytes(a)) * (Shorts(w) << 8 >> 8));
+  const I odd = I(Shorts(odd_bytes(a)) * (Shorts(w) >> 8));
+  return acc + (even << 16 >> 16) + (even >> 16) + (odd << 16 >> 16) + (odd >> 16);
 }
 inline I dot_q8(I acc, const uint8_t* four, I w) { return dot_q4(acc, broadcast_four(four), w); }
 constexpr bool kPairSums = false;

@@ -465,8 +465,14 @@ TEST_P(QuantTest, FewQueriesGetTheBitsOfMany) {
   const int64_t tokens = 648, prefilled = 640;
   std::vector<int32_t> order(11);
   std::iota(order.begin(), order.end(), 0);
-  for (const auto& [group, d, plan] :
-       std::vector<std::array<int64_t, 3>>{{3, 64, 2}, {1, 128, 5}, {2, 160, 3}, {4, 48, 4}, {8, 16, 1}}) {
+  for (const auto& [group, d, plan] : std::vector<std::array<int64_t, 3>>{{3, 64, 2},
+                                                                          {1, 128, 5},
+                                                                          {2, 160, 3},
+                                                                          {2, 96, 2},
+                                                                          {4, 48, 4},
+                                                                          {4, 40, 4},
+                                                                          {8, 32, 1},
+                                                                          {8, 16, 1}}) {
     const Sequence s(tokens, group, 1, d);
     const auto run = [&](const std::vector<int64_t>& chunks, int threads) {
       const auto ops = make_ops(GetParam(), threads);
