@@ -5,6 +5,7 @@
 
 #include "kernels/argmax.h"
 #include "kernels/buffer.h"
+#include "kernels/cpu/product_tasks.h"
 #include "kernels/thread_pool.h"
 
 namespace stamp {
@@ -12,14 +13,16 @@ namespace {
 
 constexpr int64_t kQueryTile =
     16;  // tokens of an attention tile, at least over coefficient pages; divides kBlock
-constexpr int64_t kStreamedRows = 8;      // up to here integer products are bound by reading their weights
-constexpr int64_t kTaskRows = 256;        // of an integer product's task; their codes stay in a core's cache
 constexpr int64_t kSerialFloats = 16384;  // elementwise work below this is done before a worker would wake
 
 class CpuOps final : public Ops {
  public:
   CpuOps(const CpuKernels& kernels, int threads)
-      : kernels_(kernels), pool_(threads), scratch_(size_t(pool_.threads())), places_(scratch_.size()) {}
+      : kernels_(kernels),
+        pool_(threads),
+        scratch_(size_t(pool_.threads())),
+        places_(scratch_.size()),
+        product_tasks_(pool_.threads()) {}
 
   std::string_view name() const override { return kernels_.name; }
   int threads() const override { return pool_.threads(); }
@@ -55,23 +58,22 @@ class CpuOps final : public Ops {
         std::ranges::find(products, DType::kQ4, [](const Product& p) { return p.weight.dtype; });
     // A task is a span of tiles and some panels: 4-bit ones become bytes once for all of its rows, and what
     // it writes is still in cache for the inverse and the bias.
-    int64_t panels = 0, scratch_bytes = 0;
-    for (const Product& product : products) panels += product.weight.panels();
-    split_rows(in.tiles, four != products.end() ? task_rows(in.rows, panels) : kBlock);
-    const bool summed = four != products.end() && std::ranges::any_of(row_spans_, [&](const RowSpan& span) {
-                          return span.rows <= kernels_.summed_rows;
-                        });
+    product_tasks_.split_integers(products, in.tiles, in.rows, four != products.end());
+    const auto columns = product_tasks_.columns();
+    const auto spans = product_tasks_.rows();
+    const bool summed =
+        four != products.end() && std::ranges::any_of(spans, [&](const ProductTasks::Rows& span) {
+          return span.rows <= kernels_.summed_rows;
+        });
     const int16_t* sums = summed ? sums_of(in, four->weight) : nullptr;
-    const int64_t spans = int64_t(row_spans_.size());
-    if (in.rows <= kStreamedRows) split_streams(products, panels);
-    else split_panels(products, std::clamp<int64_t>(panels * spans / (16 * threads()), 1, 8));
+    int64_t scratch_bytes = 0;
     for (const Product& product : products)
-      for (const RowSpan& span : row_spans_)
+      for (const ProductTasks::Rows& span : spans)
         scratch_bytes = std::max(scratch_bytes, int_scratch_bytes(product.weight, span.rows));
     for (auto& scratch : scratch_) reserve(scratch, scratch_bytes / int64_t{sizeof(float)});
-    pool_.parallel_for(int64_t(column_tasks_.size()) * spans, [&](int64_t item, int thread) {
-      const auto& [tiles, row, rows] = row_spans_[size_t(item % spans)];
-      const auto& [product, col, cols] = column_tasks_[size_t(item / spans)];
+    pool_.parallel_for(int64_t(columns.size() * spans.size()), [&](int64_t item, int thread) {
+      const auto& [tiles, row, rows] = spans[size_t(item) % spans.size()];
+      const auto& [product, col, cols] = columns[size_t(item) / spans.size()];
       if (integers) {
         IntLinear job = product_of(product->weight);
         job.out = product->out.row(row), job.ldo = product->out.stride, job.rows = rows;
@@ -439,63 +441,6 @@ class CpuOps final : public Ops {
     }
   }
 
-  /// Fills column_tasks_: every product's columns in pieces of `span`, the last one shorter.
-  void split(std::span<const Product> products, int64_t span) {
-    column_tasks_.clear();
-    for (const Product& product : products)
-      for (int64_t col = 0; col < product.weight.rows; col += span)
-        column_tasks_.push_back({&product, col, std::min(span, product.weight.rows - col)});
-  }
-
-  /// The same, in equal pieces of about `span` panels, which become bytes kWidePanels at a time: threads that
-  /// take as many pieces are done together.
-  void split_panels(std::span<const Product> products, int64_t span) {
-    constexpr int64_t kCols = kWidePanels * kPanel;
-    column_tasks_.clear();
-    for (const Product& product : products) {
-      const int64_t wide = divide_up(product.weight.rows, kCols),
-                    pieces = divide_up(wide, divide_up(span, kWidePanels));
-      for (int64_t piece = 0; piece < pieces; ++piece) {
-        const int64_t col = wide * piece / pieces * kCols, end = wide * (piece + 1) / pieces * kCols;
-        column_tasks_.push_back({&product, col, std::min(end, product.weight.rows) - col});
-      }
-    }
-  }
-
-  /// Rows of a task of a product of `panels` 4-bit panels: as many as leave enough tasks for all threads.
-  int64_t task_rows(int64_t rows, int64_t panels) const {
-    int64_t each = kTaskRows;
-    while (each > kBlock && rows / each * divide_up(panels, 4) < 8 * threads()) each /= 2;
-    return each;
-  }
-
-  /// Fills row_spans_: neighbouring tiles, at most `rows` rows together.
-  void split_rows(std::span<const RowTile> tiles, int64_t rows) {
-    row_spans_.clear();
-    for (size_t i = 0; i < tiles.size();) {
-      RowSpan span{tiles.subspan(i, 1), tiles[i].row, tiles[i].count};
-      for (++i; i < tiles.size() && span.rows + tiles[i].count <= rows; ++i)
-        span = {{span.tiles.data(), span.tiles.size() + 1}, span.row, span.rows + tiles[i].count};
-      row_spans_.push_back(span);
-    }
-  }
-
-  /// The same for few rows, where a core's stream of reads starts anew with each piece: most of the panels in
-  /// one long piece for each thread, the rest in short ones for whoever is done first.
-  void split_streams(std::span<const Product> products, int64_t panels) {
-    column_tasks_.clear();
-    const int64_t longs = panels * 4 / 5 / threads(), shorts = divide_up(panels, 20 * threads());
-    int64_t pieces = 0, left = 0;
-    for (const Product& product : products) {
-      for (int64_t panel = 0; panel < product.weight.panels();) {
-        if (left == 0) left = pieces++ < threads() && longs > 0 ? longs : shorts;
-        const int64_t end = std::min(panel + left, product.weight.panels()), col = panel * kPanel;
-        column_tasks_.push_back({&product, col, std::min(end * kPanel, product.weight.rows) - col});
-        left -= end - panel, panel = end;
-      }
-    }
-  }
-
   /// Few rows: bound by reading the weights, once, as they are stored. Long pieces, since a core's stream of
   /// reads starts anew with each.
   void linear_few(std::span<const Product> products, Mat<const float> in) {
@@ -503,12 +448,13 @@ class CpuOps final : public Ops {
     int64_t rows = 0;
     for (const Product& product : products) rows += product.weight.rows;
     constexpr int64_t kTile = 48;  // whole tiles of columns for every number of rows
-    split(products, quantised ? kPanel : round_up(divide_up(rows, 4 * threads()), kTile));
+    product_tasks_.split(products, quantised ? kPanel : round_up(divide_up(rows, 4 * threads()), kTile));
     const int64_t ld = products.front().weight.padded_cols();
     if (quantised)
       for (auto& scratch : scratch_) reserve(scratch, kPanel * ld);
-    pool_.parallel_for(int64_t(column_tasks_.size()), [&](int64_t item, int thread) {
-      const auto& [product, col, cols] = column_tasks_[size_t(item)];
+    const auto columns = product_tasks_.columns();
+    pool_.parallel_for(int64_t(columns.size()), [&](int64_t item, int thread) {
+      const auto& [product, col, cols] = columns[size_t(item)];
       const WeightView& weight = product->weight;
       float* widened = scratch_[size_t(thread)].data();
       if (quantised) kernels_.widen_rows(widened, ld, product_of(weight), col, cols);
@@ -533,16 +479,17 @@ class CpuOps final : public Ops {
       kernels_.pack_rows(packed_rows_.data() + tile * tile_floats, in.row(row), in.stride,
                          std::min(tile_rows, in.rows - row), k);
     });
-    split(products, tile_cols);
+    product_tasks_.split(products, tile_cols);
+    const auto columns = product_tasks_.columns();
     // Panels alone may be too few for the threads: then the tiles are split, too, and a panel is packed
     // again.
-    const int64_t panels = int64_t(column_tasks_.size());
+    const int64_t panels = int64_t(columns.size());
     const int64_t wanted = std::min(divide_up(8 * threads(), panels), divide_up(tiles, 8));
     const int64_t span = divide_up(tiles, wanted), spans = divide_up(tiles, span);
     const int64_t ld = products.front().weight.padded_cols();
     for (auto& scratch : scratch_) reserve(scratch, panel_floats + tile_cols * ld);
     pool_.parallel_for(panels * spans, [&](int64_t item, int thread) {
-      const auto& [product, col, cols] = column_tasks_[size_t(item / spans)];
+      const auto& [product, col, cols] = columns[size_t(item / spans)];
       float* packed = scratch_[size_t(thread)].data();
       pack_weights(packed, packed + panel_floats, product->weight, col, cols);
       const int64_t first = item % spans * span, last = std::min(first + span, tiles);
@@ -596,14 +543,6 @@ class CpuOps final : public Ops {
   struct PageSpan {
     int64_t task, page;
   };
-  struct RowSpan {
-    std::span<const RowTile> tiles;
-    int64_t row, rows;  // all of theirs
-  };
-  struct ColumnTask {
-    const Product* product;
-    int64_t col, cols;
-  };
   struct PageTask {
     const RowRun* run;
     int64_t page;
@@ -617,11 +556,10 @@ class CpuOps final : public Ops {
   Buffer<float> floats_;                  // activations turned back into floats, for float weights
   Buffer<int16_t> sums_;                  // of activations over groups, for 4-bit weights
   Buffer<float> states_;                  // of attention over spans of pages
+  ProductTasks product_tasks_;
   std::vector<AttentionTask> tasks_;
   std::vector<PageSpan> spans_;
   std::vector<PageTask> pages_;
-  std::vector<ColumnTask> column_tasks_;
-  std::vector<RowSpan> row_spans_;
 };
 
 }  // namespace
