@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <chrono>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -11,7 +12,9 @@
 namespace stamp {
 namespace {
 
-constexpr int kSpins = 500;  // about 30 us on current cores
+// Longer than what one thread does alone between a step's parallel loops: to be woken takes as long again.
+constexpr std::chrono::microseconds kSpin(50);
+constexpr int kPauses = 32;  // between looks at the clock: a pause takes 10 to 50 ns
 
 void pause() {
 #if defined(__x86_64__)
@@ -23,10 +26,13 @@ void pause() {
 
 /// Returns once `value` differs from `old`: spins briefly, then sleeps.
 void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old) {
-  for (int i = 0; i < kSpins; ++i) {
-    if (value.load(std::memory_order_acquire) != old) return;
-    pause();
-  }
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < kPauses; ++i) {
+      if (value.load(std::memory_order_acquire) != old) return;
+      pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
   value.wait(old, std::memory_order_acquire);
 }
 
