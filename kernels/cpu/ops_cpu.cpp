@@ -102,6 +102,8 @@ class CpuOps final : public Ops {
       kernels_.quantize_row(out.q + r * out.stride, out.scale + r, out.offset + r, x, in.cols, out.stride,
                             bits);
     };
+    if (std::ranges::none_of(out.tiles, &RowTile::coded))
+      return pool_for_rows(in.rows, in.cols, [&](int64_t r, int) { row(r, in.row(r), kTokenBits); });
     pool_.parallel_for(int64_t(out.tiles.size()), [&](int64_t item, int thread) {
       const RowTile& tile = out.tiles[size_t(item)];
       if (!tile.coded) {
