@@ -46,33 +46,46 @@ constexpr int64_t kAhead = 8192;
 /// acc += both numbers of a lane's pair of 16 bits.
 inline I fold_pairs(I acc, I pairs) { return madd_pairs(acc, pairs, int_set(0x00010001)); }
 
+/// sum += four channels of a row, at `four`, times a vector's codes. kPairs: into sums of pairs, which are 16
+/// bits wide.
+template <Codes kCodes, bool kPairs, class Ints>
+inline __attribute__((always_inline)) Ints dot(Ints sum, const uint8_t* four, Ints codes) {
+  if constexpr (kPairs) return add_pairs(sum, broadcast_four(four), codes);
+  else if constexpr (kCodes == Codes::kFour || kCodes == Codes::kFourUnpacked)
+    return dot_q4(sum, broadcast_four(four), codes);
+  else return dot_q8(sum, four, codes);
+}
+
 /// acc [R, N] += the next kSteps * 4 channels of R rows times those of a panel N vectors wide, whose bytes
-/// begin at w; at(r, step) is where row r has the four of a step. kPairs: into sums of pairs, which are 16
-/// bits wide. Unrolled as a whole: at the end of a loop GCC moves every sum from one register to another.
-/// Stored weights come from memory: those kAhead on are asked for. kLine: bytes from step to step, 0 if they
-/// follow each other.
-template <Codes kCodes, bool kPairs, int kSteps, int kLine = 0, int R, int N, class At>
+/// begin at w; at(r, step) is where row r has the four of a step. Unrolled as a whole: at the end of a loop
+/// GCC moves every sum from one register to another. Stored weights come from memory: those kAhead on are
+/// asked for.
+template <Codes kCodes, bool kPairs, int kSteps, int R, int N, class At>
 inline __attribute__((always_inline)) void int_dots(I (&acc)[R][N], const At& at, const uint8_t* w) {
-  const auto dot = [](auto sum, const uint8_t* four, auto codes) __attribute__((always_inline)) {
-    if constexpr (kPairs) return add_pairs(sum, broadcast_four(four), codes);
-    else if constexpr (kCodes == Codes::kFour || kCodes == Codes::kFourUnpacked)
-      return dot_q4(sum, broadcast_four(four), codes);
-    else return dot_q8(sum, four, codes);
-  };
 #pragma GCC unroll 16
-  for (int step = 0; step < kSteps;
-       step += kCodes == Codes::kFour ? 2 : 1, w += kLine > 0 ? kLine : N * kLanes * 4) {
-    if (kCodes == Codes::kEight || kCodes == Codes::kFour) prefetch(w + kAhead);
+  for (int step = 0; step < kSteps; ++step, w += N * kLanes * 4) {
+    if (kCodes == Codes::kEight) prefetch(w + kAhead);
     for (int v = 0; v < N; ++v) {
       const I x = load_bytes(w + v * kLanes * 4);
-      for (int r = 0; r < R; ++r) {
-        if constexpr (kCodes == Codes::kFour) {
-          acc[r][v] = dot(acc[r][v], at(r, step), low_nibbles(x));
-          acc[r][v] = dot(acc[r][v], at(r, step + 1), high_nibbles(x));
-        } else {
-          acc[r][v] = dot(acc[r][v], at(r, step), x);
-        }
-      }
+      for (int r = 0; r < R; ++r) acc[r][v] = dot<kCodes, kPairs>(acc[r][v], at(r, step), x);
+    }
+  }
+}
+
+/// The same for a 4-bit panel as it is stored, 64 bytes of eight channels after another: low nibbles are the
+/// first four, high ones the others, and each have sums of their own, which then wait less for each other.
+template <int kSteps, int R, int N>
+inline __attribute__((always_inline)) void four_dots(I (&low)[R][N], I (&high)[R][N],
+                                                     const uint8_t* (&rows)[R], const uint8_t* w) {
+#pragma GCC unroll 16
+  for (int step = 0; step < kSteps; step += 2, w += 64) {
+    prefetch(w + kAhead);
+    for (int v = 0; v < N; ++v) {
+      const I x = load_bytes(w + v * kLanes * 4), x_low = low_nibbles(x), x_high = high_nibbles(x);
+      for (int r = 0; r < R; ++r)
+        low[r][v] = dot<Codes::kFour, kPairSums>(low[r][v], rows[r] + step * 4, x_low);
+      for (int r = 0; r < R; ++r)
+        high[r][v] = dot<Codes::kFour, kPairSums>(high[r][v], rows[r] + step * 4 + 4, x_high);
     }
   }
 }
@@ -83,25 +96,29 @@ inline __attribute__((always_inline)) void four_group(I (&acc)[R][N], const uint
                                                       const uint8_t* w, const uint8_t* group_scale,
                                                       int64_t group) {
   constexpr int kSteps = 4;  // of products up to 2 * 255 * 15 four steps fit into 16 bits
-  const auto at = [&](int r, int step) __attribute__((always_inline)) { return rows[r] + step * 4; };
-  I factor[N], sums[R][N];
-  const auto clear = [&]() __attribute__((always_inline)) {
+  I factor[N], low[R][N], high[R][N];
+  for (int v = 0; v < N; ++v) factor[v] = load_factors(group_scale + v * kLanes);
+  const auto clear = [&](I(&sums)[R][N]) __attribute__((always_inline)) {
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < N; ++v) sums[r][v] = int_zero();
   };
-  for (int v = 0; v < N; ++v) factor[v] = load_factors(group_scale + v * kLanes);
-  const auto add = [&]() __attribute__((always_inline)) {
+  const auto add = [&](const auto& sum) __attribute__((always_inline)) {
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < N; ++v) acc[r][v] = add_scaled(acc[r][v], sums[r][v], factor[v]);
+      for (int v = 0; v < N; ++v) acc[r][v] = add_scaled(acc[r][v], sum(r, v), factor[v]);
   };
-  if constexpr (!kPairSums) clear();
+  if constexpr (!kPairSums) clear(low), clear(high);
   for (int64_t k = 0; k < group; k += 4 * kSteps, w += kSteps * 32) {
-    if constexpr (kPairSums) clear();
-    int_dots<Codes::kFour, kPairSums, kSteps, 64>(sums, at, w);
-    if constexpr (kPairSums) add();
+    if constexpr (kPairSums) {
+      clear(low);
+      four_dots<kSteps>(low, low, rows, w);
+      add([&](int r, int v) __attribute__((always_inline)) { return low[r][v]; });
+    } else {
+      four_dots<kSteps>(low, high, rows, w);
+    }
     for (int r = 0; r < R; ++r) rows[r] += 4 * kSteps;
   }
-  if constexpr (!kPairSums) add();
+  if constexpr (!kPairSums)
+    add([&](int r, int v) __attribute__((always_inline)) { return add_ints(low[r][v], high[r][v]); });
 }
 
 /// out = weight scale * (scale * acc + offset * (sum of weights)), of R rows and N vectors of channels from

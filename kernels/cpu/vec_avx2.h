@@ -159,6 +159,7 @@ inline I sums_of_fours(const I (&x)[4]) {
 }
 inline I low_nibbles(I x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
 inline I high_nibbles(I x) { return _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(15)); }
+inline I add_ints(I a, I b) { return _mm256_add_epi32(a, b); }
 inline V to_float(I x) { return _mm256_cvtepi32_ps(x); }
 /// acc += the sum of both products of a lane's pairs of 16 bits.
 inline I madd_pairs(I acc, I a, I b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }

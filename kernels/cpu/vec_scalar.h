@@ -181,6 +181,7 @@ inline I sums_of_fours(const I (&x)[4]) {
 }
 inline I low_nibbles(I x) { return x & 0x0f0f0f0f; }
 inline I high_nibbles(I x) { return (x >> 4) & 0x0f0f0f0f; }
+inline I add_ints(I a, I b) { return a + b; }
 inline V to_float(I x) { return V{float(x[0]), float(x[1]), float(x[2]), float(x[3])}; }
 /// acc += the sum of both products of a lane's pairs of 16 bits, modulo 2^32.
 inline I madd_pairs(I acc, I a, I b) {
