@@ -15,6 +15,7 @@ const PeakLoops& loops_of(std::string_view ops) {
 #if defined(__x86_64__)
   if (ops == "avx512vnni") return avx512vnni_peaks();
   if (ops == "avx512") return avx512_peaks();
+  if (ops == "avxvnni") return avxvnni_peaks();
   if (ops == "avx2") return avx2_peaks();
 #endif
   return scalar_peaks();

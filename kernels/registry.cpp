@@ -12,11 +12,13 @@ std::unique_ptr<Ops> reference(int) { return make_reference_ops(); }
 std::unique_ptr<Ops> scalar(int threads) { return make_cpu_ops(scalar_kernels(), threads); }
 #if defined(__x86_64__)
 std::unique_ptr<Ops> avx2(int threads) { return make_cpu_ops(avx2_kernels(), threads); }
+std::unique_ptr<Ops> avxvnni(int threads) { return make_cpu_ops(avxvnni_kernels(), threads); }
 std::unique_ptr<Ops> avx512(int threads) { return make_cpu_ops(avx512_kernels(), threads); }
 std::unique_ptr<Ops> avx512vnni(int threads) { return make_cpu_ops(avx512vnni_kernels(), threads); }
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
+bool has_avxvnni() { return has_avx2() && __builtin_cpu_supports("avxvnni"); }
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
@@ -35,6 +37,7 @@ struct Entry {
 constexpr Entry kEntries[] = {
 #if defined(__x86_64__)
     {"avx512vnni", avx512vnni, has_avx512vnni},
+    {"avxvnni", avxvnni, has_avxvnni},
     {"avx512", avx512, has_avx512},
     {"avx2", avx2, has_avx2},
 #endif

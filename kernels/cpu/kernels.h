@@ -185,6 +185,7 @@ struct CpuKernels {
 const CpuKernels& scalar_kernels();
 #if defined(__x86_64__)
 const CpuKernels& avx2_kernels();
+const CpuKernels& avxvnni_kernels();
 const CpuKernels& avx512_kernels();
 const CpuKernels& avx512vnni_kernels();
 #endif

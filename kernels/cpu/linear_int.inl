@@ -73,7 +73,7 @@ inline __attribute__((always_inline)) void int_dots(I (&acc)[R][N], const At& at
 }
 
 /// The same for a 4-bit panel as it is stored, 64 bytes of eight channels after another: low nibbles are the
-/// first four, high ones the others, and each have sums of their own, which then wait less for each other.
+/// first four, high ones the others. With sums of their own they wait less for each other.
 template <int kSteps, int R, int N>
 inline __attribute__((always_inline)) void four_dots(I (&low)[R][N], I (&high)[R][N],
                                                      const uint8_t* (&rows)[R], const uint8_t* w) {
@@ -96,29 +96,30 @@ inline __attribute__((always_inline)) void four_group(I (&acc)[R][N], const uint
                                                       const uint8_t* w, const uint8_t* group_scale,
                                                       int64_t group) {
   constexpr int kSteps = 4;  // of products up to 2 * 255 * 15 four steps fit into 16 bits
-  I factor[N], low[R][N], high[R][N];
+  constexpr bool kApart = !kPairSums && kLanes == 16;  // there are registers enough
+  I factor[N], low[R][N], others[R][N];
+  I(&high)[R][N] = kApart ? others : low;
   for (int v = 0; v < N; ++v) factor[v] = load_factors(group_scale + v * kLanes);
   const auto clear = [&](I(&sums)[R][N]) __attribute__((always_inline)) {
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < N; ++v) sums[r][v] = int_zero();
   };
-  const auto add = [&](const auto& sum) __attribute__((always_inline)) {
+  const auto add = [&]() __attribute__((always_inline)) {
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < N; ++v) acc[r][v] = add_scaled(acc[r][v], sum(r, v), factor[v]);
+      for (int v = 0; v < N; ++v) {
+        const I sum = kApart ? add_ints(low[r][v], high[r][v]) : low[r][v];
+        acc[r][v] = add_scaled(acc[r][v], sum, factor[v]);
+      }
   };
-  if constexpr (!kPairSums) clear(low), clear(high);
+  if constexpr (!kPairSums) clear(low);
+  if constexpr (kApart) clear(high);
   for (int64_t k = 0; k < group; k += 4 * kSteps, w += kSteps * 32) {
-    if constexpr (kPairSums) {
-      clear(low);
-      four_dots<kSteps>(low, low, rows, w);
-      add([&](int r, int v) __attribute__((always_inline)) { return low[r][v]; });
-    } else {
-      four_dots<kSteps>(low, high, rows, w);
-    }
+    if constexpr (kPairSums) clear(low);
+    four_dots<kSteps>(low, high, rows, w);
+    if constexpr (kPairSums) add();
     for (int r = 0; r < R; ++r) rows[r] += 4 * kSteps;
   }
-  if constexpr (!kPairSums)
-    add([&](int r, int v) __attribute__((always_inline)) { return add_ints(low[r][v], high[r][v]); });
+  if constexpr (!kPairSums) add();
 }
 
 /// out = weight scale * (scale * acc + offset * (sum of weights)), of R rows and N vectors of channels from
@@ -415,7 +416,8 @@ void int_linear(const IntLinear& product) {
                               [&]<int R>(int64_t row) { eight_tile<Codes::kEight, R>(p, w, row, panel); });
     } else if (p.rows <= kIntRows * kPanelVecs) {
       stored_linear(p, panel);
-    } else if (constexpr int kTogether = kPairSums ? 1 : kWidePanels; panel + kTogether <= p.last_panel) {
+    } else if (constexpr int kTogether = kPairSums || kPanelVecs > 1 ? 1 : kWidePanels;
+               panel + kTogether <= p.last_panel) {
       unpacked_linear<kPairSums, kTogether>(p, panel);
       panel += kTogether - 1;
     } else {

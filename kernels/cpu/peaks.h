@@ -16,6 +16,7 @@ struct PeakLoops {
 const PeakLoops& scalar_peaks();
 #if defined(__x86_64__)
 const PeakLoops& avx2_peaks();
+const PeakLoops& avxvnni_peaks();
 const PeakLoops& avx512_peaks();
 const PeakLoops& avx512vnni_peaks();
 #endif

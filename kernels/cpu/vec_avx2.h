@@ -1,4 +1,4 @@
-// Eight lanes: AVX2, FMA, F16C. Sixteen registers.
+// Eight lanes: AVX2, FMA, F16C, and AVX-VNNI where it is there. Sixteen registers.
 using V = __m256;
 constexpr int kLanes = 8;
 constexpr int kRowTile = 3, kColTile = 4, kColTileOneRow = 4;  // of linear, few rows
@@ -185,6 +185,23 @@ inline void interleave_rows(I (&out)[2], const uint8_t* rows, int64_t stride) {
   const I x = _mm256_unpacklo_epi8(even, odd), y = _mm256_unpackhi_epi8(even, odd);
   out[0] = _mm256_permute2x128_si256(x, y, 0x20), out[1] = _mm256_permute2x128_si256(x, y, 0x31);
 }
+#if defined(__AVXVNNI__)
+constexpr int kEightMiddle = 0, kEightBytes = 4;
+constexpr bool kPairSums = false;
+/// Bytes as 32-bit lanes; acc += sums times them.
+inline I load_factors(const uint8_t* p) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+inline I add_scaled(I acc, I sums, I factors) {
+  return _mm256_add_epi32(acc, _mm256_mullo_epi32(sums, factors));
+}
+/// By hand, as in vec_avx512.h.
+__attribute__((always_inline)) inline I dot_q4(I acc, I a, I w) {
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(a), "x"(w));
+  return acc;
+}
+inline I dot_q8(I acc, const uint8_t* four, I w) { return dot_q4(acc, broadcast_four(four), w); }
+#else
 /// acc += (q - kEightMiddle) * w: 2 * 128 * 127 stays within 16 bits, 2 * 255 * 127 would not. The first
 /// factor of a product of bytes is unsigned, so its sign moves to the second: for every four channels there
 /// are the four differences and their magnitudes.
@@ -210,3 +227,4 @@ inline I load_factors(const uint8_t* p) {
   return _mm256_or_si256(x, _mm256_slli_epi32(x, 16));
 }
 inline I add_scaled(I acc, I pairs, I factors) { return madd_pairs(acc, pairs, factors); }
+#endif
