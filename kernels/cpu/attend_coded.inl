@@ -104,8 +104,8 @@ inline void merge_states(const CodedTile& t, const PartState& a, const PartState
 /// All queries at one page.
 inline void attend_page(const CodedTile& t, CodedScratch& s, float* states, const float* row_scale,
                         int64_t page) {
-  const int64_t present = t.length - page * kBlock, rows = present < kBlock ? present : kBlock;
   const HeadPage here = head_page(t, page);
+  const int64_t rows = here.rows;
   unpack_keys(s.keys, here.keys, *here.side, row_scale, rows);
   unpack_values(s.values, here.values, *here.side, row_scale, rows);
   if (page + 1 < t.end_page) prefetch_page(head_page(t, page + 1));
@@ -172,10 +172,10 @@ void attend_coded(const CodedTile& t) {
     float* states = page < t.first_page + kSpanPages ? t.state : s.page_state;
     if (begins) clear_states(t, s, states);
     const int64_t run = few ? run_pages(t, page) : 0;
-    end = page + (run > 1 ? run : 1);
+    end = page + (run > 0 ? run : 1);
     const bool sealed = t.is_sealed(page);
     const float* scales = sealed ? sealed_scales : plain_scales;
-    if (run > 1) attend_run(t, s, s.state(states, 0), scales, page, run);
+    if (run > 0) attend_run(t, s, s.state(states, 0), scales, page, run);
     else if (few && sealed) attend_page_few(t, s, s.state(states, 0), scales, page);
     else if (few) attend_open(t, s, s.state(states, 0), page);
     else attend_page(t, s, states, scales, page);

@@ -106,9 +106,9 @@ inline PagesAhead pages_ahead(const CodedTile& t, int64_t page) {
   if (last) page = there.first_page;
   for (int64_t end = page + kRunPages < there.end_page ? page + kRunPages : there.end_page; end > page;
        --end) {
-    const PageAhead sides = there.ahead(end - 1);
-    ahead.add(sides.values, sides.bytes);
-    ahead.add(sides.keys, sides.bytes);
+    const HeadPage one = head_page(there, end - 1);
+    ahead.add(one.values, one.bytes());
+    ahead.add(one.keys, one.bytes());
   }
   return ahead;
 }

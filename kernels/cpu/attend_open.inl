@@ -181,18 +181,19 @@ inline void open_tile(const CodedScratch& s, float* out, OpenPage& page, int64_t
 /// The state of is_few's queries after the open page.
 inline void attend_open(const CodedTile& t, CodedScratch& s, const PartState& state, int64_t page) {
   const int64_t queries = t.tokens * t.group, d = t.head_dim;
-  const int64_t present = t.length - page * kBlock, rows = present < kBlock ? present : kBlock;
   const HeadPage here = head_page(t, page);
-  const PageAhead next = page + 1 < t.end_page ? t.ahead(page + 1)
-                         : t.next != nullptr   ? t.next->ahead(t.next->first_page)
-                                               : PageAhead{};
+  const int64_t rows = here.rows;
+  const bool last = page + 1 == t.end_page;
+  const HeadPage next = !last               ? head_page(t, page + 1)
+                        : t.next != nullptr ? head_page(*t.next, t.next->first_page)
+                                            : here;
   const int64_t steps = divide_up(rows, 4);
   OpenPage open = {.keys = row_codes(here.keys, *here.side, 0),
                    .values = row_codes(here.values, *here.side, 0),
                    .begin = page * kBlock,
                    .rows = rows,
-                   .keys_ahead = LinesAhead(next.keys, next.bytes, steps),
-                   .values_ahead = LinesAhead(next.values, next.bytes, steps)};
+                   .keys_ahead = LinesAhead(next.keys, next.bytes(), steps),
+                   .values_ahead = LinesAhead(next.values, next.bytes(), steps)};
   open_parameters(s.keys, s.values, here, rows);
   for (int64_t first = 0; first < queries; first += kFourQueries) weigh_open(t, s, state, open, first);
   for_query_tiles(queries, [&]<int R>(int64_t query) {

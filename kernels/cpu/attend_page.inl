@@ -198,7 +198,7 @@ inline KeyParameters key_parameters(const std::byte* side, const KvSide& format,
   const V factor = mul(p.scale, load(row_scale + r));
   V offset = mul(sub(set1(float(kNibbleMiddle)), p.zero), factor);
   if (kNibbleMiddle > 0) {  // that of the high nibbles
-    const V high = rows_before(wide, r, set1(16.0f * float(kNibbleMiddle)), set1(0.0f));
+    const V high = keep_first(set1(16.0f * float(kNibbleMiddle)), wide - r, 0.0f);
     offset = add(offset, mul(high, factor));
   }
   return {factor, offset};
@@ -210,7 +210,7 @@ inline ValueParameters value_parameters(const std::byte* side, const KvSide& for
                                         int64_t wide, int64_t r) {
   const RowParameters p = kv_parameters(side, format, r);
   return {.factor = mul(p.scale, load(row_scale + r)),
-          .zero = rows_before(wide, r, p.zero, sub(p.zero, set1(float(kNibbleMiddle))))};
+          .zero = sub(p.zero, keep_first(set1(0.0f), wide - r, float(kNibbleMiddle)))};
 }
 
 inline void unpack_keys(PageKeys& keys, const std::byte* side, const KvSide& format, const float* row_scale,
@@ -240,29 +240,23 @@ inline void unpack_keys(PageKeys& keys, const std::byte* side, const KvSide& for
     split_nibbles(codes, codes + d / 2, row, d / 2);
 }
 
-/// All but the parameters.
-inline void unpack_value_codes(PageValues& values, const std::byte* side, const KvSide& format,
-                               int64_t rows) {
+inline void unpack_values(PageValues& values, const std::byte* side, const KvSide& format,
+                          const float* row_scale, int64_t rows) {
   const int64_t d = format.head_dim;
   values.wide = format.wide_rows() < rows ? format.wide_rows() : rows;
   values.narrow = values.wide < rows ? values.wide / 4 * 4 : kBlock;  // pages that have some are whole
-  for (int64_t r = 0; r < values.wide; ++r) kv_unpack_row(values.wide_codes + r * d, side, format, r);
-  if (values.wide == rows) return;
-  // Where the first of four rows are wide, their weights here are zero: the bytes before the narrow rows do.
-  const uint8_t* codes = row_codes(side, format, values.wide) - (values.wide - values.narrow) * d / 2;
-  for (int64_t r = values.narrow; r < kBlock; r += 4, codes += 2 * d)
-    interleave_nibbles(values.codes + r * d, codes, d / 2);
-}
-
-inline void unpack_values(PageValues& values, const std::byte* side, const KvSide& format,
-                          const float* row_scale, int64_t rows) {
-  unpack_value_codes(values, side, format, rows);
   values.zero_codes = reinterpret_cast<const uint8_t*>(side + KvSide::kZeros);
   for (int64_t r = 0; r < rows; r += kLanes) {
     const ValueParameters p = value_parameters(side, format, row_scale, values.wide, r);
     store(values.factor + r, p.factor);
     store(values.zero + r, p.zero);
   }
+  for (int64_t r = 0; r < values.wide; ++r) kv_unpack_row(values.wide_codes + r * d, side, format, r);
+  if (values.wide == rows) return;
+  // Where the first of four rows are wide, their weights here are zero: the bytes before the narrow rows do.
+  const uint8_t* codes = row_codes(side, format, values.wide) - (values.wide - values.narrow) * d / 2;
+  for (int64_t r = values.narrow; r < kBlock; r += 4, codes += 2 * d)
+    interleave_nibbles(values.codes + r * d, codes, d / 2);
 }
 
 // ---- products of codes ------------------------------------------------------------------------------------
@@ -504,14 +498,19 @@ struct HeadPage {
   const std::byte *keys, *values;
   const KvSide* side;
   bool sealed;
+  int64_t rows;  // that are present
+
+  int64_t bytes() const { return side->row_offset(rows); }  // of the keys, and of the values
 };
 inline HeadPage head_page(const CodedTile& t, int64_t page) {
-  if (t.is_sealed(page)) {
-    const std::byte* base = t.sealed[t.pages[page]];
-    return {.keys = base + t.sealed_k, .values = base + t.sealed_v, .side = &t.sealed_side, .sealed = true};
-  }
-  const std::byte* base = t.open[t.pages[page]];
-  return {.keys = base + t.open_k, .values = base + t.open_v, .side = &t.open_side, .sealed = false};
+  const int64_t present = t.length - page * kBlock, rows = present < kBlock ? present : kBlock;
+  const bool sealed = t.is_sealed(page);
+  const std::byte* base = (sealed ? t.sealed : t.open)[t.pages[page]];
+  return {.keys = base + (sealed ? t.sealed_k : t.open_k),
+          .values = base + (sealed ? t.sealed_v : t.open_v),
+          .side = sealed ? &t.sealed_side : &t.open_side,
+          .sealed = sealed,
+          .rows = rows};
 }
 inline void prefetch_page(const HeadPage& page) {
   for (int64_t i = 0; i < page.side->bytes(); i += 64) {

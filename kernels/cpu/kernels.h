@@ -24,12 +24,6 @@ inline int64_t attend_scratch_floats(int64_t rows, int64_t head_dim) {
   return rows * (2 * head_dim + kBlock + 2);
 }
 
-/// A page's part that is read soon: the first `bytes` of a head's keys and of its values.
-struct PageAhead {
-  const std::byte *keys = nullptr, *values = nullptr;
-  int64_t bytes = 0;
-};
-
 /// The same over some of the sequence's coefficient pages, one lane a query. Pages are taken in spans of
 /// kSpanPages, each with a softmax of its own, which are merged in order: spans can be computed apart.
 struct CodedTile {
@@ -52,15 +46,6 @@ struct CodedTile {
   float* scratch;         // coded_scratch_floats(tokens * group, head_dim)
 
   STAMP_INLINE bool is_sealed(int64_t page) const { return page >= first_sealed && page < end_sealed; }
-  STAMP_INLINE PageAhead ahead(int64_t page) const {
-    const int64_t rows = length - page * kBlock;
-    if (is_sealed(page)) {
-      const std::byte* base = sealed[pages[page]];
-      return {base + sealed_k, base + sealed_v, sealed_side.row_offset(kBlock)};
-    }
-    const std::byte* base = open[pages[page]];
-    return {base + open_k, base + open_v, open_side.row_offset(rows < kBlock ? rows : kBlock)};
-  }
 };
 constexpr int64_t kSpanPages = 8;
 

@@ -34,19 +34,6 @@ void kv_write_row(std::byte* side, const KvSide& format, int64_t r, const float*
   }
 }
 
-/// 0, 1, .. kBlock - 1
-struct RowNumbers {
-  float of[kBlock];
-  constexpr RowNumbers() : of{} {
-    for (int r = 0; r < int(kBlock); ++r) of[r] = float(r);
-  }
-};
-constexpr RowNumbers kRowNumbers;
-/// yes in the lanes of rows before `end`, else no; the first is row r.
-inline V rows_before(int64_t end, int64_t r, V yes, V no) {
-  return select_less(load(kRowNumbers.of + r), set1(float(end)), yes, no);
-}
-
 /// Of kLanes rows from r on: value = scale * (q - zero).
 struct RowParameters {
   V scale, zero;
@@ -54,10 +41,10 @@ struct RowParameters {
 inline RowParameters kv_parameters(const std::byte* side, const KvSide& format, int64_t r) {
   const auto* halves = reinterpret_cast<const uint16_t*>(side + KvSide::kScales);
   const auto* zeros = reinterpret_cast<const uint8_t*>(side + KvSide::kZeros);
-  const V high = set1(1.0f / float(zero_steps(format.high_bits))),
-          low = set1(1.0f / float(zero_steps(format.low_bits)));
+  const V high = set1(1.0f / float(zero_steps(format.high_bits)));
+  const float low = 1.0f / float(zero_steps(format.low_bits));
   return {.scale = load_f16(halves + r),
-          .zero = mul(load_u8(zeros + r), rows_before(format.high_rows, r, high, low))};
+          .zero = mul(load_u8(zeros + r), keep_first(high, format.high_rows - r, low))};
 }
 
 /// out [head_dim] = the q of row r as floats

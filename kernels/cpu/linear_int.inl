@@ -34,6 +34,8 @@ void group_sums(int16_t* sums, const uint8_t* q, int64_t groups, int64_t group) 
   }
 }
 
+/// Up to so many rows 4-bit panels are multiplied as they are stored.
+constexpr int kStoredRows = kIntRows * kPanelVecs;
 /// How a tile finds its weights: 8-bit panels; 4-bit panels as they are stored, for few rows, which read each
 /// once; 4-bit panels unpacked for many rows, to bytes of code - kFourMiddle, or widened to 8-bit panels.
 enum class Codes { kEight, kFour, kFourUnpacked, kFourWidened };
@@ -398,8 +400,7 @@ __attribute__((noinline)) void stored_linear(const IntLinear& p, int64_t panel) 
                                    [&]<int R>(int64_t row) { four_tile<R, kPanelVecs>(p, row, panel, 0); });
   // As many sums as registers hold, of all rows and one vector of channels after the other.
   for (int64_t channel = 0; channel < kPanel; channel += kLanes)
-    for_row_tiles<kIntRows * kPanelVecs>(
-        p.rows, [&]<int R>(int64_t row) { four_tile<R, 1>(p, row, panel, channel); });
+    for_row_tiles<kStoredRows>(p.rows, [&]<int R>(int64_t row) { four_tile<R, 1>(p, row, panel, channel); });
 }
 
 void int_linear(const IntLinear& product) {
@@ -414,7 +415,7 @@ void int_linear(const IntLinear& product) {
     if (!p.four_bits) {
       for_row_tiles<kIntRows>(p.rows,
                               [&]<int R>(int64_t row) { eight_tile<Codes::kEight, R>(p, w, row, panel); });
-    } else if (p.rows <= kIntRows * kPanelVecs) {
+    } else if (p.rows <= kStoredRows) {
       stored_linear(p, panel);
     } else if (constexpr int kTogether = kPairSums || kPanelVecs > 1 ? 1 : kWidePanels;
                panel + kTogether <= p.last_panel) {
