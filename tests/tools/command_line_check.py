@@ -429,10 +429,14 @@ class Bench(ProgramTest):
         file = self.dir / "roofline.json"
         config = json.loads((self.random / "config.json").read_text())
         layers, inner, hidden = (config[key] for key in ("num_hidden_layers", "intermediate_size", "hidden_size"))
-        result = stamp("bench", "--model", self.random, "--prefill", "100", "--decode", "3", "--depth", "70", "--repeat", "2",
-                       "--threads", "1", "--verbose", "--json", file)
-        self.assertEqual(result.returncode, 0, result)
-        values = json.loads(file.read_text())
+        for _ in range(3):  # another process may take the time between operations, but not always
+            result = stamp("bench", "--model", self.random, "--prefill", "100", "--decode", "3", "--depth", "70", "--repeat", "2",
+                           "--threads", "1", "--verbose", "--json", file)
+            self.assertEqual(result.returncode, 0, result)
+            values = json.loads(file.read_text())
+            tests = values["roofline"]["tests"]
+            if all(sum(row["seconds"] for row in test["operations"]) > 0.5 * test["seconds"] for test in tests):
+                break
         self.assertEqual(set(values), BENCH_FIELDS | {"roofline"})
         roofline = values["roofline"]
         self.assertEqual([test["name"] for test in roofline["tests"]], ["pp100", "tg3@70"])
@@ -441,7 +445,7 @@ class Bench(ProgramTest):
         for test, passes in zip(roofline["tests"], (1, 3)):
             rows = {row["operation"]: row for row in test["operations"]}
             total = sum(row["seconds"] for row in rows.values())
-            self.assertTrue(0 < total <= test["seconds"], test)
+            self.assertTrue(0.5 * test["seconds"] < total <= test["seconds"], test)
             calls = {name: row["calls"] / test["runs"] / passes for name, row in rows.items()}
             self.assertEqual(calls["norm"], 2 * layers + 1)
             self.assertEqual(calls[f"linear gate, up: {hidden} to {2 * inner}"], layers)
