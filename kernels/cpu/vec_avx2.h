@@ -1,4 +1,6 @@
 // Eight lanes: AVX2, FMA, F16C, and AVX-VNNI where it is there. Sixteen registers.
+#include "kernels/cpu/vec_x86.h"
+
 using V = __m256;
 constexpr int kLanes = 8;
 constexpr int kRowTile = 3, kColTile = 4, kColTileOneRow = 4;  // of linear, few rows
@@ -22,13 +24,6 @@ inline __m128i load_words_n(const uint16_t* p, int64_t n) {
 inline V from_bf16(__m128i words) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16));
 }
-/// The nearest binary16 to x >= 0, largest finite at most; and back.
-inline uint16_t float_to_half(float x) {
-  const __m128i half =
-      _mm_cvtps_ph(_mm_min_ss(_mm_set_ss(x), _mm_set_ss(65504.0f)), _MM_FROUND_TO_NEAREST_INT);
-  return uint16_t(_mm_cvtsi128_si32(half));
-}
-inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 inline V load_f16(const uint16_t* p) { return _mm256_cvtph_ps(load_words(p)); }
 inline V load_f16_n(const uint16_t* p, int64_t n) { return _mm256_cvtph_ps(load_words_n(p, n)); }
 inline V load_bf16(const uint16_t* p) { return from_bf16(load_words(p)); }
@@ -70,13 +65,6 @@ inline V scale_by_power(V v, V n) {
   return _mm256_castsi256_ps(
       _mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
 }
-// Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
-__attribute__((always_inline)) inline void prefetch(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
-}
-__attribute__((always_inline)) inline void prefetch_far(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
-}
 /// v[i] lane j and v[j] lane i change places.
 inline void transpose(V* v) {
   V quads[8];  // quads[4 h + j]: lanes j and j + 4 of v[4 h, 4 h + 4)
@@ -96,15 +84,8 @@ inline void transpose(V* v) {
   }
 }
 
-// All lanes are one group: see vec_avx512.h.
-constexpr int kGroupLanes = kLanes;
-inline V load_groups(const void* p, int64_t, int64_t live) {
-  const auto* group = static_cast<const float*>(p);
-  return live == kLanes ? load(group) : load_n(group, live);
-}
-inline void store_groups(float* p, int64_t, V v) { store(p, v); }
-inline V load_every_group(const float* p) { return load(p); }
-inline void transpose_groups(V* v) { transpose(v); }
+#include "kernels/cpu/vec_one_group.h"
+
 inline void store_u8(uint8_t* p, V v) {  // v in [0, 255], rounded to nearest
   const __m256i x = _mm256_cvtps_epi32(v);
   const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));

@@ -1,4 +1,6 @@
 // Sixteen lanes: AVX-512 F, BW, VL, DQ. Thirty-two registers.
+#include "kernels/cpu/vec_x86.h"
+
 using V = __m512;
 constexpr int kLanes = 16;
 constexpr int kRowTile = 4, kColTile = 6, kColTileOneRow = 4;  // of linear, few rows
@@ -22,13 +24,6 @@ inline __m256i load_words_n(const uint16_t* p, int64_t n) {
 inline V from_bf16(__m256i words) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
 }
-/// The nearest binary16 to x >= 0, largest finite at most; and back.
-inline uint16_t float_to_half(float x) {
-  const __m128i half =
-      _mm_cvtps_ph(_mm_min_ss(_mm_set_ss(x), _mm_set_ss(65504.0f)), _MM_FROUND_TO_NEAREST_INT);
-  return uint16_t(_mm_cvtsi128_si32(half));
-}
-inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 inline V load_f16(const uint16_t* p) { return _mm512_cvtph_ps(load_words(p)); }
 inline V load_f16_n(const uint16_t* p, int64_t n) { return _mm512_cvtph_ps(load_words_n(p, n)); }
 inline V load_bf16(const uint16_t* p) { return from_bf16(load_words(p)); }
@@ -67,13 +62,6 @@ inline V round_nearest(V v) {
 }
 /// v * 2^n for whole n in [-126, 127]; both v and the product normal
 inline V scale_by_power(V v, V n) { return _mm512_scalef_ps(v, n); }
-// Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
-__attribute__((always_inline)) inline void prefetch(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
-}
-__attribute__((always_inline)) inline void prefetch_far(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
-}
 /// v[i] lane j and v[j] lane i change places.
 inline void transpose(V* v) {
   __m512d pairs[16];

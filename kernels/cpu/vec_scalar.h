@@ -119,15 +119,8 @@ inline void transpose(V* v) {
     }
 }
 
-// All lanes are one group: see vec_avx512.h.
-constexpr int kGroupLanes = kLanes;
-inline V load_groups(const void* p, int64_t, int64_t live) {
-  const auto* group = static_cast<const float*>(p);
-  return live == kLanes ? load(group) : load_n(group, live);
-}
-inline void store_groups(float* p, int64_t, V v) { store(p, v); }
-inline V load_every_group(const float* p) { return load(p); }
-inline void transpose_groups(V* v) { transpose(v); }
+#include "kernels/cpu/vec_one_group.h"
+
 inline void store_u8(uint8_t* p, V v) {  // v in [0, 255], rounded to nearest
   v = round_nearest(v);
   for (int i = 0; i < kLanes; ++i) p[i] = uint8_t(v[i]);
