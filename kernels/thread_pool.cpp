@@ -9,12 +9,15 @@
 #include <immintrin.h>
 #endif
 
+#include "kernels/quant_format.h"
+
 namespace stamp {
 namespace {
 
 // Longer than what one thread does alone between a step's parallel loops: to be woken takes as long again.
 constexpr std::chrono::microseconds kSpin(50);
-constexpr int kPauses = 32;  // between looks at the clock: a pause takes 10 to 50 ns
+constexpr int64_t kMostPieces = 0xffff;  // of a loop: a share counts them with 16 bits
+constexpr int kPauses = 32;              // between looks at the clock: a pause takes 10 to 50 ns
 
 void pause() {
 #if defined(__x86_64__)
@@ -44,9 +47,8 @@ int available_cores() {
   return std::max(1, int(std::thread::hardware_concurrency()));
 }
 
-ThreadPool::ThreadPool(int threads) {
-  if (threads <= 0) threads = available_cores();
-  for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { worker_main(t); });
+ThreadPool::ThreadPool(int threads) : shares_(size_t(threads > 0 ? threads : available_cores())) {
+  for (int t = 1; t < int(shares_.size()); ++t) workers_.emplace_back([this, t] { worker_main(t); });
 }
 
 ThreadPool::~ThreadPool() {
@@ -62,34 +64,48 @@ void ThreadPool::run(int64_t items, Call call, const void* context) {
     return;
   }
   const uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
-  // First no ticket is left, then the loop changes, then there are tickets again: a late worker that has read
-  // part of the new loop beside an old ticket fails to take that ticket.
-  ticket_.store((uint64_t(generation) << 32) - 1, std::memory_order_relaxed);
-  done_.store(0, std::memory_order_release);
-  items_.store(uint32_t(items), std::memory_order_release);
-  call_.store(call, std::memory_order_release);
-  context_.store(context, std::memory_order_release);
-  ticket_.store(uint64_t(generation) << 32, std::memory_order_release);
+  const int64_t piece_items = divide_up(items, kMostPieces), pieces = divide_up(items, piece_items);
+  done_.store(0, std::memory_order_relaxed);
+  items_.store(items, std::memory_order_relaxed);
+  piece_items_.store(piece_items, std::memory_order_relaxed);
+  pieces_.store(uint32_t(pieces), std::memory_order_relaxed);
+  call_.store(call, std::memory_order_relaxed);
+  context_.store(context, std::memory_order_relaxed);
+  for (int64_t t = 0; t < threads(); ++t)
+    shares_[size_t(t)].left.store(uint64_t(generation) << 32 | uint64_t(pieces * t / threads()) << 16 |
+                                      uint64_t(pieces * (t + 1) / threads()),
+                                  std::memory_order_release);
   generation_.store(generation, std::memory_order_release);
   generation_.notify_all();
   work(generation, 0);
-  for (uint32_t done; (done = done_.load(std::memory_order_acquire)) != uint32_t(items);)
+  for (uint32_t done; (done = done_.load(std::memory_order_acquire)) != uint32_t(pieces);)
     wait_for_change(done_, done);
 }
 
 void ThreadPool::work(uint32_t generation, int thread) {
-  uint64_t ticket = ticket_.load(std::memory_order_acquire);
-  while (true) {
-    const uint32_t items = items_.load(std::memory_order_acquire);
-    const Call call = call_.load(std::memory_order_acquire);
-    const void* context = context_.load(std::memory_order_acquire);
-    if (uint32_t(ticket >> 32) != generation || uint32_t(ticket) >= items) return;
-    // Success means the loop was still `generation` after the three reads, so they belong to it.
-    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
-    call(context, int64_t(uint32_t(ticket)), thread);
-    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == items) done_.notify_one();
-    ticket = ticket_.load(std::memory_order_acquire);
+  uint32_t done = 0, pieces = 0;
+  for (int i = 0; i < threads(); ++i) {
+    std::atomic<uint64_t>& left = shares_[size_t((thread + i) % threads())].left;
+    uint64_t share = left.load(std::memory_order_acquire);
+    while (uint32_t(share >> 32) == generation && (share >> 16 & 0xffff) < (share & 0xffff)) {
+      // Read between the share and its change: there was something left of `generation` all the while, so the
+      // loop that they belong to had not ended.
+      const int64_t items = items_.load(std::memory_order_relaxed),
+                    piece_items = piece_items_.load(std::memory_order_relaxed);
+      pieces = pieces_.load(std::memory_order_relaxed);
+      const Call call = call_.load(std::memory_order_relaxed);
+      const void* context = context_.load(std::memory_order_relaxed);
+      const uint64_t rest = i == 0 ? share + (1 << 16) : share - 1;
+      if (!left.compare_exchange_weak(share, rest, std::memory_order_acq_rel, std::memory_order_acquire))
+        continue;
+      const int64_t first = int64_t(i == 0 ? share >> 16 & 0xffff : rest & 0xffff) * piece_items;
+      for (int64_t item = first; item < std::min(first + piece_items, items); ++item)
+        call(context, item, thread);
+      ++done;
+      share = left.load(std::memory_order_acquire);
+    }
   }
+  if (done > 0 && done_.fetch_add(done, std::memory_order_acq_rel) + done == pieces) done_.notify_one();
 }
 
 void ThreadPool::worker_main(int thread) {

@@ -24,7 +24,9 @@ class ThreadPool {
   int threads() const { return int(workers_.size()) + 1; }
 
   /// Calls body(item, thread) once for each item in [0, items), thread in [0, threads()); returns when all
-  /// are done. Items are handed out in order, one at a time. `body` must not throw or call parallel_for.
+  /// are done. A thread has a share of neighbouring items, the same ones in every loop of as many, and takes
+  /// them in order: so a later loop finds in a core's cache what an earlier one left there. Who is done takes
+  /// the last items of the others' shares. `body` must not throw or call parallel_for.
   template <class Body>
   void parallel_for(int64_t items, const Body& body) {
     run(
@@ -42,11 +44,17 @@ class ThreadPool {
   void work(uint32_t generation, int thread);
   void worker_main(int thread);
 
+  /// What is left of a thread's share: generation << 32 | first << 16 | end. With the generation a late
+  /// worker cannot take an item of a loop other than the one whose `call_` it read.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> left{0};
+  };
+
   std::vector<std::thread> workers_;
-  // The loop in flight. `ticket_` is generation << 32 | next item, so a late worker cannot take an item of a
-  // loop other than the one whose `call_` it read.
-  std::atomic<uint64_t> ticket_{0};
-  std::atomic<uint32_t> items_{0}, done_{0};
+  // The loop in flight, whose items are taken in `pieces_` of `piece_items_`, since a share counts 16 bits.
+  std::vector<Share> shares_;  // one a thread
+  std::atomic<int64_t> items_{0}, piece_items_{1};
+  std::atomic<uint32_t> pieces_{0}, done_{0};
   std::atomic<Call> call_{nullptr};
   std::atomic<const void*> context_{nullptr};
   std::atomic<uint32_t> generation_{0};  // what workers sleep on

@@ -72,8 +72,8 @@ class CpuOps final : public Ops {
         scratch_bytes = std::max(scratch_bytes, int_scratch_bytes(product.weight, span.rows));
     for (auto& scratch : scratch_) reserve(scratch, scratch_bytes / int64_t{sizeof(float)});
     pool_.parallel_for(int64_t(columns.size() * spans.size()), [&](int64_t item, int thread) {
-      const auto& [tiles, row, rows] = spans[size_t(item) % spans.size()];
-      const auto& [product, col, cols] = columns[size_t(item) / spans.size()];
+      const auto& [tiles, row, rows] = spans[size_t(item) / columns.size()];
+      const auto& [product, col, cols] = columns[size_t(item) % columns.size()];
       if (integers) {
         IntLinear job = product_of(product->weight);
         job.out = product->out.row(row), job.ldo = product->out.stride, job.rows = rows;
@@ -181,11 +181,9 @@ class CpuOps final : public Ops {
     // A batch of short runs is one loop, too: decode of many sequences.
     tasks_.clear();
     for (const RowRun& run : runs) {
-      // Tiles begin at multiples of their size in the sequence, so a tile never straddles a page. The last
-      // tiles see the most keys; they go first to keep the threads level.
-      const int64_t first = run.position / tile_tokens,
-                    end = divide_up(run.position + run.count, tile_tokens);
-      for (int64_t tile = end - 1; tile >= first; --tile) {
+      // Tiles begin at multiples of their size in the sequence, so a tile never straddles a page.
+      const int64_t end = divide_up(run.position + run.count, tile_tokens);
+      for (int64_t tile = run.position / tile_tokens; tile < end; ++tile) {
         const int64_t from = std::max(run.position, tile * tile_tokens);
         const int64_t to = std::min(run.position + run.count, (tile + 1) * tile_tokens);
         for (int64_t head = 0; head < kv.kv_heads; ++head) tasks_.push_back({&run, from, to - from, head});
@@ -311,7 +309,7 @@ class CpuOps final : public Ops {
     for (auto& scratch : scratch_) reserve(scratch, scratch_floats + state_floats);
     if (threads() == 1 || tasks >= 4 * threads()) {
       pool_.parallel_for(tasks, [&](int64_t item, int thread) {
-        const int64_t after = item + threads();
+        const int64_t after = item + 1;
         CodedTile tile = tile_of(tasks_[size_t(item)]);
         const CodedTile next = tile_of(tasks_[size_t(after < tasks ? after : item)]);
         if (after < tasks) tile.next = &next;
@@ -334,7 +332,7 @@ class CpuOps final : public Ops {
         tile.end_page = std::min(tile.end_page, span.page + kSpanPages);
         return tile;
       };
-      const int64_t after = item + threads();
+      const int64_t after = item + 1;
       CodedTile tile = span_of(spans_[size_t(item)]);
       const CodedTile next = span_of(spans_[after < std::ssize(spans_) ? size_t(after) : size_t(item)]);
       if (after < std::ssize(spans_)) tile.next = &next;
@@ -491,10 +489,10 @@ class CpuOps final : public Ops {
     const int64_t ld = products.front().weight.padded_cols();
     for (auto& scratch : scratch_) reserve(scratch, panel_floats + tile_cols * ld);
     pool_.parallel_for(panels * spans, [&](int64_t item, int thread) {
-      const auto& [product, col, cols] = columns[size_t(item / spans)];
+      const auto& [product, col, cols] = columns[size_t(item % panels)];
       float* packed = scratch_[size_t(thread)].data();
       pack_weights(packed, packed + panel_floats, product->weight, col, cols);
-      const int64_t first = item % spans * span, last = std::min(first + span, tiles);
+      const int64_t first = item / panels * span, last = std::min(first + span, tiles);
       for (int64_t tile = first; tile < last; ++tile) {
         const int64_t row = tile * tile_rows;
         kernels_.linear_packed(product->out.row(row) + col, product->out.stride,

@@ -66,15 +66,17 @@ class ProductTasks {
     }
   }
 
-  /// Where a core's stream of reads starts anew with each piece: most of the panels in one long piece for
-  /// each thread, the rest in short ones for whoever is done first.
+  /// Where a core's stream of reads starts anew with each piece: for each thread a long piece and behind it
+  /// short ones, a fifth of the panels, the last of which whoever is done first may take.
   void split_streams(std::span<const Product> products, int64_t panels) {
+    constexpr int64_t kShorts = 4;
     columns_.clear();
-    const int64_t longs = panels * 4 / 5 / threads_, shorts = divide_up(panels, 20 * threads_);
+    const int64_t shorts = divide_up(panels, 5 * kShorts * threads_),
+                  longs = std::max(divide_up(panels, threads_) - kShorts * shorts, shorts);
     int64_t pieces = 0, left = 0;
     for (const Product& product : products) {
       for (int64_t panel = 0; panel < product.weight.panels();) {
-        if (left == 0) left = pieces++ < threads_ && longs > 0 ? longs : shorts;
+        if (left == 0) left = pieces++ % (kShorts + 1) == 0 ? longs : shorts;
         const int64_t end = std::min(panel + left, product.weight.panels()), col = panel * kPanel;
         columns_.push_back({&product, col, std::min(end * kPanel, product.weight.rows) - col});
         left -= end - panel, panel = end;

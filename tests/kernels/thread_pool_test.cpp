@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <array>
+#include <atomic>
 #include <chrono>
 #include <numeric>
 #include <thread>
@@ -25,6 +27,35 @@ TEST(ThreadPool, RunsEveryItemOnceAndThreadsAreInRange) {
       for (const auto& count : counts) EXPECT_EQ(count.load(), 1);
       EXPECT_TRUE(in_range);
     }
+  }
+}
+
+// A share counts its items with 16 bits.
+TEST(ThreadPool, RunsMoreItemsThanAShareCounts) {
+  for (int64_t items : {0xffff, 0x10000, 200003}) {
+    ThreadPool pool(3);
+    std::vector<std::atomic<int>> counts(static_cast<size_t>(items));
+    pool.parallel_for(items, [&](int64_t i, int) { counts[size_t(i)].fetch_add(1); });
+    for (const auto& count : counts) ASSERT_EQ(count.load(), 1);
+  }
+}
+
+// Every thread waits in its first item for all others, so each has to begin with its own share.
+TEST(ThreadPool, AThreadBeginsWithTheSameShareInEveryLoop) {
+  constexpr int kThreads = 3;
+  constexpr int64_t kItems = 3 * kThreads + 1;
+  ThreadPool pool(kThreads);
+  for (int round = 0; round < 100; ++round) {
+    std::atomic<int> begun{0};
+    std::array<std::atomic<int64_t>, kThreads> first;
+    for (auto& item : first) item = -1;
+    pool.parallel_for(kItems, [&](int64_t i, int thread) {
+      if (first[size_t(thread)] >= 0) return;
+      first[size_t(thread)] = i;
+      ++begun;
+      while (begun < kThreads) std::this_thread::yield();
+    });
+    for (int64_t t = 0; t < kThreads; ++t) ASSERT_EQ(first[size_t(t)], kItems * t / kThreads);
   }
 }
 
