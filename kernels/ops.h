@@ -33,6 +33,11 @@ class Ops {
   /// except pages.
   virtual Memory& memory() { return host_memory(); }
 
+  /// From begin_pass() to end_pass() an operation may be done later than it is called, together with others,
+  /// so nobody but operations may look at results, or change inputs, until the end.
+  virtual void begin_pass() {}
+  virtual void end_pass() {}
+
   /// out[r, :] = table[ids[r], :]                     out [tokens, dim], table [vocab, dim]
   virtual void embed(Mat<float> out, std::span<const int32_t> ids, WeightView table) = 0;
 

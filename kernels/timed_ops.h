@@ -49,6 +49,11 @@ class TimedOps final : public Ops {
   std::string_view name() const override { return ops_->name(); }
   int threads() const override { return ops_->threads(); }
   Memory& memory() override { return ops_->memory(); }
+  /// What is measured is done when it is called, each operation by itself.
+  void begin_pass() override {
+    if (!measuring_) ops_->begin_pass();
+  }
+  void end_pass() override { ops_->end_pass(); }
   void embed(Mat<float> out, std::span<const int32_t> ids, WeightView table) override;
   void gather(Mat<float> out, Mat<const float> in, std::span<const int32_t> rows) override;
   void rms_norm(Mat<float> out, Mat<const float> in, std::span<const float> gain, float eps) override;

@@ -36,9 +36,12 @@ void Llama::forward(const Batch& batch, const KvPages& kv, Mat<float> logits) {
 }
 
 void Llama::forward_from(int64_t first, const Batch& batch, const KvPages& kv, Mat<float> logits) {
+  const bool observed = observer_.input || observer_.cache;
+  if (!observed) ops_.begin_pass();
   for (int64_t i = first; i < int64_t(weights_.layers.size()); ++i)
     forward_layer(weights_.layers[size_t(i)], i, kv.layer(i), batch);
   if (!batch.logit_rows.empty()) head(batch, logits);
+  if (!observed) ops_.end_pass();
 }
 
 void Llama::begin(const Batch& batch) {

@@ -6,6 +6,7 @@
 #include "kernels/argmax.h"
 #include "kernels/buffer.h"
 #include "kernels/cpu/product_tasks.h"
+#include "kernels/cpu/row_steps.h"
 #include "kernels/thread_pool.h"
 
 namespace stamp {
@@ -13,7 +14,6 @@ namespace {
 
 constexpr int64_t kQueryTile =
     16;  // tokens of an attention tile, at least over coefficient pages; divides kBlock
-constexpr int64_t kSerialFloats = 16384;  // elementwise work below this is done before a worker would wake
 
 class CpuOps final : public Ops {
  public:
@@ -22,12 +22,14 @@ class CpuOps final : public Ops {
         pool_(threads),
         scratch_(size_t(pool_.threads())),
         places_(scratch_.size()),
-        product_tasks_(pool_.threads()) {}
+        product_tasks_(pool_.threads()),
+        row_steps_(kernels, pool_) {}
 
   std::string_view name() const override { return kernels_.name; }
   int threads() const override { return pool_.threads(); }
 
   void embed(Mat<float> out, std::span<const int32_t> ids, WeightView table) override {
+    row_steps_.run();
     if (is_quantised(table.dtype)) return embed_quantised(out, ids, table);
     const int64_t row_bytes = table.cols * dtype_size(table.dtype);
     for_rows(out.rows, out.cols, [&](int64_t r) {
@@ -37,21 +39,29 @@ class CpuOps final : public Ops {
   }
 
   void gather(Mat<float> out, Mat<const float> in, std::span<const int32_t> rows) override {
+    row_steps_.run();
     for_rows(out.rows, out.cols,
              [&](int64_t r) { std::copy_n(in.row(rows[size_t(r)]), in.cols, out.row(r)); });
   }
 
+  void begin_pass() override { in_pass_ = true; }
+  void end_pass() override {
+    row_steps_.run();
+    in_pass_ = false;
+  }
+
   void rms_norm(Mat<float> out, Mat<const float> in, std::span<const float> gain, float eps) override {
-    for_rows(in.rows, in.cols,
-             [&](int64_t r) { kernels_.rms_norm(out.row(r), in.row(r), gain.data(), in.cols, eps); });
+    then(NormStep{out, in, gain.data(), eps});
   }
 
   void linear(std::span<const Product> products, Mat<const float> in) override {
+    row_steps_.run();
     if (in.rows > kernels_.few_rows) linear_many(products, in);
     else linear_few(products, in);
   }
 
   void linear(std::span<const Product> products, const QuantMat& in) override {
+    row_steps_.run();
     const bool integers = is_quantised(products.front().weight.dtype);
     if (!integers) linear_dequantised(products, in);
     const auto four =
@@ -96,68 +106,22 @@ class CpuOps final : public Ops {
     });
   }
 
-  void quantize(QuantMat& out, Mat<const float> in) override {
-    for (auto& scratch : scratch_) reserve(scratch, kBlock * in.cols);
-    const auto row = [&](int64_t r, const float* x, int bits) {
-      kernels_.quantize_row(out.q + r * out.stride, out.scale + r, out.offset + r, x, in.cols, out.stride,
-                            bits);
-    };
-    if (std::ranges::none_of(out.tiles, &RowTile::coded))
-      return pool_for_rows(in.rows, in.cols, [&](int64_t r, int) { row(r, in.row(r), kTokenBits); });
-    pool_.parallel_for(int64_t(out.tiles.size()), [&](int64_t item, int thread) {
-      const RowTile& tile = out.tiles[size_t(item)];
-      if (!tile.coded) {
-        for (int64_t r = tile.row; r < tile.row + tile.count; ++r) row(r, in.row(r), kTokenBits);
-        return;
-      }
-      float* coefficients = scratch_[size_t(thread)].data();
-      kernels_.transform(coefficients, in.cols, in.row(tile.row), in.stride, in.cols, out.plan.transform,
-                         out.plan.levels, false);
-      for (int64_t r = 0; r < kBlock; ++r) row(tile.row + r, coefficients + r * in.cols, out.plan.bits(r));
-    });
-  }
+  void quantize(QuantMat& out, Mat<const float> in) override { then(QuantizeStep{out, in}); }
 
   void rotate(Mat<float> x, const RotationView& rotation, bool inverse) override {
-    for (auto& scratch : scratch_) reserve(scratch, x.cols);
-    const int64_t block = rotation.block, blocks = x.cols / block;
-    const float scale = 1.0f / std::sqrt(float(block));
-    pool_for_rows(x.rows, 8 * x.cols, [&](int64_t r, int thread) {
-      float* row = x.row(r);
-      const auto flip = [&] {
-        for (size_t c = 0; c < rotation.signs.size(); ++c) row[c] *= rotation.signs[c];
-      };
-      if (!inverse) flip();
-      for (int64_t b = 0; b < blocks; ++b) kernels_.hadamard(row + b * block, block, scale);
-      if (!rotation.mix.empty()) {
-        float* mixed = scratch_[size_t(thread)].data();
-        std::fill_n(mixed, x.cols, 0.0f);
-        for (int64_t to = 0; to < blocks; ++to)
-          for (int64_t from = 0; from < blocks; ++from) {
-            const float factor = rotation.mix[size_t(inverse ? from * blocks + to : to * blocks + from)];
-            for (int64_t c = 0; c < block; ++c) mixed[to * block + c] += factor * row[from * block + c];
-          }
-        std::copy_n(mixed, x.cols, row);
-      }
-      if (inverse) flip();
-    });
+    then(RotateStep{x, rotation, inverse});
   }
 
   void rope(Mat<float> x, Mat<const float> cos, Mat<const float> sin) override {
-    const int64_t head_dim = 2 * cos.cols, heads = x.cols / head_dim;
-    for_rows(x.rows, x.cols,
-             [&](int64_t r) { kernels_.rope(x.row(r), heads, head_dim, cos.row(r), sin.row(r)); });
+    then(RopeStep{x, cos, sin});
   }
 
-  void silu_mul(Mat<float> gate, Mat<const float> up) override {
-    for_rows(gate.rows, 4 * gate.cols,
-             [&](int64_t r) { kernels_.silu_mul(gate.row(r), up.row(r), gate.cols); });
-  }
+  void silu_mul(Mat<float> gate, Mat<const float> up) override { then(SiluStep{gate, up}); }
 
-  void add(Mat<float> x, Mat<const float> y) override {
-    for_rows(x.rows, x.cols, [&](int64_t r) { kernels_.add(x.row(r), y.row(r), x.cols); });
-  }
+  void add(Mat<float> x, Mat<const float> y) override { then(AddStep{x, y}); }
 
   void append_kv(KvPages kv, Mat<const float> k, Mat<const float> v, std::span<const RowRun> runs) override {
+    row_steps_.run();
     const int64_t d = kv.head_dim;
     if (kv.format.coded) return append_coded(kv, k, v, runs);
     for (const RowRun& run : runs) {
@@ -176,6 +140,7 @@ class CpuOps final : public Ops {
 
   void attention(Mat<float> out, Mat<const float> q, KvPages kv, std::span<const RowRun> runs,
                  float scale) override {
+    row_steps_.run();
     const int64_t d = kv.head_dim, group = q.cols / d / kv.kv_heads;
     const int64_t tile_tokens = kv.format.coded ? coded_tile(runs, kv.kv_heads) : kQueryTile;
     // A batch of short runs is one loop, too: decode of many sequences.
@@ -214,6 +179,7 @@ class CpuOps final : public Ops {
   }
 
   void argmax(std::span<int32_t> out, Mat<const float> logits) override {
+    row_steps_.run();
     for_rows(logits.rows, logits.cols, [&](int64_t r) {
       const std::span<const float> row = logits.row_span(r);
       out[size_t(r)] = all_finite(row) ? stamp::argmax(row) : -1;
@@ -221,8 +187,9 @@ class CpuOps final : public Ops {
   }
 
   void draw(std::span<int32_t> out, Mat<const float> logits, std::span<const Draw> draws) override {
+    row_steps_.run();
     for (auto& places : places_) reserve(places, 2 * logits.cols);
-    pool_for_rows(int64_t(draws.size()), logits.cols, [&](int64_t i, int thread) {
+    pool_for_rows(pool_, int64_t(draws.size()), logits.cols, [&](int64_t i, int thread) {
       const std::span<const float> row = logits.row_span(draws[size_t(i)].row);
       out[size_t(i)] =
           all_finite(row) ? draw_token(row, draws[size_t(i)], places_[size_t(thread)].span()) : -1;
@@ -231,6 +198,7 @@ class CpuOps final : public Ops {
 
   void token_logprobs(std::span<float> out, Mat<const float> logits,
                       std::span<const int32_t> targets) override {
+    row_steps_.run();
     pool_.parallel_for(logits.rows, [&](int64_t r, int) {
       const float* row = logits.row(r);
       out[size_t(r)] = float(double(row[targets[size_t(r)]]) - kernels_.log_sum_exp(row, logits.cols));
@@ -238,6 +206,7 @@ class CpuOps final : public Ops {
   }
 
   void kl_divergence(std::span<float> out, Mat<const float> reference, Mat<const float> logits) override {
+    row_steps_.run();
     pool_.parallel_for(logits.rows, [&](int64_t r, int) {
       const float *p = reference.row(r), *q = logits.row(r);
       const double log_sum_p = kernels_.log_sum_exp(p, logits.cols);
@@ -260,7 +229,7 @@ class CpuOps final : public Ops {
   void embed_quantised(Mat<float> out, std::span<const int32_t> ids, WeightView table) {
     const int64_t ld = table.padded_cols();
     for (auto& scratch : scratch_) reserve(scratch, ld);
-    pool_for_rows(out.rows, out.cols, [&](int64_t r, int thread) {
+    pool_for_rows(pool_, out.rows, out.cols, [&](int64_t r, int thread) {
       float* padded = scratch_[size_t(thread)].data();
       kernels_.widen_rows(padded, ld, product_of(table), ids[size_t(r)], 1);
       std::copy_n(padded, table.cols, out.row(r));
@@ -517,21 +486,15 @@ class CpuOps final : public Ops {
     kernels_.pack_cols(packed, widened, DType::kF32, ld, cols, weight.cols);
   }
 
-  /// body(row, thread), on the pool if `rows * floats_per_row` is worth waking it.
-  template <class Body>
-  void pool_for_rows(int64_t rows, int64_t floats_per_row, const Body& body) {
-    if (rows * floats_per_row < kSerialFloats) {
-      for (int64_t r = 0; r < rows; ++r) body(r, 0);
-      return;
-    }
-    const int64_t span = std::max<int64_t>(1, kSerialFloats / 2 / floats_per_row);
-    pool_.parallel_for(divide_up(rows, span), [&](int64_t item, int thread) {
-      for (int64_t r = item * span; r < std::min(rows, (item + 1) * span); ++r) body(r, thread);
-    });
+  /// An operation on rows, which waits for others in a pass.
+  void then(const RowStep& step) {
+    row_steps_.add(step);
+    if (!in_pass_) row_steps_.run();
   }
+
   template <class Body>
   void for_rows(int64_t rows, int64_t floats_per_row, const Body& body) {
-    pool_for_rows(rows, floats_per_row, [&body](int64_t r, int) { body(r); });
+    pool_for_rows(pool_, rows, floats_per_row, [&body](int64_t r, int) { body(r); });
   }
 
   struct AttentionTask {
@@ -557,6 +520,8 @@ class CpuOps final : public Ops {
   Buffer<int16_t> sums_;                  // of activations over groups, for 4-bit weights
   Buffer<float> states_;                  // of attention over spans of pages
   ProductTasks product_tasks_;
+  RowSteps row_steps_;
+  bool in_pass_ = false;
   std::vector<AttentionTask> tasks_;
   std::vector<PageSpan> spans_;
   std::vector<PageTask> pages_;
