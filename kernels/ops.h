@@ -115,6 +115,18 @@ class Ops {
   virtual void kl_divergence(std::span<float> out, Mat<const float> reference, Mat<const float> logits) = 0;
 };
 
+/// A pass of operations: begin_pass() now, end_pass() at the end of the block.
+class OpsPass {
+ public:
+  explicit OpsPass(Ops& ops) : ops_(ops) { ops_.begin_pass(); }
+  ~OpsPass() { ops_.end_pass(); }
+  OpsPass(const OpsPass&) = delete;
+  OpsPass& operator=(const OpsPass&) = delete;
+
+ private:
+  Ops& ops_;
+};
+
 /// Names of the Ops this machine can run, best first.
 std::vector<std::string> available_ops();
 

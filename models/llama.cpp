@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 namespace stamp {
 Llama::Llama(const ModelConfig& config, const ModelWeights& weights, const Recipe& recipe, Ops& ops,
@@ -36,12 +37,11 @@ void Llama::forward(const Batch& batch, const KvPages& kv, Mat<float> logits) {
 }
 
 void Llama::forward_from(int64_t first, const Batch& batch, const KvPages& kv, Mat<float> logits) {
-  const bool observed = observer_.input || observer_.cache;
-  if (!observed) ops_.begin_pass();
+  std::optional<OpsPass> pass;
+  if (!observer_.input && !observer_.cache) pass.emplace(ops_);
   for (int64_t i = first; i < int64_t(weights_.layers.size()); ++i)
     forward_layer(weights_.layers[size_t(i)], i, kv.layer(i), batch);
   if (!batch.logit_rows.empty()) head(batch, logits);
-  if (!observed) ops_.end_pass();
 }
 
 void Llama::begin(const Batch& batch) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <functional>
+#include <optional>
 #include <random>
 
 #include "kernels/buffer.h"
@@ -36,9 +37,11 @@ struct State {
 /// The state after `steps`, in a pass or each by itself.
 std::vector<uint32_t> bits_after(Ops& ops, bool in_pass, const std::function<void(Ops&, State&)>& steps) {
   State state;
-  if (in_pass) ops.begin_pass();
-  steps(ops, state);
-  if (in_pass) ops.end_pass();
+  {
+    std::optional<OpsPass> pass;
+    if (in_pass) pass.emplace(ops);
+    steps(ops, state);
+  }
   std::vector<uint32_t> bits;
   const auto take = [&](std::span<const float> values) {
     for (float value : values) bits.push_back(std::bit_cast<uint32_t>(value));
