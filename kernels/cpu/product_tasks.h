@@ -87,6 +87,7 @@ class ProductTasks {
   /// Rows of a task where panels are unpacked for it: as many as leave enough tasks for all threads.
   int64_t task_rows(int64_t rows, int64_t panels) const {
     int64_t each = kTaskRows;
+    if (rows > kTaskRows) each = round_up(divide_up(rows, divide_up(rows, kTaskRows)), kBlock);  // alike
     while (each > kBlock && rows / each * divide_up(panels, 4) < 8 * threads_) each /= 2;
     return each;
   }
