@@ -273,42 +273,34 @@ class CpuOps final : public Ops {
                        .state = nullptr,
                        .scratch = nullptr};
     };
+    const bool splits = threads() > 1 && tasks < 4 * threads();
+    spans_.clear();
+    for (int64_t task = 0; task < tasks; ++task) {
+      const int64_t pages = tile_of(tasks_[size_t(task)]).end_page;
+      for (int64_t page = 0; page < pages; page += splits ? kSpanPages : pages)
+        spans_.push_back({task, page});
+    }
+    const auto span_of = [&](const PageSpan& span) {
+      CodedTile tile = tile_of(tasks_[size_t(span.task)]);
+      tile.first_page = span.page;
+      if (splits) tile.end_page = std::min(tile.end_page, span.page + kSpanPages);
+      return tile;
+    };
     const int64_t scratch_floats = coded_scratch_floats(tile_tokens * group, d);
     const int64_t state_floats = coded_state_floats(tile_tokens * group, d);
     for (auto& scratch : scratch_) reserve(scratch, scratch_floats + state_floats);
-    if (threads() == 1 || tasks >= 4 * threads()) {
-      pool_.parallel_for(tasks, [&](int64_t item, int thread) {
-        const int64_t after = item + 1;
-        CodedTile tile = tile_of(tasks_[size_t(item)]);
-        const CodedTile next = tile_of(tasks_[size_t(after < tasks ? after : item)]);
-        if (after < tasks) tile.next = &next;
-        tile.scratch = scratch_[size_t(thread)].data();
-        tile.state = tile.scratch + scratch_floats;
-        kernels_.attend_coded(tile);
-        kernels_.finish_coded(tile, 1, state_floats);
-      });
-      return;
-    }
-    spans_.clear();
-    for (int64_t task = 0; task < tasks; ++task)
-      for (int64_t page = 0; page < tile_of(tasks_[size_t(task)]).end_page; page += kSpanPages)
-        spans_.push_back({task, page});
-    reserve(states_, int64_t(spans_.size()) * state_floats);
-    pool_.parallel_for(int64_t(spans_.size()), [&](int64_t item, int thread) {
-      const auto span_of = [&](const PageSpan& span) {
-        CodedTile tile = tile_of(tasks_[size_t(span.task)]);
-        tile.first_page = span.page;
-        tile.end_page = std::min(tile.end_page, span.page + kSpanPages);
-        return tile;
-      };
+    if (splits) reserve(states_, std::ssize(spans_) * state_floats);
+    pool_.parallel_for(std::ssize(spans_), [&](int64_t item, int thread) {
       const int64_t after = item + 1;
       CodedTile tile = span_of(spans_[size_t(item)]);
-      const CodedTile next = span_of(spans_[after < std::ssize(spans_) ? size_t(after) : size_t(item)]);
+      const CodedTile next = span_of(spans_[size_t(after < std::ssize(spans_) ? after : item)]);
       if (after < std::ssize(spans_)) tile.next = &next;
       tile.scratch = scratch_[size_t(thread)].data();
-      tile.state = states_.data() + item * state_floats;
+      tile.state = splits ? states_.data() + item * state_floats : tile.scratch + scratch_floats;
       kernels_.attend_coded(tile);
+      if (!splits) kernels_.finish_coded(tile, 1, state_floats);
     });
+    if (!splits) return;
     float* state = states_.data();
     for (const AttentionTask& task : tasks_) {
       CodedTile tile = tile_of(task);
