@@ -173,6 +173,7 @@ const CpuKernels& avx2_kernels();
 const CpuKernels& avxvnni_kernels();
 const CpuKernels& avx512_kernels();
 const CpuKernels& avx512vnni_kernels();
+const CpuKernels& amx_kernels();
 #endif
 
 }  // namespace stamp
