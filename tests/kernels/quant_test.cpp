@@ -486,6 +486,28 @@ TEST_P(QuantTest, FewQueriesGetTheBitsOfMany) {
   }
 }
 
+/// Attention of two Ops over the same tokens, prefilled in two chunks and decoded, with every plan.
+void expect_same_attention(Ops& one, Ops& other) {
+  for (const auto& [heads, kv_heads, d] :
+       std::vector<std::array<int64_t, 3>>{{9, 3, 64}, {2, 1, 64}, {5, 1, 128}, {1, 1, 256}, {4, 2, 96}}) {
+    const int64_t tokens = 295;
+    const Sequence s(tokens, heads, kv_heads, d);
+    for (const auto& [name, plan] : kPlans) {
+      const std::vector<int64_t> chunks{192, 100, 1, 1, 1};
+      Cache a(one, kv_heads, d, plan, {3, 0, 4, 1, 2}), b(other, kv_heads, d, plan, {3, 0, 4, 1, 2});
+      const auto left = s.run(one, a, chunks), right = s.run(other, b, chunks);
+      EXPECT_EQ(0, std::memcmp(left.data(), right.data(), size_t(left.size()) * 4))
+          << name << " " << heads << " " << d;
+    }
+  }
+}
+
+TEST(QuantEquality, TilesGiveAttentionTheBitsOfLanes) {
+  const auto names = available_ops();
+  if (std::ranges::find(names, "amx") == names.end()) GTEST_SKIP() << "no AMX here";
+  expect_same_attention(*make_ops("amx", 2), *make_ops("avx512vnni", 1));
+}
+
 TEST_P(QuantTest, DecodingIntoAPageSealsItWhenItIsFull) {
   const Sequence s(140, 2, 1, 16);
   std::vector<int64_t> singles(140, 1);
