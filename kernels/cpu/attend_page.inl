@@ -76,8 +76,8 @@ struct PageWeights {
             .step = step + lane};
   }
 };
-/// Whether products of codes are those of tiles, 64 channels deep and as wide as a vector.
-inline bool on_tiles(int64_t head_dim) { return kOnTiles && kLanes == 16 && head_dim % 64 == 0; }
+/// Whether products of codes are those of tiles, 64 channels deep.
+inline bool on_tiles(int64_t head_dim) { return kOnTiles && head_dim % 64 == 0; }
 
 struct CodedScratch {
   PageKeys keys;
@@ -189,16 +189,19 @@ inline void interleave_nibbles(uint8_t* out, const uint8_t* rows, int64_t n) {
     }
 }
 
-/// out [n, kBlock] = quads [kBlock / 4, n, 4], n whole vectors of sixteen lanes; rows before `first` are
-/// zero.
+/// out [n, kBlock] = quads [kBlock / 4, n, 4], n whole vectors; rows before `first` are zero.
 inline void gather_channels(uint8_t* out, const uint8_t* quads, int64_t n, int64_t first) {
-  for (int64_t c = 0; c < n; c += kLanes) {
-    V block[kLanes];  // quads, and after the transpose channels
-    for (int64_t i = 0; i < kLanes; ++i)
-      block[i] = 4 * i < first ? set1(0.0f) : load(reinterpret_cast<const float*>(quads + (i * n + c) * 4));
-    transpose(block);
-    for (int64_t i = 0; i < kLanes; ++i) store(reinterpret_cast<float*>(out + (c + i) * kBlock), block[i]);
-  }
+  for (int64_t c = 0; c < n; c += kLanes)
+    for (int64_t r = 0; r < kBlock; r += 4 * kLanes) {
+      V block[kLanes];  // quads, and after the transpose channels
+      for (int64_t i = 0; i < kLanes; ++i)
+        block[i] = r + 4 * i < first
+                       ? set1(0.0f)
+                       : load(reinterpret_cast<const float*>(quads + (r / 4 + i) * n * 4 + c * 4));
+      transpose(block);
+      for (int64_t i = 0; i < kLanes; ++i)
+        store(reinterpret_cast<float*>(out + (c + i) * kBlock + r), block[i]);
+    }
 }
 
 inline const uint8_t* row_codes(const std::byte* side, const KvSide& format, int64_t r) {
