@@ -13,6 +13,7 @@ namespace {
 
 const PeakLoops& loops_of(std::string_view ops) {
 #if defined(__x86_64__)
+  if (ops == "amx") return amx_peaks();
   if (ops == "avx512vnni") return avx512vnni_peaks();
   if (ops == "avx512") return avx512_peaks();
   if (ops == "avxvnni") return avxvnni_peaks();

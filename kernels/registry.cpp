@@ -1,5 +1,11 @@
 #include <cstdlib>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "kernels/cpu/ops_cpu.h"
 #include "kernels/error.h"
 #include "kernels/ops.h"
@@ -15,6 +21,7 @@ std::unique_ptr<Ops> avx2(int threads) { return make_cpu_ops(avx2_kernels(), thr
 std::unique_ptr<Ops> avxvnni(int threads) { return make_cpu_ops(avxvnni_kernels(), threads); }
 std::unique_ptr<Ops> avx512(int threads) { return make_cpu_ops(avx512_kernels(), threads); }
 std::unique_ptr<Ops> avx512vnni(int threads) { return make_cpu_ops(avx512vnni_kernels(), threads); }
+std::unique_ptr<Ops> amx(int threads) { return make_cpu_ops(amx_kernels(), threads); }
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
@@ -24,6 +31,23 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 bool has_avx512vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+/// Tiles are 8 KiB of state more for each thread: Linux wants to be asked for them, once a process. It
+/// refuses where the CPU or the kernel has none.
+bool may_use_tiles() {
+#if defined(__linux__)
+  constexpr long kRequestState = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool granted = syscall(SYS_arch_prctl, kRequestState, kTileData) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+bool has_amx() {
+  constexpr unsigned kTileAndInt8 = 1u << 24 | 1u << 25;
+  unsigned a, b, c, d;
+  return has_avx512vnni() && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 &&
+         (d & kTileAndInt8) == kTileAndInt8 && may_use_tiles();
+}
 #endif
 bool always() { return true; }
 
@@ -36,6 +60,7 @@ struct Entry {
 /// Best first.
 constexpr Entry kEntries[] = {
 #if defined(__x86_64__)
+    {"amx", amx, has_amx},
     {"avx512vnni", avx512vnni, has_avx512vnni},
     {"avxvnni", avxvnni, has_avxvnni},
     {"avx512", avx512, has_avx512},

@@ -101,9 +101,9 @@ inline void merge_states(const CodedTile& t, const PartState& a, const PartState
   }
 }
 
-/// All queries at one page.
-inline void attend_page(const CodedTile& t, CodedScratch& s, float* states, const float* row_scale,
-                        int64_t page) {
+/// All queries at one page, on tiles or (null) in lanes.
+inline void attend_page(Tiles* tiles, const CodedTile& t, CodedScratch& s, float* states,
+                        const float* row_scale, int64_t page) {
   const HeadPage here = head_page(t, page);
   const int64_t rows = here.rows;
   unpack_keys(s.keys, here.keys, *here.side, row_scale, rows);
@@ -118,8 +118,8 @@ inline void attend_page(const CodedTile& t, CodedScratch& s, float* states, cons
       visible[lane] = float(t.position + (query < last ? query : last) / t.group + 1 - page * kBlock);
     }
     const float* mask = masked ? visible : nullptr;
-    if (s.lanes(part) == kLanes) page_of_part<1>(t, s, part, states, mask, kind, rows);
-    else page_of_part<kPartVecs>(t, s, part, states, mask, kind, rows);
+    if (s.lanes(part) == kLanes) page_of_part<1>(tiles, t, s, part, states, mask, kind, rows);
+    else page_of_part<kPartVecs>(tiles, t, s, part, states, mask, kind, rows);
   }
 }
 
@@ -151,7 +151,7 @@ inline void attend_page_few(const CodedTile& t, CodedScratch& s, const PartState
   };
   exchange_outputs<true>(few.out, state.out, queries, t.head_dim);
   copy_lanes(state, few);
-  attend_page(t, s, s.lanes_state, row_scale, page);
+  attend_page(nullptr, t, s, s.lanes_state, row_scale, page);
   exchange_outputs<false>(few.out, state.out, queries, t.head_dim);
   copy_lanes(few, state);
 }
@@ -167,21 +167,30 @@ void attend_coded(const CodedTile& t) {
   float plain_scales[kBlock], sealed_scales[kBlock];
   if (!few) row_scales(plain_scales, SeqTransform::kIdentity, 0);
   if (any_sealed) row_scales(sealed_scales, t.transform, t.levels);
-  for (int64_t page = t.first_page, end; page < t.end_page; page = end) {
-    const bool begins = page % kSpanPages == 0 || page == t.first_page;
-    float* states = page < t.first_page + kSpanPages ? t.state : s.page_state;
-    if (begins) clear_states(t, s, states);
-    const int64_t run = few ? run_pages(t, page) : 0;
-    end = page + (run > 0 ? run : 1);
-    const bool sealed = t.is_sealed(page);
-    const float* scales = sealed ? sealed_scales : plain_scales;
-    if (run > 0) attend_run(t, s, s.state(states, 0), scales, page, run);
-    else if (few && sealed) attend_page_few(t, s, s.state(states, 0), scales, page);
-    else if (few) attend_open(t, s, s.state(states, 0), page);
-    else attend_page(t, s, states, scales, page);
-    const bool ends = end % kSpanPages == 0 || end == t.end_page;
-    for (int64_t part = 0; ends && states != t.state && part < s.parts(); ++part)
-      merge_states(t, s.state(t.state, part), s.state(states, part));
+  const auto all_pages = [&](Tiles* tiles) {
+    for (int64_t page = t.first_page, end; page < t.end_page; page = end) {
+      const bool begins = page % kSpanPages == 0 || page == t.first_page;
+      float* states = page < t.first_page + kSpanPages ? t.state : s.page_state;
+      if (begins) clear_states(t, s, states);
+      const int64_t run = few ? run_pages(t, page) : 0;
+      end = page + (run > 0 ? run : 1);
+      const bool sealed = t.is_sealed(page);
+      const float* scales = sealed ? sealed_scales : plain_scales;
+      if (run > 0) attend_run(t, s, s.state(states, 0), scales, page, run);
+      else if (few && sealed) attend_page_few(t, s, s.state(states, 0), scales, page);
+      else if (few) attend_open(t, s, s.state(states, 0), page);
+      else attend_page(tiles, t, s, states, scales, page);
+      const bool ends = end % kSpanPages == 0 || end == t.end_page;
+      for (int64_t part = 0; ends && states != t.state && part < s.parts(); ++part)
+        merge_states(t, s.state(t.state, part), s.state(states, part));
+    }
+  };
+  if (!few && on_tiles(t.head_dim)) {
+    Tiles tiles;
+    tiles.shape({16, 16, 16, 16, 16, 16, 16, 16});
+    all_pages(&tiles);
+  } else {
+    all_pages(nullptr);
   }
 }
 

@@ -40,6 +40,7 @@ inline FewScratch few_scratch(const CodedTile& t, const CodedScratch& s, float* 
             .ld = 0,
             .wide = wide};
   f.values = {.codes = nullptr,
+              .channels = nullptr,
               .wide_codes = nullptr,
               .factor = floats(kBlock * kRunPages),
               .zero = floats(kBlock * kRunPages),

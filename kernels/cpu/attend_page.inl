@@ -1,7 +1,8 @@
 // Attention over one coefficient page. Queries are the lanes: everything below is [.., lanes] with one query
 // a lane, so the transforms of scores and probabilities along a page's 64 rows are vector operations, and no
 // sum crosses lanes. Products of codes are the integer tiles of linear_int.inl: a page's rows stand for the
-// activations, the queries, or the weights of the values, for a panel.
+// activations, the queries, or the weights of the values, for a panel. Where there are tiles of rows
+// (tile_amx.h), those of attend_tiles.inl.
 
 /// Queries that go through a page together, few enough that all they need stays in the first-level cache.
 constexpr int64_t kPartLanes = kPartVecs * kLanes;
@@ -49,10 +50,11 @@ struct PageKeys {
   float *factor, *offset;
   int64_t ld, wide;  // wide: the rows that are two
 };
-/// Its values: the wide rows as whole numbers in float; the others as nibbles, [kBlock / 4, head_dim, 4]. A
-/// row's values are factor * (code - kNibbleMiddle - zero), a wide row's factor * (code - zero).
+/// Its values: the wide rows as whole numbers in float; the others as nibbles, [kBlock / 4, head_dim, 4], and
+/// for tiles once more, [head_dim, kBlock], where the rows before `narrow` are zero. A row's values are
+/// factor * (code - kNibbleMiddle - zero), a wide row's factor * (code - zero).
 struct PageValues {
-  uint8_t* codes;
+  uint8_t *codes, *channels;
   float *wide_codes, *factor, *zero;
   const uint8_t* zero_codes;  // [kBlock] in the page; of a narrow row zero's sixteenths, less kNibbleMiddle
   int64_t wide, narrow;  // rows [0, wide) are wide; the others lie in [narrow, kBlock), whole quads of rows
@@ -74,11 +76,14 @@ struct PageWeights {
             .step = step + lane};
   }
 };
+/// Whether products of codes are those of tiles, 64 channels deep.
+inline bool on_tiles(int64_t head_dim) { return kOnTiles && head_dim % 64 == 0; }
+
 struct CodedScratch {
   PageKeys keys;
   PageValues values;
   PageWeights weights;
-  float* scores;  // [2 kBlock + 8, lanes]
+  float* scores;  // [2 kBlock + 8, lanes]; before they are scores whole sums of code products
   float *page_state, *few, *query_parts;
   float* lanes_state;  // is_few: a state as below, where theirs is [queries, head_dim], [lanes], [lanes]
   uint8_t* few_codes;  // is_few: the queries' codes, [head_dim / 16, queries rounded up, 16]
@@ -126,6 +131,7 @@ inline CodedScratch coded_scratch(const CodedTile& t) {
             .ld = s.quads() * 4,
             .wide = 0};
   s.values = {.codes = bytes(kBlock * (s.quads() * 4 + 8)),
+              .channels = bytes(kBlock * s.quads() * 4),
               .wide_codes = floats(kBlock * d),
               .factor = floats(kBlock),
               .zero = floats(kBlock),
@@ -180,6 +186,21 @@ inline void interleave_nibbles(uint8_t* out, const uint8_t* rows, int64_t n) {
     for (int j = 0; j < 4; ++j) {
       out[4 * i + j] = rows[j * n + i] & 15;
       out[4 * (n + i) + j] = rows[j * n + i] >> 4;
+    }
+}
+
+/// out [n, kBlock] = quads [kBlock / 4, n, 4], n whole vectors; rows before `first` are zero.
+inline void gather_channels(uint8_t* out, const uint8_t* quads, int64_t n, int64_t first) {
+  for (int64_t c = 0; c < n; c += kLanes)
+    for (int64_t r = 0; r < kBlock; r += 4 * kLanes) {
+      V block[kLanes];  // quads, and after the transpose channels
+      for (int64_t i = 0; i < kLanes; ++i)
+        block[i] = r + 4 * i < first
+                       ? set1(0.0f)
+                       : load(reinterpret_cast<const float*>(quads + (r / 4 + i) * n * 4 + c * 4));
+      transpose(block);
+      for (int64_t i = 0; i < kLanes; ++i)
+        store(reinterpret_cast<float*>(out + (c + i) * kBlock + r), block[i]);
     }
 }
 
@@ -257,6 +278,7 @@ inline void unpack_values(PageValues& values, const std::byte* side, const KvSid
   const uint8_t* codes = row_codes(side, format, values.wide) - (values.wide - values.narrow) * d / 2;
   for (int64_t r = values.narrow; r < kBlock; r += 4, codes += 2 * d)
     interleave_nibbles(values.codes + r * d, codes, d / 2);
+  if (on_tiles(d)) gather_channels(values.channels, values.codes, d, values.narrow);
 }
 
 // ---- products of codes ------------------------------------------------------------------------------------
@@ -297,6 +319,10 @@ inline __attribute__((always_inline)) void code_dots(I (&acc)[R][N], const At& a
   if (first < steps) span.template operator()<1>(first, steps - first);
 }
 
+/// Sums on their way through floats' scratch.
+inline I load_ints(const float* p) { return load_bytes(reinterpret_cast<const uint8_t*>(p)); }
+inline void store_ints(float* p, I x) { store_bytes(reinterpret_cast<uint8_t*>(p), x); }
+
 /// scores [n, N vectors] = codes [n, ld] times the queries; n is rounded up to a tile.
 template <int N>
 void code_scores(const CodedScratch& s, const QueryPart& part, int64_t n) {
@@ -311,20 +337,15 @@ void code_scores(const CodedScratch& s, const QueryPart& part, int64_t n) {
               __attribute__((always_inline)) { return codes + r * s.keys.ld + step * 4; },
           part.codes, part.start, s.quads());
       for (int r = 0; r < R; ++r)
-        for (int v = 0; v < N; ++v) store(s.scores + ((row + r) * N + v) * kLanes, to_float(acc[r][v]));
+        for (int v = 0; v < N; ++v) store_ints(s.scores + ((row + r) * N + v) * kLanes, acc[r][v]);
     }
   });
 }
 
-/// out [R, N vectors]: R channels from c on
-template <int N, int R, int kSteps>
-inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, float* out, int64_t c) {
-  const int64_t stride = s.head_dim * 4, first = s.values.narrow;
-  const uint8_t* codes = s.values.codes + first * s.head_dim + c * 4;
-  I acc[R][N];
-  code_dots<kSteps>(
-      acc, [&](int r, int64_t step) __attribute__((always_inline)) { return codes + step * stride + r * 4; },
-      s.weights.weights + first * N * kLanes, s.weights.start, (kBlock - first) / 4);
+/// out [R, N vectors]: what the page does to R channels from c on, whose code products come to acc.
+template <int R, int N>
+inline __attribute__((always_inline)) void add_values(const CodedScratch& s, float* out, int64_t c,
+                                                      const I (&acc)[R][N]) {
   V y[R][N];
   for (int v = 0; v < N; ++v) {
     const V shift = load(s.weights.shift + v * kLanes), common = load(s.weights.common + v * kLanes),
@@ -340,6 +361,17 @@ inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, flo
     }
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < N; ++v) store(out + (r * N + v) * kLanes, y[r][v]);
+}
+
+template <int N, int R, int kSteps>
+inline __attribute__((always_inline)) void value_tile(const CodedScratch& s, float* out, int64_t c) {
+  const int64_t stride = s.head_dim * 4, first = s.values.narrow;
+  const uint8_t* codes = s.values.codes + first * s.head_dim + c * 4;
+  I acc[R][N];
+  code_dots<kSteps>(
+      acc, [&](int r, int64_t step) __attribute__((always_inline)) { return codes + step * stride + r * 4; },
+      s.weights.weights + first * N * kLanes, s.weights.start, (kBlock - first) / 4);
+  add_values(s, out, c, acc);
 }
 template <int N>
 void code_values(const CodedScratch& s, const PartState& state) {
@@ -390,18 +422,24 @@ inline V of_row(const float* p, int64_t r) {
 
 /// t = scores without their queries' steps. Returns the greatest of those that are seen: row r is visible to
 /// a lane if r < seen. `raw` has the sums of code products of row r at (wide + r) * ld, but of wide rows
-/// those of the low and the high nibbles one after the other.
+/// those of the low and the high nibbles one after the other; those of queries at one page are integers.
 template <bool kMasked, bool kPages>
 inline V page_scores(V* t, const PageKeys& keys, float* raw, int64_t ld, V sum, V seen, SeqTransform kind,
                      int levels, int64_t rows) {
-  for (int64_t r = keys.wide - 1; r >= 0; --r)
-    store(raw + (keys.wide + r) * ld, fma(load(raw + (2 * r + 1) * ld), set1(16.0f), load(raw + 2 * r * ld)));
+  const auto products = [&](int64_t r) __attribute__((always_inline)) {
+    if constexpr (kPages) return load(raw + r * ld);
+    else return to_float(load_ints(raw + r * ld));
+  };
+  for (int64_t r = keys.wide - 1; r >= 0; --r) {
+    const V both = fma(products(2 * r + 1), set1(16.0f), products(2 * r));
+    if constexpr (kPages) store(raw + (keys.wide + r) * ld, both);
+    else store_ints(raw + (keys.wide + r) * ld, nearest_int(both));
+  }
   raw += keys.wide * ld;
   transform_inverse(
       kind, levels, rows,
       [&](int r) __attribute__((always_inline)) {
-        return fma(load(raw + r * ld), of_row<kPages>(keys.factor, r),
-                   mul(of_row<kPages>(keys.offset, r), sum));
+        return fma(products(r), of_row<kPages>(keys.factor, r), mul(of_row<kPages>(keys.offset, r), sum));
       },
       [&](int i, V x) __attribute__((always_inline)) { t[i] = x; });
   const V lowest = set1(-__builtin_inff());
@@ -481,17 +519,6 @@ void weigh_page(const CodedScratch& s, const QueryPart& part, const PartState& s
                                                  levels, rows);
     store(state.total + lane, fma(load(state.total + lane), shift, total));
   }
-}
-
-template <int N>
-void page_of_part(const CodedTile& t, const CodedScratch& s, int64_t part, float* states,
-                  const float* visible, SeqTransform kind, int64_t rows) {
-  const QueryPart query = s.query(part);
-  const PartState state = s.state(states, part);
-  code_scores<N>(s, query, rows + s.keys.wide);
-  if (visible != nullptr) weigh_page<true, N>(s, query, state, visible, kind, t.levels, rows);
-  else weigh_page<false, N>(s, query, state, visible, kind, t.levels, rows);
-  code_values<N>(s, state);
 }
 
 struct HeadPage {

@@ -71,7 +71,7 @@ inline int64_t few_scratch_floats(int64_t queries, int64_t head_dim) {
 }
 inline int64_t coded_scratch_floats(int64_t queries, int64_t head_dim) {
   const int64_t ld = round_up(head_dim, 4), rows = 2 * kBlock + 8;
-  const int64_t pages = rows * ld / 4 + kBlock * (ld / 4 + 2) + kBlock * (head_dim + 4);
+  const int64_t pages = rows * ld / 4 + kBlock * (ld / 2 + 2) + kBlock * (head_dim + 4);
   const int64_t parts =
       round_up(queries, kPanel) * query_floats(head_dim) + coded_state_floats(queries, head_dim);
   return pages + kMostPartLanes * (rows + kBlock * 5 / 4 + 4) + parts + few_scratch_floats(queries, head_dim);
@@ -173,6 +173,7 @@ const CpuKernels& avx2_kernels();
 const CpuKernels& avxvnni_kernels();
 const CpuKernels& avx512_kernels();
 const CpuKernels& avx512vnni_kernels();
+const CpuKernels& amx_kernels();
 #endif
 
 }  // namespace stamp

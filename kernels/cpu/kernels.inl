@@ -248,6 +248,8 @@ void attend(const AttendTile& t) {
 
 #include "kernels/cpu/attend_page.inl"
 
+#include "kernels/cpu/attend_tiles.inl"
+
 #include "kernels/cpu/attend_few.inl"
 
 #include "kernels/cpu/attend_open.inl"

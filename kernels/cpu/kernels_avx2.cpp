@@ -8,6 +8,8 @@ namespace stamp {
 namespace isa_avx2 {
 namespace isa = isa_avx2;
 constexpr const char* kName = "avx2";
+constexpr bool kOnTiles = false;
+#include "kernels/cpu/tile_loops.h"
 #include "kernels/cpu/vec_avx2.h"
 
 #include "kernels/cpu/kernels.inl"

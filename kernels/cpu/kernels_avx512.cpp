@@ -8,6 +8,8 @@ namespace stamp {
 namespace isa_avx512 {
 namespace isa = isa_avx512;
 constexpr const char* kName = "avx512";
+constexpr bool kOnTiles = false;
+#include "kernels/cpu/tile_loops.h"
 #include "kernels/cpu/vec_avx512.h"
 
 #include "kernels/cpu/kernels.inl"

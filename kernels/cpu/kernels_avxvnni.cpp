@@ -8,6 +8,8 @@ namespace stamp {
 namespace isa_avxvnni {
 namespace isa = isa_avxvnni;
 constexpr const char* kName = "avxvnni";
+constexpr bool kOnTiles = false;
+#include "kernels/cpu/tile_loops.h"
 #include "kernels/cpu/vec_avx2.h"
 
 #include "kernels/cpu/kernels.inl"

@@ -5,6 +5,8 @@ namespace stamp {
 namespace isa_scalar {
 namespace isa = isa_scalar;
 constexpr const char* kName = "scalar";
+constexpr bool kOnTiles = false;
+#include "kernels/cpu/tile_loops.h"
 #include "kernels/cpu/vec_scalar.h"
 
 #include "kernels/cpu/kernels.inl"

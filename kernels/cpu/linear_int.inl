@@ -34,8 +34,8 @@ void group_sums(int16_t* sums, const uint8_t* q, int64_t groups, int64_t group) 
   }
 }
 
-/// Up to so many rows 4-bit panels are multiplied as they are stored.
-constexpr int kStoredRows = kIntRows * kPanelVecs;
+/// Up to so many rows 4-bit panels are multiplied as they are stored; on tiles, 8-bit ones without.
+constexpr int kStoredRows = kOnTiles ? 4 : kIntRows * kPanelVecs;
 /// How a tile finds its weights: 8-bit panels; 4-bit panels as they are stored, for few rows, which read each
 /// once; 4-bit panels unpacked for many rows, to bytes of code - kFourMiddle, or widened to 8-bit panels.
 enum class Codes { kEight, kFour, kFourUnpacked, kFourWidened };
@@ -333,27 +333,25 @@ inline void unpack_panel(const UnpackedPanel& to, const IntLinear& p, int64_t pa
   for (int v = 0; v < N; ++v) store_bytes(to.base + v * kLanes * 4, base[v]);
 }
 
-/// A 4-bit panel as one of bytes, code * scale - zero, 64 of them every `line`. Four are a lane's 32 bits:
-/// 128 more each is a byte, too, so that none carries into the next.
+/// A 4-bit panel as one of bytes, code * scale - zero, 64 of them every `line`.
 template <int N>
 inline void widen_panel(uint8_t* to, int64_t line, const IntLinear& p, int64_t panel) {
   const uint8_t* w = p.weights + panel * p.panel_bytes;
   for (int64_t g = 0; g < p.groups; ++g) {
     const uint8_t *group_scale = scales_of(p, panel, g), *zero = zeros_of(p, panel, g);
-    int32_t moved[kPanel];
-    for (int c = 0; c < int(kPanel); ++c)
-      moved[c] = int32_t(0x80808080u - 0x01010101u * uint32_t(zero[c * kZeroGroups]));
+    int32_t less[kPanel];
+    for (int c = 0; c < int(kPanel); ++c) less[c] = int32_t(0x01010101u * uint8_t(-zero[c * kZeroGroups]));
     I factor[N], shift[N];
     for (int v = 0; v < N; ++v) {
       factor[v] = load_factors(group_scale + v * kLanes);
-      shift[v] = load_bytes(reinterpret_cast<const uint8_t*>(moved + v * kLanes));
+      shift[v] = load_bytes(reinterpret_cast<const uint8_t*>(less + v * kLanes));
     }
     for (int64_t k = 0; k < p.group; k += 8, w += 64, to += 2 * line) {
+      prefetch(w + kAhead);
       for (int v = 0; v < N; ++v) {
         const I x = load_bytes(w + v * kLanes * 4);
-        store_bytes(to + v * kLanes * 4, sub_bytes(add_scaled(shift[v], low_nibbles(x), factor[v]), 128));
-        store_bytes(to + line + v * kLanes * 4,
-                    sub_bytes(add_scaled(shift[v], high_nibbles(x), factor[v]), 128));
+        store_bytes(to + v * kLanes * 4, add_bytes(shift[v], scale_bytes(low_nibbles(x), factor[v])));
+        store_bytes(to + line + v * kLanes * 4, add_bytes(shift[v], scale_bytes(high_nibbles(x), factor[v])));
       }
     }
   }
@@ -403,7 +401,10 @@ __attribute__((noinline)) void stored_linear(const IntLinear& p, int64_t panel) 
     for_row_tiles<kStoredRows>(p.rows, [&]<int R>(int64_t row) { four_tile<R, 1>(p, row, panel, channel); });
 }
 
+#include "kernels/cpu/linear_tiles.inl"
+
 void int_linear(const IntLinear& product) {
+  if (kOnTiles && product.rows > kStoredRows) return tile_linear(product);
   IntLinear p = product;
   if (!p.four_bits && kEightBytes == 8) {  // where dot_q8 wants them so
     p.q = p.scratch, p.ldq = 2 * p.depth;

@@ -19,6 +19,7 @@ const PeakLoops& avx2_peaks();
 const PeakLoops& avxvnni_peaks();
 const PeakLoops& avx512_peaks();
 const PeakLoops& avx512vnni_peaks();
+const PeakLoops& amx_peaks();
 #endif
 
 }  // namespace stamp

@@ -50,8 +50,20 @@ inline __attribute__((always_inline)) T peak_dot(T sum, T a, T b) {
   else return dot_q4(sum, a, b);
 }
 
+/// Bytes times bytes on tiles, none of which is loaded anew.
+float peak_tiles(int64_t steps) {
+  Tiles tiles;
+  tiles.shape({16, 16, 16, 16, 16, 16, 16, 16});
+  for (int64_t s = 0; s < steps; ++s)
+    tiles.dot<0, 4, 6>(), tiles.dot<1, 4, 7>(), tiles.dot<2, 5, 6>(), tiles.dot<3, 5, 7>();
+  int32_t sums[16][16];
+  tiles.store<0>(sums, 64);
+  return float(sums[0][0]);
+}
+
 /// Bytes times bytes into sums of 32 bits.
 float peak_int8(int64_t steps) {
+  if constexpr (kOnTiles) return peak_tiles(steps);
   constexpr int kSums = kPairSums ? kPeakPairs : kPeakSums;
   I sums[kSums], a = int_set(0x03030303);
   const I b = int_set(0x05050505);
@@ -105,11 +117,12 @@ float peak_int4(int64_t steps) { return peak_int4_of<kPairSums, I>(steps); }
 #undef STAMP_REGISTER
 
 // A lane of 32 bits takes four products, each an addition, too.
-constexpr double kPeakOps = 2.0 * kLanes;
+constexpr double kPeakOps = 2.0 * kLanes, kPeakTileOps = 4 * 2.0 * 16 * 16 * 64;
+constexpr double kPeakInt8Ops = kOnTiles ? kPeakTileOps : 4 * kPeakOps * (kPairSums ? kPeakPairs : kPeakSums);
 const PeakLoops kPeakLoops = {.read = peak_read,
                               .int8 = peak_int8,
                               .int4 = peak_int4,
                               .floats = peak_floats,
-                              .int8_ops = 4 * kPeakOps * (kPairSums ? kPeakPairs : kPeakSums),
-                              .int4_ops = 4 * kPeakOps * (kPairSums ? kPeakPairs * kPeakSteps : kPeakSums),
+                              .int8_ops = kPeakInt8Ops,
+                              .int4_ops = kPeakInt8Ops * (kPairSums ? kPeakSteps : 1),
                               .float_ops = kPeakOps * kPeakSums};

@@ -166,6 +166,10 @@ inline void interleave_rows(I (&out)[2], const uint8_t* rows, int64_t stride) {
   const I x = _mm256_unpacklo_epi8(even, odd), y = _mm256_unpackhi_epi8(even, odd);
   out[0] = _mm256_permute2x128_si256(x, y, 0x20), out[1] = _mm256_permute2x128_si256(x, y, 0x31);
 }
+/// Bytes times their lane's factor, of load_factors(); the products are bytes, too.
+inline I scale_bytes(I x, I factors) {
+  return _mm256_mullo_epi16(x, _mm256_or_si256(factors, _mm256_slli_epi32(factors, 16)));
+}
 #if defined(__AVXVNNI__)
 constexpr int kEightMiddle = 0, kEightBytes = 4;
 constexpr bool kPairSums = false;

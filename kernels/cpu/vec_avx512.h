@@ -207,6 +207,10 @@ inline void interleave_rows(I (&out)[2], const uint8_t* rows, int64_t stride) {
     out[j] = _mm512_shuffle_epi8(
         _mm512_permutex2var_epi32(a, _mm512_add_epi32(words, _mm512_set1_epi32(4 * j)), b), order);
 }
+/// Bytes times their lane's factor, of load_factors(); the products are bytes, too.
+inline I scale_bytes(I x, I factors) {
+  return _mm512_mullo_epi16(x, _mm512_or_si512(factors, _mm512_slli_epi32(factors, 16)));
+}
 constexpr int kEightMiddle = 0, kEightBytes = 4;
 #if defined(__AVX512VNNI__)
 constexpr bool kPairSums = false;

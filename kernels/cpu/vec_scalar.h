@@ -149,6 +149,10 @@ inline I sub_bytes(I x, int y) {
   }
   return x;
 }
+inline I add_bytes(I a, I b) {
+  using Bytes = uint8_t __attribute__((vector_size(16)));
+  return I(Bytes(a) + Bytes(b));
+}
 inline I load_bytes(const uint8_t* p) {
   I x;
   __builtin_memcpy(&x, p, sizeof(x));
@@ -234,4 +238,6 @@ inline I add_scaled(I acc, I sums, I factors) {
     acc[i] = int32_t(uint32_t(acc[i]) + uint32_t(sums[i]) * uint32_t(factors[i]));
   return acc;
 }
+/// Bytes times their lane's factor; the products are bytes, too.
+inline I scale_bytes(I x, I factors) { return add_scaled(int_zero(), x, factors); }
 constexpr int kEightMiddle = 0, kEightBytes = 4;
