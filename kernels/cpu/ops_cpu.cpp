@@ -180,10 +180,25 @@ class CpuOps final : public Ops {
 
   void argmax(std::span<int32_t> out, Mat<const float> logits) override {
     row_steps_.run();
-    for_rows(logits.rows, logits.cols, [&](int64_t r) {
-      const std::span<const float> row = logits.row_span(r);
-      out[size_t(r)] = all_finite(row) ? stamp::argmax(row) : -1;
+    // By columns, as products of few rows are: a core has written what it reads here.
+    constexpr int64_t kChunk = 4096;
+    const int64_t chunks = divide_up(logits.cols, kChunk);
+    reserve(likeliest_, chunks * logits.rows);
+    pool_.parallel_for(chunks, [&](int64_t chunk, int) {
+      const int64_t first = chunk * kChunk, count = std::min(kChunk, logits.cols - first);
+      for (int64_t r = 0; r < logits.rows; ++r) {
+        const std::span<const float> values(logits.row(r) + first, size_t(count));
+        likeliest_[chunk * logits.rows + r] =
+            all_finite(values) ? int32_t(first) + stamp::argmax(values) : -1;
+      }
     });
+    for (int64_t r = 0; r < logits.rows; ++r) {
+      int32_t& best = out[size_t(r)] = likeliest_[r];
+      for (int64_t chunk = 1; chunk < chunks && best >= 0; ++chunk) {
+        const int32_t other = likeliest_[chunk * logits.rows + r];
+        if (other < 0 || logits.row(r)[other] > logits.row(r)[best]) best = other;
+      }
+    }
   }
 
   void draw(std::span<int32_t> out, Mat<const float> logits, std::span<const Draw> draws) override {
@@ -361,7 +376,7 @@ class CpuOps final : public Ops {
       append_page(kv, value == 0 ? k : v, *run, page, head, value, scratch_[size_t(thread)].data());
     };
     const int64_t items = int64_t(pages_.size()) * sides;
-    if (2 * k.rows * sides * d >= kSerialFloats) return pool_.parallel_for(items, append);
+    if (8 * k.rows * sides * d >= kSerialFloats) return pool_.parallel_for(items, append);
     for (int64_t item = 0; item < items; ++item) append(item, 0);
   }
 
@@ -511,6 +526,7 @@ class CpuOps final : public Ops {
   Buffer<float> floats_;                  // activations turned back into floats, for float weights
   Buffer<int16_t> sums_;                  // of activations over groups, for 4-bit weights
   Buffer<float> states_;                  // of attention over spans of pages
+  Buffer<int32_t> likeliest_;             // of a part of a row of logits
   ProductTasks product_tasks_;
   RowSteps row_steps_;
   bool in_pass_ = false;
