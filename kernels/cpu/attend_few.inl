@@ -4,9 +4,6 @@
 // done for each query in the order of attend_page.inl: its bits do not depend on which of the two forms it
 // meets.
 
-/// Pages of a run, which lies within a span: a group of lanes.
-constexpr int64_t kRunPages = kGroupLanes;
-static_assert(kSpanPages % kRunPages == 0);
 /// Queries of a vector, and rows of keys.
 constexpr int64_t kGroups = kLanes / kGroupLanes;
 
@@ -83,37 +80,6 @@ struct RunSides {
 
 /// Times to ask before kGroups rows of keys, a vector of queries' weights and a page's values.
 constexpr int kAheadOfKeys = int(kGroups), kAheadOfWeights = 15, kAheadOfValues = 8;
-/// The pages after a run. Their lines are asked for little by little: all at once would take as long as
-/// waiting for them.
-struct PagesAhead {
-  const std::byte* sides[2 * kRunPages];
-  int64_t bytes[2 * kRunPages], count = 0, at = 0;  // of sides; the last one comes first
-
-  void add(const std::byte* side, int64_t size) { sides[count] = side, bytes[count++] = size; }
-  /// Four lines each time, some of them past a side's end.
-  inline __attribute__((always_inline)) void ask(int times) {
-    for (; times > 0 && count > 0; --times) {
-      for (int line = 0; line < 4; ++line) prefetch_far(sides[count - 1] + at + 64 * line);
-      if ((at += 256) >= bytes[count - 1]) at = 0, --count;
-    }
-  }
-};
-/// Up to kRunPages pages from `page` on, or, after the last one, of the next tile.
-inline PagesAhead pages_ahead(const CodedTile& t, int64_t page) {
-  PagesAhead ahead;
-  const bool last = page == t.end_page;
-  if (last && t.next == nullptr) return ahead;
-  const CodedTile& there = last ? *t.next : t;
-  if (last) page = there.first_page;
-  for (int64_t end = page + kRunPages < there.end_page ? page + kRunPages : there.end_page; end > page;
-       --end) {
-    const HeadPage one = head_page(there, end - 1);
-    ahead.add(one.values, one.bytes());
-    ahead.add(one.keys, one.bytes());
-  }
-  return ahead;
-}
-
 /// The parameters of all pages' keys and values.
 inline void run_parameters(const FewScratch& f, const RunSides& sides, const KvSide& format,
                            const float* row_scale) {

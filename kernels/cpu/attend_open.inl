@@ -5,22 +5,13 @@
 
 constexpr int64_t kFourQueries = kLanes / 4;
 
-/// Lines asked for little by little: all at once would take as long as waiting for them.
-struct LinesAhead {
-  const std::byte *at, *end;
-  int64_t step;
-
-  LinesAhead(const std::byte* begin, int64_t bytes, int64_t steps)
-      : at(begin), end(begin + bytes), step(round_up(divide_up(bytes, steps), 64)) {}
-  __attribute__((always_inline)) void ask() {
-    for (int64_t i = 0; i < step && at < end; i += 64, at += 64) prefetch(at);
-  }
-};
+/// Times to ask before four rows of an open page.
+constexpr int kAheadOfRows = 3;
 
 struct OpenPage {
   const uint8_t *keys, *values;  // codes, [rows, head_dim]
   int64_t begin, rows;           // its first position
-  LinesAhead keys_ahead, values_ahead;
+  PagesAhead ahead;
 };
 
 /// The page for queries [first, first + kFourQueries), in lanes.
@@ -100,7 +91,7 @@ inline V open_scores(V* t, const OpenQueries& q, const PageKeys& keys, OpenPage&
   const I start = load_bytes(reinterpret_cast<const uint8_t*>(middle));
   V top = set1(-__builtin_inff());
   for (int64_t r = 0; r < page.rows; r += 4) {
-    page.keys_ahead.ask();
+    page.ahead.ask(kAheadOfRows);
     I sums[4] = {start, start, start, start};
     open_dots(sums, page.keys + r * head_dim, head_dim, q);
     const V x = fma(to_float(sums_of_fours(sums)), repeat_four(keys.factor + r),
@@ -169,10 +160,10 @@ inline void open_tile(const CodedScratch& s, float* out, OpenPage& page, int64_t
   };
   int64_t r = 0;
   for (; r + 4 <= rows; r += 4) {
-    page.values_ahead.ask();
+    page.ahead.ask(kAheadOfRows);
     for (int64_t i = 0; i < 4; ++i) add_row(r, i);
   }
-  if (r < rows) page.values_ahead.ask();
+  if (r < rows) page.ahead.ask(kAheadOfRows);
   for (int64_t i = 0; r + i < rows; ++i) add_row(r, i);
   for (int q = 0; q < R; ++q)
     for (int v = 0; v < N; ++v) store(out + (query + q) * d + c + v * kLanes, y[q][v]);
@@ -183,17 +174,11 @@ inline void attend_open(const CodedTile& t, CodedScratch& s, const PartState& st
   const int64_t queries = t.tokens * t.group, d = t.head_dim;
   const HeadPage here = head_page(t, page);
   const int64_t rows = here.rows;
-  const bool last = page + 1 == t.end_page;
-  const HeadPage next = !last               ? head_page(t, page + 1)
-                        : t.next != nullptr ? head_page(*t.next, t.next->first_page)
-                                            : here;
-  const int64_t steps = divide_up(rows, 4);
   OpenPage open = {.keys = row_codes(here.keys, *here.side, 0),
                    .values = row_codes(here.values, *here.side, 0),
                    .begin = page * kBlock,
                    .rows = rows,
-                   .keys_ahead = LinesAhead(next.keys, next.bytes(), steps),
-                   .values_ahead = LinesAhead(next.values, next.bytes(), steps)};
+                   .ahead = pages_ahead(t, page + 1)};
   open_parameters(s.keys, s.values, here, rows);
   for (int64_t first = 0; first < queries; first += kFourQueries) weigh_open(t, s, state, open, first);
   for_query_tiles(queries, [&]<int R>(int64_t query) {

@@ -250,6 +250,8 @@ void attend(const AttendTile& t) {
 
 #include "kernels/cpu/attend_tiles.inl"
 
+#include "kernels/cpu/attend_ahead.inl"
+
 #include "kernels/cpu/attend_few.inl"
 
 #include "kernels/cpu/attend_open.inl"
