@@ -88,6 +88,7 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
   // A mapped file's pages can be given up, huge pages cannot: only where there is room to spare.
   if (!prepares && on_host && !options_.map_weights && int64_t(weights_.file_bytes) < available_memory() / 2)
     mover_ = std::jthread([this](const std::stop_token& stop) { weights_.move_to_huge_pages(stop); });
+  release_freed_memory();  // of the files' JSON
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 

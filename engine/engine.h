@@ -20,7 +20,7 @@
 namespace stamp {
 
 /// Rows of a forward pass where nobody says how many: a device has more to keep busy.
-inline constexpr int64_t kHostChunk = 512, kDeviceChunk = 2048;
+inline constexpr int64_t kHostChunk = 256, kDeviceChunk = 2048;
 
 struct EngineOptions {
   std::filesystem::path model{};  // an HF directory

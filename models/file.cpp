@@ -1,6 +1,7 @@
 #include "models/file.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,6 +36,12 @@ int64_t available_memory() {
   for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"})
     if (std::ifstream(file) >> limit) bytes = std::min(bytes, limit);
   return bytes;
+}
+
+void release_freed_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 namespace {
@@ -86,36 +93,50 @@ MappedFile::MappedFile(const std::filesystem::path& file) {
   bytes_ = {memory, size};
 }
 
-void MappedFile::move_to_huge_pages(const std::stop_token& stop, std::span<const std::byte> scattered) {
-  constexpr size_t kPiece = 4 * kHugePage;
+void MappedFile::move_to_huge_pages(const std::stop_token& stop) {
   auto* target = const_cast<std::byte*>(bytes_.data());
   const size_t whole = bytes_.size() / kHugePage * kHugePage;
-  // One region for all pieces: neighbours moved out of it become one mapping again.
+  // One region for all huge pages: neighbours moved out of it become one mapping again.
   std::byte* source = whole > 0 ? reserve(whole) : nullptr;
   if (source == nullptr) return;
   size_t done = 0;
-  while (done < whole && !stop.stop_requested()) {
-    const size_t piece = std::min(kPiece, whole - done);
+  for (; done < whole && !stop.stop_requested(); done += kHugePage) {
     std::byte* memory = source + done;
-    if (target + done >= scattered.data() && target + done + piece <= scattered.data() + scattered.size()) {
-      munmap(memory, piece);
-      done += piece;
+    if (left_begin_ <= done && done < left_end_) {
+      munmap(memory, kHugePage);
       continue;
     }
     // Moving under a new mapping is one step for everyone else: a reader's page fault waits for its end.
     const bool moved =
-        mprotect(memory, piece, PROT_READ | PROT_WRITE) == 0 && madvise(memory, piece, MADV_HUGEPAGE) == 0 &&
-        read_at(descriptor_, memory, piece, done) && mprotect(memory, piece, PROT_READ) == 0 &&
-        mremap(memory, piece, piece, MREMAP_MAYMOVE | MREMAP_FIXED, target + done) != MAP_FAILED;
+        mprotect(memory, kHugePage, PROT_READ | PROT_WRITE) == 0 &&
+        madvise(memory, kHugePage, MADV_HUGEPAGE) == 0 && read_at(descriptor_, memory, kHugePage, done) &&
+        mprotect(memory, kHugePage, PROT_READ) == 0 &&
+        mremap(memory, kHugePage, kHugePage, MREMAP_MAYMOVE | MREMAP_FIXED, target + done) != MAP_FAILED;
     if (!moved) break;
-    done += piece;
   }
   if (done < whole) munmap(source + done, whole - done);
+}
+
+void MappedFile::leave_mapped(std::span<const std::byte> scattered) {
+  const auto first = reinterpret_cast<uintptr_t>(bytes_.data()), last = first + bytes_.size(),
+             begin = reinterpret_cast<uintptr_t>(scattered.data()), end = begin + scattered.size();
+  if (begin < first || end > last) return;  // of another file
+  left_begin_ = (begin - first + kHugePage - 1) / kHugePage * kHugePage;
+  left_end_ = std::max(left_begin_, (end - first) / kHugePage * kHugePage);
+}
+
+bool MappedFile::copy(const std::byte* from, std::span<std::byte> to) const {
+  if (from < bytes_.data() || from + to.size() > bytes_.data() + bytes_.size()) return false;
+  if (!read_at(descriptor_, to.data(), to.size(), size_t(from - bytes_.data())))
+    std::memcpy(to.data(), from, to.size());
+  return true;
 }
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
   std::swap(bytes_, other.bytes_);
+  std::swap(left_begin_, other.left_begin_);
+  std::swap(left_end_, other.left_end_);
   return *this;
 }
 

@@ -14,12 +14,10 @@ Llama::Llama(const ModelConfig& config, const ModelWeights& weights, const Recip
       rope_(config),
       max_rows_(max_rows),
       residual_(max_rows * config.hidden_size, ops.memory()),
-      normed_(max_rows * config.hidden_size, ops.memory()),
-      q_(max_rows * config.heads * config.head_dim, ops.memory()),
+      normed_(max_rows * std::max(config.hidden_size, config.heads * config.head_dim), ops.memory()),
+      q_(normed_.size(), ops.memory()),
       k_(max_rows * config.kv_heads * config.head_dim, ops.memory()),
       v_(max_rows * config.kv_heads * config.head_dim, ops.memory()),
-      attended_(max_rows * config.heads * config.head_dim, ops.memory()),
-      projected_(max_rows * config.hidden_size, ops.memory()),
       gate_(max_rows * config.intermediate_size, ops.memory()),
       up_(max_rows * config.intermediate_size, ops.memory()),
       cos_(max_rows * config.head_dim / 2),
@@ -46,7 +44,7 @@ void Llama::forward_from(int64_t first, const Batch& batch, const KvPages& kv, M
 
 void Llama::begin(const Batch& batch) {
   const int64_t rows = int64_t(batch.tokens.size()), half = config_.head_dim / 2;
-  ops_.embed(residual(rows), batch.tokens, weights_.embedding);
+  embed(residual(rows), batch.tokens);
   rope_.angles(cos_.mat(rows, half), sin_.mat(rows, half), batch.runs);
   // Every plan that is not plain codes the same tiles; an input's own plan may be one where the recipe's is
   // plain.
@@ -57,9 +55,8 @@ void Llama::begin(const Batch& batch) {
 void Llama::forward_layer(const LayerWeights& layer, int64_t index, const KvPages& kv, const Batch& batch) {
   const int64_t rows = int64_t(batch.tokens.size()), hidden = config_.hidden_size, d = config_.head_dim;
   const float eps = config_.rms_norm_eps, scale = 1.0f / std::sqrt(float(d));
-  const Mat<float> x = residual(rows), normed = normed_.mat(rows, hidden),
-                   projected = projected_.mat(rows, hidden);
-  const Mat<float> q = q_.mat(rows, config_.heads * d), attended = attended_.mat(rows, config_.heads * d);
+  const Mat<float> x = residual(rows), normed = normed_.mat(rows, hidden), projected = q_.mat(rows, hidden);
+  const Mat<float> q = q_.mat(rows, config_.heads * d), attended = normed_.mat(rows, config_.heads * d);
   const Mat<float> k = k_.mat(rows, config_.kv_heads * d), v = v_.mat(rows, config_.kv_heads * d);
   const Mat<float> gate = gate_.mat(rows, config_.intermediate_size),
                    up = up_.mat(rows, config_.intermediate_size);
@@ -138,6 +135,14 @@ void Llama::linear(std::initializer_list<Product> products, const Input& in) {
 void Llama::add_to_residual(Mat<float> x, Mat<float> product) {
   if (shards_ != nullptr) shards_->all_reduce(product);
   ops_.add(x, product);
+}
+
+void Llama::embed(Mat<float> x, std::span<const int32_t> tokens) {
+  if (!weights_.embedding_stays_in_file()) return ops_.embed(x, tokens, weights_.embedding);
+  for (int64_t r = 0; r < x.rows; ++r) {
+    const auto [table, row] = weights_.read_embedding(tokens[size_t(r)], panel_);
+    ops_.embed(x.slice(r, 1), {&row, 1}, table);
+  }
 }
 
 void Llama::rotate(Mat<float> x, const Rotation& rotation, bool inverse) {

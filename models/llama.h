@@ -64,6 +64,7 @@ class Llama {
   Input quantised(Mat<const float> values, const BitPlan& plan, std::span<const RowTile> tiles);
   void linear(std::initializer_list<Product> products, const Input& in);
   void add_to_residual(Mat<float> x, Mat<float> product);
+  void embed(Mat<float> x, std::span<const int32_t> tokens);
   void rotate(Mat<float> x, const Rotation& rotation, bool inverse = false);
   void head(const Batch& batch, Mat<float> logits);
 
@@ -75,8 +76,10 @@ class Llama {
   int64_t max_rows_;
   Observer observer_;
   Communicator* shards_ = nullptr;
-  // Scratch, named by role, [max_rows, ...], in the operations' memory; the angles are the host's.
-  Buffer<float> residual_, normed_, q_, k_, v_, attended_, projected_, gate_, up_, cos_, sin_;
+  // Scratch, named by role, [max_rows, ...], in the operations' memory; the angles are the host's. What is
+  // attended takes the place of what was normed, and what is projected that of the queries.
+  Buffer<float> residual_, normed_, q_, k_, v_, gate_, up_, cos_, sin_;
+  Buffer<std::byte> panel_;  // of the embedding, where that stays in its file
   Buffer<uint8_t> integers_;
   Buffer<float> scale_, offset_;
   QuantMat quantised_;

@@ -45,8 +45,16 @@ class Safetensors {
   const std::map<std::string, TensorInfo, std::less<>>& tensors() const { return tensors_; }
   uint64_t file_bytes() const { return file_bytes_; }
   /// See MappedFile. Tensors stay where they are.
-  void move_to_huge_pages(const std::stop_token& stop, std::span<const std::byte> scattered) {
-    for (MappedFile& file : files_) file.move_to_huge_pages(stop, scattered);
+  void move_to_huge_pages(const std::stop_token& stop) {
+    for (MappedFile& file : files_) file.move_to_huge_pages(stop);
+  }
+  void leave_mapped(std::span<const std::byte> scattered) {
+    for (MappedFile& file : files_) file.leave_mapped(scattered);
+  }
+  /// Bytes of a tensor.
+  void copy(const std::byte* from, std::span<std::byte> to) const {
+    for (const MappedFile& file : files_)
+      if (file.copy(from, to)) return;
   }
 
  private:

@@ -161,14 +161,25 @@ ModelWeights ModelWeights::load(const std::filesystem::path& directory, const Mo
   if (stored.rotation.head) w.head_rotation = Rotation::hadamard(config.head_dim);
   if (stored.rotation.down) w.down_rotation = Rotation::hadamard(mlp);
   loader.refuse_unused();
+  if (w.embedding_stays_in_file())
+    w.files_.leave_mapped(
+        {static_cast<const std::byte*>(w.embedding.data), size_t(w.embedding.data_bytes())});
   return w;
 }
 
-void ModelWeights::move_to_huge_pages(const std::stop_token& stop) {
-  std::span<const std::byte> scattered;
-  if (embedding.data != lm_head.data)
-    scattered = {static_cast<const std::byte*>(embedding.data), size_t(embedding.data_bytes())};
-  files_.move_to_huge_pages(stop, scattered);
+std::pair<WeightView, int32_t> ModelWeights::read_embedding(int32_t id, Buffer<std::byte>& bytes) const {
+  const int64_t together = is_quantised(embedding.dtype) ? kPanel : 1, panel = id / together;
+  WeightView part = embedding;
+  part.rows = together;
+  const int64_t size = part.data_bytes();
+  if (bytes.size() != size) bytes = Buffer<std::byte>(size);
+  files_.copy(static_cast<const std::byte*>(embedding.data) + panel * size, bytes.span());
+  part.data = bytes.data();
+  part.scale += panel * part.row_parameters();
+  part.sum += panel * part.row_parameters();
+  part.group_scale += panel * part.group_parameters();
+  part.zero += panel * part.zero_parameters();
+  return {part, int32_t(id % together)};
 }
 
 void ModelWeights::move_to(Memory& memory) {

@@ -3,6 +3,7 @@
 #include <deque>
 #include <filesystem>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/pack.h"
@@ -48,7 +49,12 @@ struct ModelWeights {
 
   /// See MappedFile: views stay valid, and may be read meanwhile. An embedding that is not the head, too,
   /// stays in the file: a step reads few of its rows.
-  void move_to_huge_pages(const std::stop_token& stop);
+  void move_to_huge_pages(const std::stop_token& stop) { files_.move_to_huge_pages(stop); }
+  bool embedding_stays_in_file() const { return !files_.tensors().empty() && lm_head.data != embedding.data; }
+  /// Of such an embedding, the panel that holds the row of `id` (of float types, that row), copied into
+  /// `bytes`, and the row's place in it. The file's pages do not become resident, of which the system maps up
+  /// to 2 MiB for each that is touched.
+  std::pair<WeightView, int32_t> read_embedding(int32_t id, Buffer<std::byte>& bytes) const;
 
   /// Copies everything to a device's memory, where the views then point, and lets go of the host's.
   void move_to(Memory& memory);

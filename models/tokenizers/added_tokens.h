@@ -36,6 +36,7 @@ class AddedTokens {
   AddedTokens(const JsonFields& fields, const Bpe& model, const Normalizer* normalizer);
 
   const std::map<int32_t, AddedToken>& by_id() const { return by_id_; }
+  bool has(int32_t id) const { return by_id_.contains(id); }
   /// What the decoder sees for each: the normalised content.
   const std::string& decoded(int32_t id) const;
   int32_t find(std::string_view content) const;  // kNoToken if there is none

@@ -116,29 +116,24 @@ void Bpe::read_vocabulary(const JsonFields& model) {
   const nlohmann::json* vocab = model.find("vocab");
   if (vocab == nullptr) model.fail("vocab", "is missing");
   if (!vocab->is_object()) model.fail("vocab", "must be an object of tokens and their ids");
-  vocabulary_.reserve(vocab->size());
-  std::vector<bool> taken;
+  vocabulary_ = Vocabulary(vocab->size());
   for (const auto& [token, id] : vocab->items()) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() > uint64_t(kMaxId))
       model.fail("vocab", "gives \"" + token + "\" the id " + id.dump() +
                               "; ids are whole numbers from 0 to " + std::to_string(kMaxId));
-    const auto value = id.get<int32_t>();
-    if (size_t(value) >= taken.size()) taken.resize(size_t(value) + 1);
-    if (taken[size_t(value)])
+    if (!vocabulary_.add(token, id.get<int32_t>()))
       model.fail("vocab", "gives the id " + id.dump() + " twice, to \"" + token + "\", too");
-    taken[size_t(value)] = true;
-    vocabulary_.emplace(token, value);
   }
   std::string token;
   for (char32_t c = 0; c < kDirectCharacters; ++c) {
     token.clear();
     append_utf8(token, c);
-    characters_.push_back(find_token(token));
+    characters_.push_back(vocabulary_.find(token));
   }
   constexpr std::string_view kHex = "0123456789ABCDEF";
   for (unsigned b = 0; b < 256; ++b)
-    bytes_.push_back(find_token(std::string("<0x") + kHex[b >> 4] + kHex[b & 15] + ">"));
-  if (unk_token_) unk_id_ = find_token(*unk_token_);
+    bytes_.push_back(vocabulary_.find(std::string("<0x") + kHex[b >> 4] + kHex[b & 15] + ">"));
+  if (unk_token_) unk_id_ = vocabulary_.find(*unk_token_);
 }
 
 void Bpe::read_merges(const JsonFields& model) {
@@ -158,8 +153,8 @@ void Bpe::read_merges(const JsonFields& model) {
     };
     const auto add = [&](std::string_view left, std::string_view right) {
       const auto need = [&](std::string_view token) {
-        const int32_t id = find_token(token);
-        if (id == kNone)
+        const int32_t id = vocabulary_.find(token);
+        if (id == kNoToken)
           model.fail("merges", "needs the token \"" + std::string(token) + "\" at index " +
                                    std::to_string(merged_.size()) + ", which is not in the vocabulary");
         return id;
@@ -192,14 +187,9 @@ void Bpe::add_merge(int32_t left, int32_t right, int32_t id) {
   merged_.push_back(id);
 }
 
-int32_t Bpe::find_token(std::string_view token) const {
-  const auto it = vocabulary_.find(token);
-  return it == vocabulary_.end() ? kNone : it->second;
-}
-
 std::optional<int32_t> Bpe::token_to_id(std::string_view token) const {
-  const int32_t id = find_token(token);
-  return id == kNone ? std::nullopt : std::optional(id);
+  const int32_t id = vocabulary_.find(token);
+  return id == kNoToken ? std::nullopt : std::optional(id);
 }
 
 uint32_t Bpe::find_rank(int32_t left, int32_t right) const {
@@ -220,13 +210,13 @@ void Bpe::encode(std::string_view piece, Workspace& workspace, std::vector<int32
     }
   }
   const size_t begin = ids.size();
-  if (const int32_t id = ignore_merges_ ? find_token(piece) : kNone; id != kNone) {
+  if (const int32_t id = ignore_merges_ ? vocabulary_.find(piece) : kNoToken; id != kNoToken) {
     ids.push_back(id);
   } else {
     split_into_symbols(piece, workspace);
     merge_symbols(workspace);
     for (const Symbol& symbol : workspace.symbols)
-      if (symbol.id != kNone) ids.push_back(symbol.id);
+      if (symbol.id != kNoToken) ids.push_back(symbol.id);
   }
   if (cached) workspace.cache.insert(piece, hash, std::span(ids).subspan(begin));
   else workspace.shrink();
@@ -246,26 +236,26 @@ void Bpe::split_into_symbols(std::string_view piece, Workspace& workspace) const
     const size_t begin = at;
     const char32_t c = next_code_point(piece, at);
     std::string_view text = piece.substr(begin, at - begin);
-    int32_t id = kNone;
+    int32_t id = kNoToken;
     if (prefix_.empty() && suffix_.empty()) {
-      id = c < kDirectCharacters ? characters_[c] : find_token(text);
+      id = c < kDirectCharacters ? characters_[c] : vocabulary_.find(text);
     } else {
       decorated = begin > 0 ? prefix_ : "";
       decorated += text;
       if (at == piece.size()) decorated += suffix_;
       text = decorated;
-      id = find_token(text);
+      id = vocabulary_.find(text);
     }
-    if (id != kNone) {
+    if (id != kNoToken) {
       if (unknown) add(unk_id_);
       unknown = false;
       add(id);
     } else if (byte_fallback_ && std::all_of(text.begin(), text.end(), [this](char b) {
-                 return bytes_[static_cast<unsigned char>(b)] != kNone;
+                 return bytes_[static_cast<unsigned char>(b)] != kNoToken;
                })) {
       for (const char b : text) add(bytes_[static_cast<unsigned char>(b)]);
     } else if (unk_token_) {
-      if (unk_id_ == kNone)
+      if (unk_id_ == kNoToken)
         throw InputError(file_ + ": model.unk_token " + printable(*unk_token_) +
                          " is not in the vocabulary, and the text needs it");
       if (unknown && !fuse_unk_) add(unk_id_);
@@ -300,14 +290,14 @@ void Bpe::merge_symbols(Workspace& workspace) const {
     queue.pop_back();
     const auto left = uint32_t(top);
     Symbol& symbol = symbols[left];
-    if (symbol.id == kNone || symbol.next == kEnd) continue;
+    if (symbol.id == kNoToken || symbol.next == kEnd) continue;
     // The neighbours may have changed since: the entry counts if they still merge to the same token.
     const uint32_t rank = rank_at(left);
     if (rank == kNoRank || merged_[rank] != merged_[top >> 32]) continue;
     Symbol& right = symbols[symbol.next];
     symbol.id = merged_[rank];
     symbol.next = right.next;
-    right.id = kNone;
+    right.id = kNoToken;
     if (symbol.next != kEnd) symbols[symbol.next].previous = left;
     if (symbol.previous != kEnd) enqueue(symbol.previous);
     if (symbol.next != kEnd) enqueue(left);

@@ -4,11 +4,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "models/json.h"
+#include "models/tokenizers/vocabulary.h"
 
 namespace stamp {
 
@@ -31,35 +30,28 @@ class Bpe {
   void encode(std::string_view piece, Workspace& workspace, std::vector<int32_t>& ids) const;
 
   std::optional<int32_t> token_to_id(std::string_view token) const;
-  /// Tokens by id, in no order; ids need not be contiguous.
-  const auto& vocabulary() const { return vocabulary_; }
+  const Vocabulary& vocabulary() const { return vocabulary_; }
 
   static constexpr int32_t kMaxId = (1 << 22) - 1;
 
  private:
-  struct Hash : std::hash<std::string_view> {
-    using is_transparent = void;
-  };
-  static constexpr int32_t kNone = -1;
   static constexpr uint32_t kNoRank = UINT32_MAX;
 
   void read_vocabulary(const JsonFields& model);
   void read_merges(const JsonFields& model);
   void add_merge(int32_t left, int32_t right, int32_t id);
-  int32_t find_token(std::string_view token) const;
   uint32_t find_rank(int32_t left, int32_t right) const;
   void split_into_symbols(std::string_view piece, Workspace& workspace) const;
   void merge_symbols(Workspace& workspace) const;
 
   std::string file_;
   std::optional<std::string> unk_token_;
-  int32_t unk_id_ = kNone;
+  int32_t unk_id_ = kNoToken;
   std::string prefix_, suffix_;  // of a symbol that continues a word, of a word's last symbol
   bool fuse_unk_ = false, byte_fallback_ = false, ignore_merges_ = false;
-  std::unordered_map<std::string, int32_t, Hash, std::equal_to<>> vocabulary_;
-  std::vector<int32_t>
-      characters_;              // ids of the first characters of Unicode as tokens; kNone if there is none
-  std::vector<int32_t> bytes_;  // ids of <0x00> to <0xFF>; kNone where missing
+  Vocabulary vocabulary_;
+  std::vector<int32_t> characters_;  // ids of the first characters of Unicode; kNoToken where there is none
+  std::vector<int32_t> bytes_;       // ids of <0x00> to <0xFF>; kNoToken where missing
   // What two neighbours merge to. Open addressing: the pair at a slot, and its rank.
   std::vector<uint64_t> pairs_;
   std::vector<uint32_t> ranks_;

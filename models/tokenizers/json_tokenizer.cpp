@@ -1,5 +1,6 @@
 #include "models/tokenizers/json_tokenizer.h"
 
+#include <algorithm>
 #include <mutex>
 
 #include "kernels/error.h"
@@ -33,20 +34,20 @@ class JsonTokenizer : public Tokenizer {
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options) const override;
   std::unique_ptr<Stream> open_stream(bool skip_special) const override;
-  int64_t vocab_size() const override { return int64_t(tokens_.size()); }
+  int64_t vocab_size() const override;
   std::optional<int32_t> token_to_id(std::string_view token) const override;
-  std::string id_to_token(int32_t id) const override { return has(id) ? tokens_[size_t(id)].text : ""; }
-  bool is_special(int32_t id) const override { return has(id) && tokens_[size_t(id)].special; }
+  std::string id_to_token(int32_t id) const override { return std::string(text_of(id)); }
+  bool is_special(int32_t id) const override {
+    return added_.has(id) && added_.is_special(added_.decoded(id));
+  }
   std::string token_bytes(int32_t id, bool first) const override;
 
  private:
-  struct Token {
-    std::string text;  // as the decoder sees it
-    bool exists = false, special = false;
-  };
   class DecodeStream;
 
-  bool has(int32_t id) const { return id >= 0 && size_t(id) < tokens_.size() && tokens_[size_t(id)].exists; }
+  bool has(int32_t id) const { return added_.has(id) || model_.vocabulary().has(id); }
+  /// As the decoder sees it; empty for an id without a token.
+  std::string_view text_of(int32_t id) const;
   Bpe::WorkspacePtr take_workspace() const;
   void give_back(Bpe::WorkspacePtr workspace) const;
 
@@ -56,7 +57,6 @@ class JsonTokenizer : public Tokenizer {
   AddedTokens added_;
   PostProcessor post_processor_;
   std::unique_ptr<Decoder> decoder_;
-  std::vector<Token> tokens_;  // by id
   // Workspaces that no call uses now: at most as many as threads ever encoded at the same time.
   mutable std::mutex mutex_;
   mutable std::vector<Bpe::WorkspacePtr> workspaces_;
@@ -70,10 +70,8 @@ class JsonTokenizer::DecodeStream : public Tokenizer::Stream {
         steps_(tokenizer.decoder_->open(std::make_unique<TextSink>(text_))) {}
 
   std::string push(int32_t id) override {
-    if (tokenizer_.has(id)) {
-      const Token& token = tokenizer_.tokens_[size_t(id)];
-      if (!skip_special_ || !token.special) steps_->push(token.text, true, true);
-    }
+    if (tokenizer_.has(id) && !(skip_special_ && tokenizer_.is_special(id)))
+      steps_->push(tokenizer_.text_of(id), true, true);
     return std::exchange(text_, {});
   }
   std::string finish() override {
@@ -115,16 +113,20 @@ JsonTokenizer::JsonTokenizer(const JsonFields& fields)
   if (const auto version = fields.string("version"); version.value_or("1.0") != "1.0")
     fields.fail("version", "is " + *version + "; supported is 1.0");
   if (decoder_ == nullptr) decoder_ = Decoder::spaces();
-  const auto place = [this](int32_t id, const std::string& text) {
-    if (size_t(id) >= tokens_.size()) tokens_.resize(size_t(id) + 1);
-    tokens_[size_t(id)] = {text, true, added_.is_special(text)};
-  };
-  for (const auto& [text, id] : model_.vocabulary()) place(id, text);
-  for (const auto& [id, token] : added_.by_id()) place(id, added_.decoded(id));
   for (const int32_t id : post_processor_.own_ids())
     if (!has(id)) fields.fail("post_processor", "adds the id " + std::to_string(id) + ", which no token has");
   // "truncation" and "padding" say how a file was made; transformers switches both off unless a call asks for
   // them.
+}
+
+int64_t JsonTokenizer::vocab_size() const {
+  const int32_t of_added = added_.by_id().empty() ? 0 : added_.by_id().rbegin()->first + 1;
+  return std::max(model_.vocabulary().end(), of_added);
+}
+
+std::string_view JsonTokenizer::text_of(int32_t id) const {
+  if (added_.has(id)) return added_.decoded(id);
+  return model_.vocabulary().has(id) ? model_.vocabulary().text(id) : "";
 }
 
 Bpe::WorkspacePtr JsonTokenizer::take_workspace() const {
@@ -169,7 +171,7 @@ std::vector<int32_t> JsonTokenizer::encode(std::string_view text, EncodeOptions 
 
 std::string JsonTokenizer::token_bytes(int32_t id, bool first) const {
   if (!has(id) || is_special(id)) return "";
-  const std::string& token = tokens_[size_t(id)].text;
+  const std::string_view token = text_of(id);
   if (auto bytes = decoder_->bytes_of(token)) return *bytes;
   std::string text;
   const std::unique_ptr<TokenStream> steps = decoder_->open(std::make_unique<TextSink>(text));

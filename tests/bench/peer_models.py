@@ -98,18 +98,23 @@ def directory_gguf(directory, target, weights):
     return target
 
 
-def nearest_recipe(name, out):
-    """A recipe file as the built-in one, but with weights rounded to nearest: as fast as GPTQ's and made at once."""
+def nearest_recipe(name, out, head_bits=None):
+    """A recipe file as the built-in one, but with weights rounded to nearest: as fast as GPTQ's and made at once. With
+    `head_bits`, embedding and head have as many."""
     recipe = json.loads((ROOT / "configs" / f"{name}.json").read_text())
     recipe["weights"]["method"] = "rtn"
+    if head_bits is not None:
+        recipe["weights"]["head_bits"] = head_bits
+        name += f"-head{head_bits}"
     target = out / f"{name}-nearest.json"
     target.write_text(json.dumps(recipe, indent=2) + "\n")
     return target
 
 
-def quantised_directory(stamp, model, out, name):
-    """`model` quantised with nearest_recipe(name), by this build of stamp or a later one"""
-    recipe, target = nearest_recipe(name, out), out / f"{model.name}-{name}-nearest"
+def quantised_directory(stamp, model, out, name, head_bits=None):
+    """`model` quantised with nearest_recipe(), by this build of stamp or a later one"""
+    recipe = nearest_recipe(name, out, head_bits)
+    target = out / f"{model.name}-{recipe.stem}"
     manifest = target / "manifest.json"
     if manifest.exists() and manifest.stat().st_mtime > stamp.stat().st_mtime:
         return target

@@ -120,8 +120,9 @@ class Report(unittest.TestCase):
                                  "| stamp : llama.cpp |  |  | 0.167 | 0.280 |"])
 
     def test_memory_is_compared_with_the_peers_least(self):
-        lines = memory_table({"stamp": 90 << 20, "read": 200 << 20, "mapped": 100 << 20}).splitlines()
-        self.assertEqual(lines[-1], "| stamp : llama.cpp's least | 0.90 |")
+        lines = memory_table({"stamp": {"a": 90 << 20, "b": 150 << 20}, "llama": {"read": 200 << 20, "mapped": 100 << 20}}).splitlines()
+        self.assertEqual(lines[2:], ["| stamp, a | 90 | 0.90 |", "| stamp, b | 150 | 1.50 |", "| llama.cpp Q4_0, weights read | 200 |  |",
+                                     "| llama.cpp Q4_0, weights mapped | 100 |  |"])
 
     def test_only_the_fastest_server_stays(self):
         stopped = []
@@ -136,13 +137,15 @@ class Models(unittest.TestCase):
         self.assertFalse(np.array_equal(rope_permutation(rows, 4), rows))
         np.testing.assert_array_equal(undo_rope_permutation(rope_permutation(rows, 4), 4), rows)
 
-    def test_the_recipe_differs_in_the_method_alone(self):
-        with tempfile.TemporaryDirectory() as out:
-            recipe = json.loads(nearest_recipe("w4a8kv4-stamp", Path(out)).read_text())
+    def test_the_recipe_differs_in_the_method_and_the_heads_bits_alone(self):
         builtin = json.loads((Path(__file__).resolve().parents[2] / "configs/w4a8kv4-stamp.json").read_text())
-        self.assertEqual(recipe["weights"].pop("method"), "rtn")
-        builtin["weights"].pop("method")
-        self.assertEqual(recipe, builtin)
+        changed = {**builtin, "weights": {**builtin["weights"], "method": "rtn"}}
+        with tempfile.TemporaryDirectory() as out:
+            files = [nearest_recipe("w4a8kv4-stamp", Path(out), bits) for bits in (None, 4)]
+            recipe, small = (json.loads(file.read_text()) for file in files)
+        self.assertEqual(recipe, changed)
+        self.assertEqual(small, {**changed, "weights": {**changed["weights"], "head_bits": 4}})
+        self.assertEqual([file.stem for file in files], ["w4a8kv4-stamp-nearest", "w4a8kv4-stamp-head4-nearest"])
 
     def test_a_child_tells_its_own_peak_memory(self):
         mine = bytearray(b"x" * (200 << 20))

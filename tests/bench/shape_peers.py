@@ -3,7 +3,7 @@
 
 peers.sh shape prepares what it needs. The model (random_model.py, the shape of TinyLlama-1.1B with SmolLM2's vocabulary)
 is stamp's `w4a8kv4-stamp`, rounded to nearest, and llama.cpp's Q4_0, all matrices: embedding and head have 4 bits there, 8
-here. Speeds are paired as in peers.py. Memory is the peak of a process that prefills 512 tokens and decodes; of llama.cpp's
+in the recipe, which is therefore measured with 4, too. Speeds are paired as in peers.py. Memory is the peak of a process that prefills 512 tokens and decodes; of llama.cpp's
 ways to load, the smaller one.
 
 The long context is measured on a part of the model, --long-layers layers: to fill the cache of all takes an hour, and what
@@ -23,6 +23,7 @@ from peer_report import against, best_settings, markdown_table, screening_table,
 from peers import add_column_arguments, add_common_arguments, parse
 
 RECIPE = "w4a8kv4-stamp"
+HEAD_BITS = {RECIPE: None, f"{RECIPE}, head of 4 bits": 4}  # of what is compared; none: the recipe's own
 SETTINGS = [PeerSetting("Q4_0", False), PeerSetting("Q4_0", True), PeerSetting("Q4_0", True, "q8_0")]
 MIB = 1 << 20
 
@@ -40,7 +41,7 @@ class Shape:
         self.config = json.loads((directory / "config.json").read_text())
         self.layers = self.config["num_hidden_layers"]
         self.gguf = directory_gguf(directory, arguments.out / f"{name}.Q4_0.gguf", "Q4_0")
-        self.directory = quantised_directory(arguments.stamp, directory, arguments.out, RECIPE)
+        self.quantised = partial(quantised_directory, arguments.stamp, directory, arguments.out, RECIPE)
 
     def f16_kv_bytes(self):
         """Of a token."""
@@ -65,9 +66,11 @@ def long_table(result):
 
 
 def memory_table(memory):
-    rows = [[name, f"{bytes_ / MIB:.0f}"] for name, bytes_ in memory.items()]
-    best = min(bytes_ for name, bytes_ in memory.items() if name != "stamp")
-    return markdown_table(["peak memory", "MiB"], rows + [["stamp : llama.cpp's least", f"{memory['stamp'] / best:.2f}"]])
+    ours, theirs = memory["stamp"], memory["llama"]
+    least = min(theirs.values())
+    rows = [[f"stamp, {recipe}", f"{bytes_ / MIB:.0f}", f"{bytes_ / least:.2f}"] for recipe, bytes_ in ours.items()]
+    rows += [[f"llama.cpp Q4_0, weights {way}", f"{bytes_ / MIB:.0f}", ""] for way, bytes_ in theirs.items()]
+    return markdown_table(["peak memory", "MiB", "of llama.cpp's least"], rows)
 
 
 def measure_long(arguments, stamp, llama):
@@ -76,7 +79,7 @@ def measure_long(arguments, stamp, llama):
     columns = Columns(decode=decode, depths=(0, depth))
     probe = Columns(decode=decode, depths=(min(4096, depth),))
     say(f"a context of {arguments.context}, {shape.layers} layers: stamp")
-    rates, _ = stamp.bench(shape.directory, columns, repeat=3)
+    rates, _ = stamp.bench(shape.quantised(), columns, repeat=3)
     result = {"decode": decode, "depth": depth, "layers": shape.layers,
               "stamp": {"rates": rates, "kv_bytes_per_token": stamp.report["kv_bytes_per_token"]}}
     probed = {s: llama.bench(shape.gguf, s, probe)[0] for s in SETTINGS if s.cache == "f16"}
@@ -96,8 +99,10 @@ def measure_speed(arguments, stamp, llama):
         screened[setting] = llama.bench(shape.gguf, setting, columns, warm=False)[0]
     best = best_settings(screened, tests)
 
-    def run_stamp():
-        return stamp.bench(shape.directory, columns)[0]
+    directories = {recipe: shape.quantised(head_bits) for recipe, head_bits in HEAD_BITS.items()}
+
+    def run_stamp(directory):
+        return stamp.bench(directory, columns)[0]
 
     def run_llama(setting, its_tests):
         return llama.bench(shape.gguf, setting, columns.only(its_tests))[0]
@@ -106,15 +111,14 @@ def measure_speed(arguments, stamp, llama):
         return ", ".join(f"{t} {rates['stamp'][RECIPE][t] / rates['llama'][str(best[t])][t]:.2f}" for t in tests)
 
     rounds = run_rounds(arguments.rounds, [
-        ("stamp", RECIPE, run_stamp),
+        *(("stamp", recipe, partial(run_stamp, directory)) for recipe, directory in directories.items()),
         *(("llama", setting, partial(run_llama, setting, its_tests))
           for setting, its_tests in tests_of_settings(best).items())], ratios)
     small = Columns(prefill=(512,), decode=arguments.decode, depths=(0,))
-    memory = {"stamp": stamp.bench(shape.directory, small)[1]}
-    for mode in ("none", "mmap"):
-        name = "llama.cpp Q4_0, weights " + ("read" if mode == "none" else "mapped")
-        memory[name] = llama.bench(shape.gguf, SETTINGS[1], small, load_mode=mode)[1]
-    return {"tests": [against(rounds, RECIPE, test, best[test]) for test in tests], "screened_tests": tests,
+    memory = {"stamp": {recipe: stamp.bench(directory, small)[1] for recipe, directory in directories.items()},
+              "llama": {way: llama.bench(shape.gguf, SETTINGS[1], small, load_mode=mode)[1]
+                        for way, mode in (("read", "none"), ("mapped", "mmap"))}}
+    return {"tests": [against(rounds, recipe, test, best[test]) for recipe in directories for test in tests], "screened_tests": tests,
             "screened": {str(setting): rates for setting, rates in screened.items()}, "rounds": rounds, "memory": memory}
 
 

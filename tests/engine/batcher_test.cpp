@@ -26,6 +26,7 @@ class BatcherTest : public testing::TestWithParam<std::tuple<std::string, std::s
             .threads = 1,
             .context = cache_tokens > 0 ? std::min<int64_t>(cache_tokens, 640) : 640,
             .cache_tokens = cache_tokens,
+            .prefill_chunk = 512,
             .ops = ops};
   }
   bool coded() const { return std::get<1>(GetParam()) == "coded"; }

@@ -3,12 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <map>
 
 #include "engine/session.h"
 #include "kernels/error.h"
 #include "kernels/timed_ops.h"
+#include "models/prepare/checkpoint.h"
+#include "models/prepare/prepare.h"
 #include "tests/engine/tiny_engine.h"
+#include "tests/resident.h"
 
 namespace stamp {
 namespace {
@@ -77,6 +81,55 @@ TEST(Engine, OperationsAroundItsOwnSeeEveryOneOfAForwardPassAndChangeNothing) {
   const int64_t weights = c.hidden_size * (2 * width + 2 * kv_width + 3 * c.intermediate_size);
   EXPECT_EQ(integer_ops, 2.0 * 150 * double(n * weights));
 }
+
+/// An embedding of some MB: its bits, and whether the weights stay in the mapped file.
+class EngineEmbedding : public testing::TestWithParam<std::tuple<int, bool>> {};
+
+TEST_P(EngineEmbedding, ThatIsNotTheHeadIsReadWithoutBecomingResident) {
+  const auto [bits, map_weights] = GetParam();
+  constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
+  constexpr int64_t kHidden = 32, kTokens = 200;
+  TinyModel model = random_model(1, kHidden);
+  model.config["vocab_size"] = 280'000;  // of 4 bits, still more than two huge pages
+  model.tensors = tiny::tensors(model.config, [x = 1u](const std::string&) mutable {
+    return float(int32_t(x = x * 1664525u + 1013904223u) >> 8) * 0x1p-24f;
+  });
+  const TempDir dir;
+  model.write(dir.path());
+  EngineOptions options{.model = dir.path(), .threads = 2, .map_weights = map_weights};
+  if (bits < 16) {
+    write_file(dir / "recipe.json", R"({"name": "small", "weights": {"bits": 4, "group": 32, "head_bits": )" +
+                                        std::to_string(bits) + "}}");
+    options.model = dir / "quantised";
+    const Recipe recipe = Recipe::load((dir / "recipe.json").string());
+    const ModelConfig config = ModelConfig::load(dir.path());
+    const auto ops = make_ops();
+    save_checkpoint(
+        options.model, dir.path(),
+        prepare_weights(config, ModelWeights::load(dir.path(), config), recipe, {.ops = ops.get()}), recipe);
+  }
+  Engine engine(options);
+  const WeightView& table = engine.weights().embedding;
+  const auto begin = reinterpret_cast<uintptr_t>(table.data);
+  const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage,
+                  end = (begin + uintptr_t(table.data_bytes())) / kHugePage * kHugePage;
+  ASSERT_LT(first, end);
+  const std::span inside(reinterpret_cast<const std::byte*>(first), end - first);
+  const std::vector<int32_t> tokens = tokens_for(engine, kTokens);
+  Session session(engine);
+  ASSERT_NE(session.advance(tokens), nullptr);
+  EXPECT_EQ(resident_bytes(inside), 0u);
+
+  const RowRun run{.row = 0, .count = kTokens, .position = 0, .pages = {}};
+  engine.llama().begin({.tokens = tokens, .runs = {&run, 1}, .logit_rows = {}});
+  const Mat<float> read = engine.llama().residual(kTokens);
+  Buffer<float> truth(kTokens * kHidden);
+  engine.ops().embed(truth.mat(kTokens, kHidden), tokens, table);
+  EXPECT_EQ(std::memcmp(read.data, truth.data(), size_t(kTokens * kHidden) * sizeof(float)), 0);
+  EXPECT_GT(resident_bytes(inside), 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Bits, EngineEmbedding, testing::Combine(testing::Values(4, 8, 32), testing::Bool()));
 
 TEST(Engine, CacheHoldsTokensOrBytesOrSequences) {
   const auto tokens = [](const EngineOptions& options) {

@@ -4,11 +4,15 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <cstring>
 #include <fstream>
+#include <span>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "kernels/error.h"
+#include "tests/resident.h"
 #include "tests/temp_dir.h"
 
 namespace stamp {
@@ -55,8 +59,7 @@ TEST(MappedFile, MovesItsMappingAndOutlivesTheName) {
 
 TEST(MappedFile, KeepsAddressesAndBytesWhileItMovesToHugePages) {
   const TempDir dir;
-  std::string bytes((size_t{23} << 20) + 12345,
-                    '\0');  // two whole pieces, half of one, and a tail that stays
+  std::string bytes((size_t{23} << 20) + 12345, '\0');  // eleven huge pages, and a tail that stays
   for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = char(i * 2654435761u >> 13);
   write_file(dir / "x", bytes);
   MappedFile file(dir / "x");
@@ -73,22 +76,51 @@ TEST(MappedFile, KeepsAddressesAndBytesWhileItMovesToHugePages) {
   EXPECT_EQ(text_of(file), bytes);
 }
 
-TEST(MappedFile, LeavesPiecesMappedOfWhichFewBytesAreRead) {
-  const TempDir dir;
-  constexpr size_t kPiece = size_t{8} << 20;
-  const std::string bytes(3 * kPiece, 'a');
-  write_file(dir / "x", bytes);
-  MappedFile file(dir / "x");
-  // The second piece as a whole, and a part of the third, which moves.
-  file.move_to_huge_pages({}, file.bytes().subspan(kPiece, kPiece + 100));
-  EXPECT_EQ(text_of(file), bytes);
-  std::ofstream changed(dir / "x", std::ios::in | std::ios::out);
-  for (size_t piece = 0; piece < 3; ++piece) changed.seekp(std::streamoff(piece * kPiece)).write("b", 1);
+/// Eleven huge pages and a bit, of which those that lie in the middle shall stay: the two at its ends do not.
+class MappedFileLeft : public testing::Test {
+ protected:
+  static constexpr size_t kHugePage = size_t{2} << 20, kPages = 11, kFirst = 3, kLast = 7;
+  MappedFileLeft() {
+    for (size_t i = 0; i < bytes_.size(); ++i) bytes_[i] = char(i * 2654435761u >> 13);
+    write_file(dir_ / "x", bytes_);
+    file_ = MappedFile(dir_ / "x");
+    const std::string other(100, 'a');
+    file_.leave_mapped(file_.bytes().subspan(kFirst * kHugePage - 1, (kLast - kFirst) * kHugePage + 100));
+    file_.leave_mapped(std::as_bytes(std::span(other)));  // another file's: changes nothing
+  }
+
+  const TempDir dir_;
+  std::string bytes_ = std::string(kPages * kHugePage + 12345, '\0');
+  MappedFile file_;
+};
+
+TEST_F(MappedFileLeft, StaysMappedWhenTheRestMoves) {
+  file_.move_to_huge_pages({});
+  EXPECT_EQ(text_of(file_), bytes_);
+  std::ofstream changed(dir_ / "x", std::ios::in | std::ios::out);
+  for (size_t page = 0; page < kPages; ++page)
+    changed.seekp(std::streamoff(page * kHugePage)).put(char(bytes_[page * kHugePage] + 1));
   changed.close();
-  const std::string now = text_of(file);
-  EXPECT_EQ(now[0], 'a');
-  EXPECT_EQ(now[kPiece], 'b');
-  EXPECT_EQ(now[2 * kPiece], 'a');
+  const std::string now = text_of(file_);
+  for (size_t page = 0; page < kPages; ++page)
+    EXPECT_EQ(now[page * kHugePage] != bytes_[page * kHugePage], kFirst <= page && page < kLast) << page;
+}
+
+TEST_F(MappedFileLeft, IsCopiedWithoutBecomingResident) {
+  const auto left = file_.bytes().subspan(kFirst * kHugePage, (kLast - kFirst) * kHugePage);
+  std::vector<std::byte> copied(12'345);
+  for (const bool moved : {false, true}) {
+    if (moved) file_.move_to_huge_pages({});
+    for (size_t at = 0; at + copied.size() <= left.size(); at += 99'999) {
+      ASSERT_TRUE(file_.copy(left.data() + at, copied));
+      ASSERT_EQ(std::memcmp(copied.data(), bytes_.data() + kFirst * kHugePage + at, copied.size()), 0) << at;
+    }
+    EXPECT_EQ(resident_bytes(left), 0u) << moved;
+  }
+  EXPECT_FALSE(file_.copy(file_.bytes().data() + file_.bytes().size() - 1, std::span(copied).first(2)));
+  EXPECT_FALSE(file_.copy(file_.bytes().data() - 1, std::span(copied).first(2)));
+  EXPECT_EQ(left[1], std::byte(bytes_[kFirst * kHugePage + 1]));
+  EXPECT_GT(resident_bytes(left), 0u);
 }
 
 TEST(MappedFile, StaysMappedWhenToldToStop) {
