@@ -36,6 +36,12 @@ void check(const EngineOptions& options) {
 
 }  // namespace
 
+int64_t host_chunk(const ModelConfig& c) {
+  const int64_t floats = c.hidden_size + 2 * (c.heads + c.kv_heads) * c.head_dim + 2 * c.intermediate_size;
+  return std::clamp(kHostActivations / (floats * int64_t{sizeof(float)}) / kBlock * kBlock, 4 * kBlock,
+                    8 * kBlock);
+}
+
 Recipe choose_recipe(const EngineOptions& options, const ModelConfig& config) {
   if (config.stored_recipe.empty()) return Recipe::load(options.recipe.empty() ? "f32" : options.recipe);
   const Recipe stored = Recipe::parse(config.stored_recipe, (options.model / "config.json").string());
@@ -81,7 +87,7 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
   codes_activations_ = recipe_.activations.quantised && !recipe_.activations.plan.is_plain();
   for (const auto& [at, plan] : recipe_.site_plans) codes_activations_ |= !plan.is_plain();
   const int64_t rows = options_.prefill_chunk > 0 ? options_.prefill_chunk
-                       : on_host                  ? kHostChunk
+                       : on_host                  ? host_chunk(config_)
                                                   : kDeviceChunk;
   llama_ = std::make_unique<Llama>(config_, weights_, recipe_, *ops_, rows);
   cache_ = std::make_unique<KvCache>(config_, format, cached, options_.page_shuffle, ops_->memory());

@@ -19,8 +19,13 @@
 
 namespace stamp {
 
-/// Rows of a forward pass where nobody says how many: a device has more to keep busy.
-inline constexpr int64_t kHostChunk = 256, kDeviceChunk = 2048;
+/// Rows of a forward pass on a device where nobody says how many. On the host there are fewer to keep busy:
+/// host_chunk().
+inline constexpr int64_t kDeviceChunk = 2048;
+/// Panels of weights become bytes once for all rows of a pass; but activations of so many should not take
+/// more than kHostActivations bytes. 256 to 512.
+inline constexpr int64_t kHostActivations = 16 << 20;
+int64_t host_chunk(const ModelConfig& config);
 
 struct EngineOptions {
   std::filesystem::path model{};  // an HF directory
@@ -32,7 +37,7 @@ struct EngineOptions {
   int64_t cache_bytes = 0;        // that the cache may take; 0: by sequences
   int64_t sequences = 1;          // full contexts it holds; of several, what a quarter of free memory does
   bool map_weights = false;       // leave them in the mapped file instead of moving them to huge pages
-  int64_t prefill_chunk = 0;      // most rows of a forward pass, a multiple of kBlock; 0: kHostChunk or
+  int64_t prefill_chunk = 0;      // most rows of a forward pass, a multiple of kBlock; 0: host_chunk() or
                                   // kDeviceChunk
   std::string ops{};              // operations by name; empty: STAMP_FORCE_OPS or the best
   std::function<void(int64_t done, int64_t total)> prepare_progress{};  // while weights are quantised at load
