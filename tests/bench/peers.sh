@@ -28,8 +28,13 @@ build_llama() {
       "llama-cpp-python==${PEER##*-}" >&2 || fail "pip could not download llama-cpp-python"
   fi
   [[ -f $source/CMakeLists.txt ]] || tar -xzf "$DIR/$PEER.tar.gz" -C "$DIR" "$PEER/vendor"
+  local compiler=()
+  if grep -qw amx_int8 /proc/cpuinfo; then  # as GCC 12 compiles it, it ends at its first instruction on tiles
+    install_debian_packages clang libomp-dev
+    compiler=(-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++)
+  fi
   say "building $target"
-  cmake -S "$source" -B "$DIR/llama.cpp" -G Ninja --log-level=WARNING -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
+  cmake "${compiler[@]}" -S "$source" -B "$DIR/llama.cpp" -G Ninja --log-level=WARNING -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
     -DGGML_LLAMAFILE=ON -DGGML_OPENMP=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
     -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF \
     -DLLAMA_USE_PREBUILT_UI=OFF >&2 || fail "cmake could not configure llama.cpp"
