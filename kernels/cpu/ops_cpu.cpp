@@ -23,7 +23,7 @@ class CpuOps final : public Ops {
         scratch_(size_t(pool_.threads())),
         places_(scratch_.size()),
         product_tasks_(pool_.threads()),
-        row_steps_(kernels, pool_) {}
+        row_steps_(kernels, pool_, scratch_) {}
 
   std::string_view name() const override { return kernels_.name; }
   int threads() const override { return pool_.threads(); }
@@ -234,11 +234,6 @@ class CpuOps final : public Ops {
  private:
   static const void* weight_row(WeightView w, int64_t row) {
     return static_cast<const std::byte*>(w.data) + row * w.cols * dtype_size(w.dtype);
-  }
-
-  template <class T>
-  static void reserve(Buffer<T>& buffer, int64_t size) {
-    if (buffer.size() < size) buffer = Buffer<T>(size);
   }
 
   void embed_quantised(Mat<float> out, std::span<const int32_t> ids, WeightView table) {

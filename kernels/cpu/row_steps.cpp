@@ -40,15 +40,11 @@ int64_t scratch_floats(const RowStep& step) {
 
 }  // namespace
 
-RowSteps::RowSteps(const CpuKernels& kernels, ThreadPool& pool)
-    : kernels_(kernels), pool_(pool), scratch_(size_t(pool.threads())) {}
-
 void RowSteps::add(const RowStep& step) {
   const Regions regions = regions_of(step);
-  if (!steps_.empty() && (rows_of(step) != rows_ || !keeps_apart(regions))) run();
-  for (auto& scratch : scratch_)
-    if (scratch.size() < scratch_floats(step)) scratch = Buffer<float>(scratch_floats(step));
-  rows_ = rows_of(step);
+  const int64_t rows = rows_of(step);
+  if (!steps_.empty() && (rows != rows_ || !keeps_apart(regions))) run();
+  rows_ = rows;
   steps_.push_back(step);
   regions_.push_back(regions);
   if (std::holds_alternative<QuantizeStep>(step)) run();  // a product follows
@@ -56,13 +52,16 @@ void RowSteps::add(const RowStep& step) {
 
 void RowSteps::run() {
   if (steps_.empty()) return;
+  for (const RowStep& step : steps_)
+    for (auto& scratch : scratch_) reserve(scratch, scratch_floats(step));
   const auto* quantize = std::get_if<QuantizeStep>(&steps_.back());
   if (quantize != nullptr && std::ranges::any_of(quantize->out.tiles, &RowTile::coded)) {
     pool_.parallel_for(int64_t(quantize->out.tiles.size()), [&](int64_t item, int thread) {
       const RowTile& tile = quantize->out.tiles[size_t(item)];
+      const size_t by_rows = steps_.size() - (tile.coded ? 1 : 0);
       for (int64_t r = tile.row; r < tile.row + tile.count; ++r)
-        for (size_t i = 0; i + 1 < steps_.size(); ++i) do_row(steps_[i], r, thread);
-      quantize_tile(*quantize, tile, thread);
+        for (size_t i = 0; i < by_rows; ++i) do_row(steps_[i], r, thread);
+      if (tile.coded) quantize_block(*quantize, tile.row, thread);
     });
   } else {
     int64_t floats = 0;
@@ -161,18 +160,14 @@ void RowSteps::quantize_row(const QuantizeStep& step, int64_t r, const float* va
                         out.stride, bits);
 }
 
-void RowSteps::quantize_tile(const QuantizeStep& step, const RowTile& tile, int thread) {
-  if (!tile.coded) {
-    for (int64_t r = tile.row; r < tile.row + tile.count; ++r)
-      quantize_row(step, r, step.in.row(r), kTokenBits);
-    return;
-  }
+/// The coefficients of the block that begins at row `first`.
+void RowSteps::quantize_block(const QuantizeStep& step, int64_t first, int thread) const {
   const auto& [out, in] = step;
   float* coefficients = scratch_[size_t(thread)].data();
-  kernels_.transform(coefficients, in.cols, in.row(tile.row), in.stride, in.cols, out.plan.transform,
+  kernels_.transform(coefficients, in.cols, in.row(first), in.stride, in.cols, out.plan.transform,
                      out.plan.levels, false);
   for (int64_t r = 0; r < kBlock; ++r)
-    quantize_row(step, tile.row + r, coefficients + r * in.cols, out.plan.bits(r));
+    quantize_row(step, first + r, coefficients + r * in.cols, out.plan.bits(r));
 }
 
 }  // namespace stamp

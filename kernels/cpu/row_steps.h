@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +12,11 @@
 #include "kernels/views.h"
 
 namespace stamp {
+
+template <class T>
+void reserve(Buffer<T>& buffer, int64_t size) {
+  if (buffer.size() < size) buffer = Buffer<T>(size);
+}
 
 /// Elementwise work below this is done before a worker would wake.
 constexpr int64_t kSerialFloats = 16384;
@@ -62,7 +68,9 @@ using RowStep = std::variant<NormStep, AddStep, SiluStep, RopeStep, RotateStep, 
 /// one finds in a core's cache, and threads meet once. The views' memory must stay until run().
 class RowSteps {
  public:
-  RowSteps(const CpuKernels& kernels, ThreadPool& pool);
+  /// `scratch`: a buffer for each thread, which others may use between calls.
+  RowSteps(const CpuKernels& kernels, ThreadPool& pool, std::vector<Buffer<float>>& scratch)
+      : kernels_(kernels), pool_(pool), scratch_(scratch) {}
 
   /// Takes a step to those that wait, or first does them, where it reads or writes other rows of theirs.
   void add(const RowStep& step);
@@ -83,14 +91,14 @@ class RowSteps {
   void do_row(const RowStep& step, int64_t row, int thread);
   void rotate_row(float* row, const RotateStep& step, float* mixed) const;
   void quantize_row(const QuantizeStep& step, int64_t row, const float* values, int bits) const;
-  void quantize_tile(const QuantizeStep& step, const RowTile& tile, int thread);
+  void quantize_block(const QuantizeStep& step, int64_t first, int thread) const;
 
   const CpuKernels& kernels_;
   ThreadPool& pool_;
+  std::vector<Buffer<float>>& scratch_;
   std::vector<RowStep> steps_;
-  std::vector<Regions> regions_;        // of each
-  int64_t rows_ = 0;                    // of all
-  std::vector<Buffer<float>> scratch_;  // one a thread
+  std::vector<Regions> regions_;  // of each
+  int64_t rows_ = 0;              // of all
 };
 
 }  // namespace stamp
