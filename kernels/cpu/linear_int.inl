@@ -333,28 +333,43 @@ inline void unpack_panel(const UnpackedPanel& to, const IntLinear& p, int64_t pa
   for (int v = 0; v < N; ++v) store_bytes(to.base + v * kLanes * 4, base[v]);
 }
 
-/// A 4-bit panel as one of bytes, code * scale - zero, 64 of them every `line`.
+/// Channels of one group g of a 4-bit panel, stored at w, as bytes code * scale - zero, 64 of them every
+/// `line`.
+template <int N>
+inline __attribute__((always_inline)) void widen_channels(uint8_t* to, int64_t line, const IntLinear& p,
+                                                          int64_t panel, uint64_t g, const uint8_t* w,
+                                                          int64_t channels) {
+  // A word has the zeros of four groups: the one of this group, negated, becomes all of its bytes.
+  static_assert(kZeroGroups == sizeof(uint32_t));
+  const uint64_t first = g % kZeroGroups;
+  uint32_t less[kPanel];
+  __builtin_memcpy(less, zeros_of(p, panel, int64_t(g - first)), sizeof(less));
+  for (uint32_t& word : less) {
+    word = (0 - (word >> (8 * first))) & 255;
+    word |= word << 8, word |= word << 16;
+  }
+  const uint8_t* group_scale = scales_of(p, panel, int64_t(g));
+  I factor[N], shift[N];
+  for (int v = 0; v < N; ++v) {
+    factor[v] = load_factors(group_scale + v * kLanes);
+    shift[v] = load_bytes(reinterpret_cast<const uint8_t*>(less + v * kLanes));
+  }
+  for (int64_t k = 0; k < channels; k += 8, w += 64, to += 2 * line) {
+    prefetch(w + kAhead);
+    for (int v = 0; v < N; ++v) {
+      const I x = load_bytes(w + v * kLanes * 4);
+      store_bytes(to + v * kLanes * 4, add_bytes(shift[v], scale_bytes(low_nibbles(x), factor[v])));
+      store_bytes(to + line + v * kLanes * 4, add_bytes(shift[v], scale_bytes(high_nibbles(x), factor[v])));
+    }
+  }
+}
+
+/// A whole panel so.
 template <int N>
 inline void widen_panel(uint8_t* to, int64_t line, const IntLinear& p, int64_t panel) {
   const uint8_t* w = p.weights + panel * p.panel_bytes;
-  for (int64_t g = 0; g < p.groups; ++g) {
-    const uint8_t *group_scale = scales_of(p, panel, g), *zero = zeros_of(p, panel, g);
-    int32_t less[kPanel];
-    for (int c = 0; c < int(kPanel); ++c) less[c] = int32_t(0x01010101u * uint8_t(-zero[c * kZeroGroups]));
-    I factor[N], shift[N];
-    for (int v = 0; v < N; ++v) {
-      factor[v] = load_factors(group_scale + v * kLanes);
-      shift[v] = load_bytes(reinterpret_cast<const uint8_t*>(less + v * kLanes));
-    }
-    for (int64_t k = 0; k < p.group; k += 8, w += 64, to += 2 * line) {
-      prefetch(w + kAhead);
-      for (int v = 0; v < N; ++v) {
-        const I x = load_bytes(w + v * kLanes * 4);
-        store_bytes(to + v * kLanes * 4, add_bytes(shift[v], scale_bytes(low_nibbles(x), factor[v])));
-        store_bytes(to + line + v * kLanes * 4, add_bytes(shift[v], scale_bytes(high_nibbles(x), factor[v])));
-      }
-    }
-  }
+  for (int64_t g = 0; g < p.groups; ++g, w += p.group * 8, to += p.group / 4 * line)
+    widen_channels<N>(to, line, p, panel, uint64_t(g), w, p.group);
 }
 
 /// Four by four of n channels, a multiple of 16: x = q - 128 and its magnitude.

@@ -34,19 +34,21 @@ inline void shape_block(Tiles& tiles, int64_t rows) {
   tiles.shape({first, first, second, second, first, second, 16, 16});
 }
 
-/// sums = rows of q times panels of bytes at w, `panel_bytes` apart, kRowTiles by kPanels tiles. Between two
-/// steps it does something `meanwhile`, since a tile's product takes long.
-template <int kRowTiles, int kPanels, class Meanwhile>
+/// sums = rows of q times panels of bytes, kRowTiles by kPanels tiles: weights(k) is where the first panel's
+/// channels from k on are, the next panel's `panel_bytes` on. Between two steps it does something
+/// `meanwhile`, since a tile's product takes long.
+template <int kRowTiles, int kPanels, class Weights, class Meanwhile>
 inline __attribute__((always_inline)) void block_sums(Tiles& tiles, BlockSums<kPanels>& block,
-                                                      const uint8_t* q, int64_t ldq, const uint8_t* w,
-                                                      int64_t panel_bytes, int64_t depth,
+                                                      const uint8_t* q, int64_t ldq, int64_t depth,
+                                                      int64_t panel_bytes, const Weights& weights,
                                                       const Meanwhile& meanwhile) {
   constexpr bool kBelow = kRowTiles > 1, kBeside = kPanels > 1;
   tiles.clear<0>();
   if (kBeside) tiles.clear<1>();
   if (kBelow) tiles.clear<2>();
   if (kBelow && kBeside) tiles.clear<3>();
-  for (int64_t k = 0; k < depth; k += kTileChannels, q += kTileChannels, w += kTileBytes) {
+  for (int64_t k = 0; k < depth; k += kTileChannels, q += kTileChannels) {
+    const uint8_t* w = weights(k);
     tiles.load<4>(q, ldq);
     tiles.load<6>(w, 64);
     tiles.dot<0, 4, 6>();
@@ -62,8 +64,80 @@ inline __attribute__((always_inline)) void block_sums(Tiles& tiles, BlockSums<kP
   if (kBelow && kBeside) tiles.store<3>(block.sums[kTileRows] + kPanel, kLine);
 }
 
-/// All rows times panels [first, last), whose number is a multiple of kPanels. While a block's tiles are
-/// multiplied, the sums of the one before are scaled.
+/// 4-bit panels as bytes, a step of kPanels tiles after the other: some steps ahead of their products, in a
+/// ring that stays in the first-level cache.
+template <int kPanels>
+class WidenedSteps {
+ public:
+  WidenedSteps(const IntLinear& p, int64_t first, int64_t last) : p_(p), panel_(first), last_(last) {
+    for (uint64_t i = 0; i < kSteps - 1; ++i) widen_next();
+  }
+  void widen_next() {
+    if (panel_ >= last_) return;
+    uint8_t(&slot)[kPanels][kTileBytes] = ring_[widened_++ % kSteps];
+    const uint64_t g = channel_ >> group_shift_;
+    for (int64_t i = 0; i < kPanels; ++i) {
+      const uint8_t* w = p_.weights + (panel_ + i) * p_.panel_bytes + channel_ * 8;
+      if (p_.group >= kTileChannels) {
+        widen_channels<kPanelVecs>(slot[i], 64, p_, panel_ + i, g, w, kTileChannels);
+      } else {
+        constexpr int64_t kHalf = kTileChannels / 2;
+        widen_channels<kPanelVecs>(slot[i], 64, p_, panel_ + i, g, w, kHalf);
+        widen_channels<kPanelVecs>(slot[i] + kTileBytes / 2, 64, p_, panel_ + i, g + 1, w + kHalf * 8, kHalf);
+      }
+    }
+    channel_ += kTileChannels;
+    if (channel_ == uint64_t(p_.depth)) channel_ = 0, panel_ += kPanels;
+  }
+  const uint8_t* take() { return ring_[taken_++ % kSteps][0]; }
+
+ private:
+  static constexpr uint64_t kSteps = 4;
+  const IntLinear p_;
+  int64_t panel_, last_;
+  uint64_t channel_ = 0, widened_ = 0, taken_ = 0;
+  int group_shift_ = __builtin_ctzll(uint64_t(p_.group));  // a group has 32, 64 or 128 channels
+  alignas(64) uint8_t ring_[kSteps][kPanels][kTileBytes];
+};
+
+/// Up to kBlockRows rows, which meet a panel once, times panels [first, last), whose number is a multiple of
+/// kPanels. While a block's tiles are multiplied, the sums of the one before are scaled.
+template <int kPanels>
+inline void stream_on_tiles(Tiles& tiles, const IntLinear& p, int64_t first, int64_t last) {
+  BlockSums<kPanels> blocks[2];
+  shape_block(tiles, p.rows);
+  const auto stream = [&](const auto& weights, int64_t panel_bytes, const auto& fetch)
+      __attribute__((always_inline)) {
+    for (int64_t panel = first, turn = 0; panel < last; panel += kPanels, ++turn) {
+      BlockSums<kPanels>&block = blocks[turn % 2], &before = blocks[(turn + 1) % 2];
+      const auto at = [&](int64_t k) __attribute__((always_inline)) { return weights(panel, k); };
+      const auto meanwhile = [&](const uint8_t* step) __attribute__((always_inline)) {
+        fetch(step);
+        if (before.rows > 0) scale_some(p, before);
+      };
+      if (p.rows > kTileRows) block_sums<2>(tiles, block, p.q, p.ldq, p.depth, panel_bytes, at, meanwhile);
+      else block_sums<1>(tiles, block, p.q, p.ldq, p.depth, panel_bytes, at, meanwhile);
+      while (before.rows > 0) scale_some(p, before);
+      block.row = 0, block.panel = panel, block.rows = p.rows, block.scaled = 0;
+    }
+  };
+  if (p.four_bits) {
+    WidenedSteps<kPanels> steps(p, first, last);
+    stream([&](int64_t, int64_t) { return steps.take(); }, kTileBytes,
+           [&](const uint8_t*) { steps.widen_next(); });
+  } else {
+    stream([&](int64_t panel, int64_t k) { return p.weights + panel * p.panel_bytes + k * kPanel; },
+           p.panel_bytes,
+           [&](const uint8_t* step) {
+             for (int64_t i = 0; i < kTileBytes; i += 64)
+               for (int64_t j = 0; j < kPanels; ++j) prefetch(step + j * p.panel_bytes + i + kAhead);
+           });
+  }
+  for (auto& block : blocks)
+    while (block.rows > 0) scale_some(p, block);
+}
+
+/// All rows times panels [first, last), whose number is a multiple of kPanels, two blocks at a time as above.
 template <int kPanels>
 inline void panels_on_tiles(Tiles& tiles, const IntLinear& p, int64_t first, int64_t last) {
   BlockSums<kPanels> blocks[2];
@@ -80,14 +154,15 @@ inline void panels_on_tiles(Tiles& tiles, const IntLinear& p, int64_t first, int
       const int64_t rows = p.rows - row < kBlockRows ? p.rows - row : kBlockRows;
       if (rows != shaped) shape_block(tiles, rows), shaped = rows;
       BlockSums<kPanels>&block = blocks[turn % 2], &before = blocks[(turn + 1) % 2];
+      const auto at = [&](int64_t k) __attribute__((always_inline)) { return w + k * kPanel; };
       const auto meanwhile = [&](const uint8_t* step) __attribute__((always_inline)) {
         if (before.rows > 0) scale_some(p, before);
         if (!p.four_bits && row == 0)
           for (int i = 0; i < kPanels * kTileBytes; i += 64) prefetch(step + i + kAhead);
       };
       const uint8_t* q = p.q + row * p.ldq;
-      if (rows > kTileRows) block_sums<2>(tiles, block, q, p.ldq, w, panel_bytes, p.depth, meanwhile);
-      else block_sums<1>(tiles, block, q, p.ldq, w, panel_bytes, p.depth, meanwhile);
+      if (rows > kTileRows) block_sums<2>(tiles, block, q, p.ldq, p.depth, panel_bytes, at, meanwhile);
+      else block_sums<1>(tiles, block, q, p.ldq, p.depth, panel_bytes, at, meanwhile);
       while (before.rows > 0) scale_some(p, before);
       block.row = row, block.panel = panel, block.rows = rows, block.scaled = 0;
     }
@@ -98,8 +173,13 @@ inline void panels_on_tiles(Tiles& tiles, const IntLinear& p, int64_t first, int
 
 void tile_linear(const IntLinear& p) {
   Tiles tiles;
-  const int64_t panels = p.rows > kBlockRows ? (p.last_panel - p.first_panel) / 2 * 2 : 0;
-  const int64_t middle = p.first_panel + panels;
-  if (panels > 0) panels_on_tiles<2>(tiles, p, p.first_panel, middle);
-  if (middle < p.last_panel) panels_on_tiles<1>(tiles, p, middle, p.last_panel);
+  // 8-bit panels that are met once come from memory: one stream of them is the faster.
+  const bool pairs = p.four_bits || p.rows > kBlockRows;
+  const int64_t middle = p.first_panel + (pairs ? (p.last_panel - p.first_panel) / 2 * 2 : 0);
+  const auto multiply = [&](const auto& two, const auto& one) {
+    if (p.first_panel < middle) two(tiles, p, p.first_panel, middle);
+    if (middle < p.last_panel) one(tiles, p, middle, p.last_panel);
+  };
+  if (p.rows > kBlockRows) multiply(panels_on_tiles<2>, panels_on_tiles<1>);
+  else multiply(stream_on_tiles<2>, stream_on_tiles<1>);
 }
