@@ -26,6 +26,10 @@ class Memory {
 /// spend the time in the TLB.
 Memory& host_memory();
 
+/// Elements from one row of `cols` floats to the next where columns of them are met, too: rows that are a
+/// multiple of 1 KiB apart share few sets of a cache, so such get a line more.
+inline int64_t spread_stride(int64_t cols) { return cols % 256 == 0 ? cols + 16 : cols; }
+
 /// Owns a zero-initialised array of T on a 64-byte boundary (one cache line, one AVX-512 register).
 /// Move-only; views into it stay valid across moves.
 template <class T>

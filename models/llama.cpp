@@ -14,12 +14,13 @@ Llama::Llama(const ModelConfig& config, const ModelWeights& weights, const Recip
       rope_(config),
       max_rows_(max_rows),
       residual_(max_rows * config.hidden_size, ops.memory()),
-      normed_(max_rows * std::max(config.hidden_size, config.heads * config.head_dim), ops.memory()),
+      normed_(max_rows * spread_stride(std::max(config.hidden_size, config.heads * config.head_dim)),
+              ops.memory()),
       q_(normed_.size(), ops.memory()),
-      k_(max_rows * config.kv_heads * config.head_dim, ops.memory()),
-      v_(max_rows * config.kv_heads * config.head_dim, ops.memory()),
-      gate_(max_rows * config.intermediate_size, ops.memory()),
-      up_(max_rows * config.intermediate_size, ops.memory()),
+      k_(max_rows * spread_stride(config.kv_heads * config.head_dim), ops.memory()),
+      v_(k_.size(), ops.memory()),
+      gate_(max_rows * spread_stride(config.intermediate_size), ops.memory()),
+      up_(gate_.size(), ops.memory()),
       cos_(max_rows * config.head_dim / 2),
       sin_(max_rows * config.head_dim / 2) {
   if (!recipe.activations.quantised) return;
@@ -55,11 +56,13 @@ void Llama::begin(const Batch& batch) {
 void Llama::forward_layer(const LayerWeights& layer, int64_t index, const KvPages& kv, const Batch& batch) {
   const int64_t rows = int64_t(batch.tokens.size()), hidden = config_.hidden_size, d = config_.head_dim;
   const float eps = config_.rms_norm_eps, scale = 1.0f / std::sqrt(float(d));
-  const Mat<float> x = residual(rows), normed = normed_.mat(rows, hidden), projected = q_.mat(rows, hidden);
-  const Mat<float> q = q_.mat(rows, config_.heads * d), attended = normed_.mat(rows, config_.heads * d);
-  const Mat<float> k = k_.mat(rows, config_.kv_heads * d), v = v_.mat(rows, config_.kv_heads * d);
-  const Mat<float> gate = gate_.mat(rows, config_.intermediate_size),
-                   up = up_.mat(rows, config_.intermediate_size);
+  const Mat<float> x = residual(rows), normed = rows_of(normed_, rows, hidden),
+                   projected = rows_of(q_, rows, hidden);
+  const Mat<float> q = rows_of(q_, rows, config_.heads * d),
+                   attended = rows_of(normed_, rows, config_.heads * d);
+  const Mat<float> k = rows_of(k_, rows, config_.kv_heads * d), v = rows_of(v_, rows, config_.kv_heads * d);
+  const Mat<float> gate = rows_of(gate_, rows, config_.intermediate_size),
+                   up = rows_of(up_, rows, config_.intermediate_size);
   const Mat<float> cos = cos_.mat(rows, d / 2), sin = sin_.mat(rows, d / 2);
 
   // x += o(attention(rope(q), rope(k), v)),  q, k, v = linear(norm(x))
@@ -91,7 +94,7 @@ void Llama::forward_layer(const LayerWeights& layer, int64_t index, const KvPage
 /// residual rotation, so they are applied between turning back and turning again.
 void Llama::head(const Batch& batch, Mat<float> logits) {
   const Mat<float> x = residual(int64_t(batch.tokens.size()));
-  const Mat<float> normed = normed_.mat(int64_t(batch.logit_rows.size()), config_.hidden_size);
+  const Mat<float> normed = rows_of(normed_, int64_t(batch.logit_rows.size()), config_.hidden_size);
   ops_.gather(normed, x, batch.logit_rows);
   rotate(normed, weights_.residual_rotation, true);
   ops_.rms_norm(normed, normed, weights_.norm, config_.rms_norm_eps);
@@ -143,6 +146,11 @@ void Llama::embed(Mat<float> x, std::span<const int32_t> tokens) {
     const auto [table, row] = weights_.read_embedding(tokens[size_t(r)], panel_);
     ops_.embed(x.slice(r, 1), {&row, 1}, table);
   }
+}
+
+/// A device's kernels want rows without gaps.
+Mat<float> Llama::rows_of(Buffer<float>& buffer, int64_t rows, int64_t cols) {
+  return {buffer.data(), rows, cols, &ops_.memory() == &host_memory() ? spread_stride(cols) : cols};
 }
 
 void Llama::rotate(Mat<float> x, const Rotation& rotation, bool inverse) {

@@ -67,6 +67,7 @@ class Llama {
   void embed(Mat<float> x, std::span<const int32_t> tokens);
   void rotate(Mat<float> x, const Rotation& rotation, bool inverse = false);
   void head(const Batch& batch, Mat<float> logits);
+  Mat<float> rows_of(Buffer<float>& buffer, int64_t rows, int64_t cols);
 
   const ModelConfig& config_;
   const ModelWeights& weights_;

@@ -34,7 +34,8 @@ int64_t floats_of(const RowStep& step) {
 
 int64_t scratch_floats(const RowStep& step) {
   if (const auto* rotate = std::get_if<RotateStep>(&step)) return rotate->x.cols;
-  if (const auto* quantize = std::get_if<QuantizeStep>(&step)) return kBlock * quantize->in.cols;
+  if (const auto* quantize = std::get_if<QuantizeStep>(&step))
+    return kBlock * spread_stride(quantize->in.cols);
   return 0;
 }
 
@@ -163,11 +164,10 @@ void RowSteps::quantize_row(const QuantizeStep& step, int64_t r, const float* va
 /// The coefficients of the block that begins at row `first`.
 void RowSteps::quantize_block(const QuantizeStep& step, int64_t first, int thread) const {
   const auto& [out, in] = step;
-  float* coefficients = scratch_[size_t(thread)].data();
-  kernels_.transform(coefficients, in.cols, in.row(first), in.stride, in.cols, out.plan.transform,
-                     out.plan.levels, false);
-  for (int64_t r = 0; r < kBlock; ++r)
-    quantize_row(step, first + r, coefficients + r * in.cols, out.plan.bits(r));
+  const Mat<float> coefficients{scratch_[size_t(thread)].data(), kBlock, in.cols, spread_stride(in.cols)};
+  kernels_.transform(coefficients.data, coefficients.stride, in.row(first), in.stride, in.cols,
+                     out.plan.transform, out.plan.levels, false);
+  for (int64_t r = 0; r < kBlock; ++r) quantize_row(step, first + r, coefficients.row(r), out.plan.bits(r));
 }
 
 }  // namespace stamp

@@ -196,27 +196,38 @@ inline __attribute__((always_inline)) void transform_inverse(SeqTransform kind, 
   }
 }
 
-/// A [kBlock, cols] matrix, column vector by column vector: out = L in or L^-1 in. May be in place.
+/// A vector of columns of a [kBlock, cols] matrix: out = L in or L^-1 in. May be in place.
+template <bool kInverse, class Load, class Store>
+inline __attribute__((always_inline)) void transform_columns(const float* scales, SeqTransform kind,
+                                                             int levels, const Load& load_row,
+                                                             const Store& store_row) {
+  V t[kB];
+  for (int r = 0; r < kB; ++r) t[r] = load_row(r);
+  if constexpr (kInverse)
+    transform_inverse(
+        kind, levels, kB, [&](int r) __attribute__((always_inline)) { return mul(t[r], set1(scales[r])); },
+        store_row);
+  else
+    transform_forward(
+        kind, levels, kB, [&](int i) __attribute__((always_inline)) { return t[i]; },
+        [&](int r, V x) __attribute__((always_inline)) { store_row(r, mul(x, set1(scales[r]))); });
+}
+
 template <bool kInverse>
 void transform_block(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t cols, SeqTransform kind,
                      int levels) {
   float scales[kB];
   row_scales(scales, kind, levels);
-  for (int64_t c = 0; c < cols; c += kLanes) {
-    const int64_t live = cols - c < kLanes ? cols - c : kLanes;
-    V t[kB];
-    for (int r = 0; r < kB; ++r) t[r] = load_some(in + r * ldi + c, live);
-    if constexpr (kInverse)
-      transform_inverse(
-          kind, levels, kB, [&](int r) __attribute__((always_inline)) { return mul(t[r], set1(scales[r])); },
-          [&](int i, V x) __attribute__((always_inline)) { store_some(out + i * ldo + c, x, live); });
-    else
-      transform_forward(
-          kind, levels, kB, [&](int i) __attribute__((always_inline)) { return t[i]; },
-          [&](int r, V x) __attribute__((always_inline)) {
-            store_some(out + r * ldo + c, mul(x, set1(scales[r])), live);
-          });
-  }
+  int64_t c = 0;
+  for (; c + kLanes <= cols; c += kLanes)
+    transform_columns<kInverse>(
+        scales, kind, levels, [&](int r) __attribute__((always_inline)) { return load(in + r * ldi + c); },
+        [&](int r, V x) __attribute__((always_inline)) { store(out + r * ldo + c, x); });
+  if (const int64_t live = cols - c; live > 0)
+    transform_columns<kInverse>(
+        scales, kind,
+        levels, [&](int r) __attribute__((always_inline)) { return load_some(in + r * ldi + c, live); },
+        [&](int r, V x) __attribute__((always_inline)) { store_some(out + r * ldo + c, x, live); });
 }
 
 void transform(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t cols, SeqTransform kind,
