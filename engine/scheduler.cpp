@@ -1,13 +1,18 @@
 #include "engine/scheduler.h"
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
 
 #include "engine/batcher.h"
 #include "kernels/error.h"
+#include "models/file.h"
 
 namespace stamp {
+
+/// Without work for so long, the scheduler takes no more for the moment.
+constexpr std::chrono::milliseconds kIdle{200};
 
 struct Scheduler::Impl {
   Impl(Engine& engine, const SchedulerOptions& options)
@@ -39,7 +44,13 @@ void Scheduler::Impl::run() {
     std::vector<Id> cancelled;
     {
       std::unique_lock lock(mutex);
-      changed.wait(lock, [&] { return stopping || open() > 0; });
+      const auto wanted = [&] { return stopping || open() > 0; };
+      if (!changed.wait_for(lock, kIdle, wanted)) {
+        lock.unlock();
+        release_freed_memory();  // a burst's, which the system may want
+        lock.lock();
+        changed.wait(lock, wanted);
+      }
       arrived.swap(arrivals);
       cancelled.swap(cancels);
       held += int64_t(arrived.size());

@@ -133,7 +133,7 @@ def disconnects(count=10_000, share=0.3):
                 return 0
             return (statuses(read_all(client)) or [0])[0]
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
-        list(pool.map(one, range(count)))  # until pools have their size
+        list(pool.map(one, range(4 * count)))  # until pools and the tokenizer's caches of words have their size
         before = state()
         codes = list(pool.map(one, range(count)))
     after = state()
