@@ -91,9 +91,11 @@ Engine::Engine(const EngineOptions& options) : options_(options) {
                                                   : kDeviceChunk;
   llama_ = std::make_unique<Llama>(config_, weights_, recipe_, *ops_, rows);
   cache_ = std::make_unique<KvCache>(config_, format, cached, options_.page_shuffle, ops_->memory());
-  // A mapped file's pages can be given up, huge pages cannot: only where there is room to spare.
-  if (!prepares && on_host && !options_.map_weights && int64_t(weights_.file_bytes) < available_memory() / 2)
-    mover_ = std::jthread([this](const std::stop_token& stop) { weights_.move_to_huge_pages(stop); });
+  if (!prepares && on_host) {
+    // A mapped file's pages can be given up, copies cannot: only where there is room to spare.
+    const bool copies = !options_.map_weights && int64_t(weights_.file_bytes) < available_memory() / 2;
+    mover_ = std::jthread([=, this](const std::stop_token& stop) { weights_.use_huge_pages(copies, stop); });
+  }
   release_freed_memory();  // of the files' JSON
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }

@@ -117,6 +117,20 @@ void MappedFile::move_to_huge_pages(const std::stop_token& stop) {
   if (done < whole) munmap(source + done, whole - done);
 }
 
+bool MappedFile::collapse_to_huge_pages(const std::stop_token& stop) {
+#ifdef MADV_COLLAPSE
+  constexpr int kCollapse = MADV_COLLAPSE;
+#else
+  constexpr int kCollapse = 25;  // of Linux 6.1, later than Debian 12's headers
+#endif
+  auto* target = const_cast<std::byte*>(bytes_.data());
+  for (size_t done = 0; done + kHugePage <= bytes_.size(); done += kHugePage) {
+    if (left_begin_ <= done && done < left_end_) continue;
+    if (stop.stop_requested() || madvise(target + done, kHugePage, kCollapse) != 0) return false;
+  }
+  return true;
+}
+
 void MappedFile::leave_mapped(std::span<const std::byte> scattered) {
   const auto first = reinterpret_cast<uintptr_t>(bytes_.data()), last = first + bytes_.size(),
              begin = reinterpret_cast<uintptr_t>(scattered.data()), end = begin + scattered.size();

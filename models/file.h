@@ -35,7 +35,12 @@ class MappedFile {
   /// Ends early when asked to stop, or when the system has no memory or the file no bytes to give: what is
   /// not moved stays mapped.
   void move_to_huge_pages(const std::stop_token& stop);
-  /// Before that: the huge pages that lie in `scattered`, bytes of which few are read at a time, shall stay.
+  /// The same without copies: the file's own pages become huge ones, which all processes that map it share.
+  /// What tmpfs (/dev/shm) can; other file systems only under a Linux with CONFIG_READ_ONLY_THP_FOR_FS. False
+  /// if it ended early.
+  bool collapse_to_huge_pages(const std::stop_token& stop);
+  /// Before either: the huge pages that lie in `scattered`, bytes of which few are read at a time, shall
+  /// stay.
   void leave_mapped(std::span<const std::byte> scattered);
   /// Copies bytes of the mapping, whose pages do not become resident by that. False if they are not its own.
   bool copy(const std::byte* from, std::span<std::byte> to) const;

@@ -45,8 +45,9 @@ class Safetensors {
   const std::map<std::string, TensorInfo, std::less<>>& tensors() const { return tensors_; }
   uint64_t file_bytes() const { return file_bytes_; }
   /// See MappedFile. Tensors stay where they are.
-  void move_to_huge_pages(const std::stop_token& stop) {
-    for (MappedFile& file : files_) file.move_to_huge_pages(stop);
+  void use_huge_pages(bool copies, const std::stop_token& stop) {
+    for (MappedFile& file : files_)
+      if (!file.collapse_to_huge_pages(stop) && copies) file.move_to_huge_pages(stop);
   }
   void leave_mapped(std::span<const std::byte> scattered) {
     for (MappedFile& file : files_) file.leave_mapped(scattered);

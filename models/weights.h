@@ -49,7 +49,7 @@ struct ModelWeights {
 
   /// See MappedFile: views stay valid, and may be read meanwhile. An embedding that is not the head, too,
   /// stays in the file: a step reads few of its rows.
-  void move_to_huge_pages(const std::stop_token& stop) { files_.move_to_huge_pages(stop); }
+  void use_huge_pages(bool copies, const std::stop_token& stop) { files_.use_huge_pages(copies, stop); }
   bool embedding_stays_in_file() const { return !files_.tensors().empty() && lm_head.data != embedding.data; }
   /// Of such an embedding, the panel that holds the row of `id` (of float types, that row), copied into
   /// `bytes`, and the row's place in it. The file's pages do not become resident, of which the system maps up

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <span>
@@ -74,6 +75,40 @@ TEST(MappedFile, KeepsAddressesAndBytesWhileItMovesToHugePages) {
   // The file's later changes reach only what is still mapped: the pieces are the process's own now.
   std::ofstream(dir / "x", std::ios::in | std::ios::out).write("changed", 7);
   EXPECT_EQ(text_of(file), bytes);
+}
+
+/// Of the bytes, how many are tmpfs's own huge pages.
+size_t shared_huge_bytes(std::span<const std::byte> bytes) {
+  const auto first = reinterpret_cast<uintptr_t>(bytes.data());
+  size_t kilobytes = 0;
+  bool here = false;
+  std::string line;
+  for (std::ifstream maps("/proc/self/smaps"); std::getline(maps, line);) {
+    uintptr_t begin = 0;
+    if (std::sscanf(line.c_str(), "%lx-", &begin) == 1 && line.find('-') < line.find(' '))
+      here = begin >= first && begin < first + bytes.size();
+    size_t value = 0;
+    if (here && std::sscanf(line.c_str(), "ShmemPmdMapped: %zu", &value) == 1) kilobytes += value;
+  }
+  return kilobytes << 10;
+}
+
+TEST(MappedFile, SharesTheHugePagesOfAFileInMemory) {
+  const TempDir dir("/dev/shm");
+  std::string bytes((size_t{9} << 20) + 12345, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = char(i * 2654435761u >> 13);
+  write_file(dir / "x", bytes);
+  MappedFile file(dir / "x"), other(dir / "x");
+  const bool huge = file.collapse_to_huge_pages({});  // not before Linux 6.1, or where they are disabled
+  EXPECT_EQ(huge, other.collapse_to_huge_pages({}));
+  for (const MappedFile* each : {&file, &other}) {
+    EXPECT_EQ(text_of(*each), bytes);
+    EXPECT_EQ(shared_huge_bytes(each->bytes()), huge ? size_t{8} << 20 : 0);
+  }
+  std::ofstream(dir / "x", std::ios::in | std::ios::out)
+      .write("changed", 7);  // the pages are still the file's
+  EXPECT_EQ(text_of(file).substr(0, 7), "changed");
+  EXPECT_EQ(text_of(other).substr(0, 7), "changed");
 }
 
 /// Eleven huge pages and a bit, of which those that lie in the middle shall stay: the two at its ends do not.
