@@ -93,7 +93,7 @@ class WidenedSteps {
 
  private:
   static constexpr uint64_t kSteps = 4;
-  const IntLinear p_;
+  const IntLinear p_;  // a copy: what the ring is given cannot change it
   int64_t panel_, last_;
   uint64_t channel_ = 0, widened_ = 0, taken_ = 0;
   int group_shift_ = __builtin_ctzll(uint64_t(p_.group));  // a group has 32, 64 or 128 channels
@@ -137,7 +137,8 @@ inline void stream_on_tiles(Tiles& tiles, const IntLinear& p, int64_t first, int
     while (block.rows > 0) scale_some(p, block);
 }
 
-/// All rows times panels [first, last), whose number is a multiple of kPanels, two blocks at a time as above.
+/// More rows times panels [first, last), whose number is a multiple of kPanels, block by block; sums are
+/// scaled as above.
 template <int kPanels>
 inline void panels_on_tiles(Tiles& tiles, const IntLinear& p, int64_t first, int64_t last) {
   BlockSums<kPanels> blocks[2];
