@@ -14,7 +14,8 @@ Llama::Llama(const ModelConfig& config, const ModelWeights& weights, const Recip
       rope_(config),
       max_rows_(max_rows),
       residual_(max_rows * config.hidden_size, ops.memory()),
-      normed_(max_rows * spread_stride(std::max(config.hidden_size, config.heads * config.head_dim)),
+      normed_(max_rows *
+                  std::max(spread_stride(config.hidden_size), spread_stride(config.heads * config.head_dim)),
               ops.memory()),
       q_(normed_.size(), ops.memory()),
       k_(max_rows * spread_stride(config.kv_heads * config.head_dim), ops.memory()),
