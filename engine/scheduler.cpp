@@ -11,7 +11,7 @@
 
 namespace stamp {
 
-/// Without work for so long, the scheduler takes no more for the moment.
+/// After so long without work, no more is expected at once.
 constexpr std::chrono::milliseconds kIdle{200};
 
 struct Scheduler::Impl {

@@ -64,6 +64,46 @@ inline __attribute__((always_inline)) void block_sums(Tiles& tiles, BlockSums<kP
   if (kBelow && kBeside) tiles.store<3>(block.sums[kTileRows] + kPanel, kLine);
 }
 
+/// Blocks one after the other: while a block's tiles are multiplied, the sums of the one before are scaled.
+template <int kPanels>
+class Blocks {
+ public:
+  Blocks(Tiles& tiles, const IntLinear& p) : tiles_(tiles), p_(p) {}
+
+  /// Rows [row, row + rows), kBlockRows at most, times the panels from `panel` on; see block_sums().
+  template <class Weights, class Meanwhile>
+  inline __attribute__((always_inline)) void multiply(int64_t row, int64_t rows, int64_t panel,
+                                                      int64_t panel_bytes, const Weights& weights,
+                                                      const Meanwhile& meanwhile) {
+    if (rows != shaped_) shape_block(tiles_, rows), shaped_ = rows;
+    BlockSums<kPanels>&block = sums_[turn_ % 2], &before = sums_[(turn_ + 1) % 2];
+    const auto between = [&](const uint8_t* step) __attribute__((always_inline)) {
+      if (before.rows > 0) scale_some(p_, before);
+      meanwhile(step);
+    };
+    const uint8_t* q = p_.q + row * p_.ldq;
+    if (rows > kTileRows) block_sums<2>(tiles_, block, q, p_.ldq, p_.depth, panel_bytes, weights, between);
+    else block_sums<1>(tiles_, block, q, p_.ldq, p_.depth, panel_bytes, weights, between);
+    scale_rest(before);
+    block.row = row, block.panel = panel, block.rows = rows, block.scaled = 0;
+    ++turn_;
+  }
+  /// After the last block.
+  void finish() {
+    for (auto& block : sums_) scale_rest(block);
+  }
+
+ private:
+  void scale_rest(BlockSums<kPanels>& block) {
+    while (block.rows > 0) scale_some(p_, block);
+  }
+
+  Tiles& tiles_;
+  const IntLinear& p_;
+  BlockSums<kPanels> sums_[2];
+  int64_t turn_ = 0, shaped_ = 0;
+};
+
 /// 4-bit panels as bytes, a step of kPanels tiles after the other: some steps ahead of their products, in a
 /// ring that stays in the first-level cache.
 template <int kPanels>
@@ -100,49 +140,23 @@ class WidenedSteps {
   alignas(64) uint8_t ring_[kSteps][kPanels][kTileBytes];
 };
 
-/// Up to kBlockRows rows, which meet a panel once, times panels [first, last), whose number is a multiple of
-/// kPanels. While a block's tiles are multiplied, the sums of the one before are scaled.
+/// Up to kBlockRows rows, which meet a panel once, times 4-bit panels [first, last), whose number is a
+/// multiple of kPanels.
 template <int kPanels>
 inline void stream_on_tiles(Tiles& tiles, const IntLinear& p, int64_t first, int64_t last) {
-  BlockSums<kPanels> blocks[2];
-  shape_block(tiles, p.rows);
-  const auto stream = [&](const auto& weights, int64_t panel_bytes, const auto& fetch)
-      __attribute__((always_inline)) {
-    for (int64_t panel = first, turn = 0; panel < last; panel += kPanels, ++turn) {
-      BlockSums<kPanels>&block = blocks[turn % 2], &before = blocks[(turn + 1) % 2];
-      const auto at = [&](int64_t k) __attribute__((always_inline)) { return weights(panel, k); };
-      const auto meanwhile = [&](const uint8_t* step) __attribute__((always_inline)) {
-        fetch(step);
-        if (before.rows > 0) scale_some(p, before);
-      };
-      if (p.rows > kTileRows) block_sums<2>(tiles, block, p.q, p.ldq, p.depth, panel_bytes, at, meanwhile);
-      else block_sums<1>(tiles, block, p.q, p.ldq, p.depth, panel_bytes, at, meanwhile);
-      while (before.rows > 0) scale_some(p, before);
-      block.row = 0, block.panel = panel, block.rows = p.rows, block.scaled = 0;
-    }
-  };
-  if (p.four_bits) {
-    WidenedSteps<kPanels> steps(p, first, last);
-    stream([&](int64_t, int64_t) { return steps.take(); }, kTileBytes,
-           [&](const uint8_t*) { steps.widen_next(); });
-  } else {
-    stream([&](int64_t panel, int64_t k) { return p.weights + panel * p.panel_bytes + k * kPanel; },
-           p.panel_bytes,
-           [&](const uint8_t* step) {
-             for (int64_t i = 0; i < kTileBytes; i += 64)
-               for (int64_t j = 0; j < kPanels; ++j) prefetch(step + j * p.panel_bytes + i + kAhead);
-           });
-  }
-  for (auto& block : blocks)
-    while (block.rows > 0) scale_some(p, block);
+  Blocks<kPanels> blocks(tiles, p);
+  WidenedSteps<kPanels> steps(p, first, last);
+  for (int64_t panel = first; panel < last; panel += kPanels)
+    blocks.multiply(
+        0, p.rows, panel, kTileBytes, [&](int64_t) __attribute__((always_inline)) { return steps.take(); },
+        [&](const uint8_t*) __attribute__((always_inline)) { steps.widen_next(); });
+  blocks.finish();
 }
 
-/// More rows times panels [first, last), whose number is a multiple of kPanels, block by block; sums are
-/// scaled as above.
+/// All rows times panels [first, last), whose number is a multiple of kPanels.
 template <int kPanels>
 inline void panels_on_tiles(Tiles& tiles, const IntLinear& p, int64_t first, int64_t last) {
-  BlockSums<kPanels> blocks[2];
-  int64_t turn = 0, shaped = 0;
+  Blocks<kPanels> blocks(tiles, p);
   for (int64_t panel = first; panel < last; panel += kPanels) {
     const uint8_t* w = p.weights + panel * p.panel_bytes;
     const int64_t panel_bytes = p.depth * kPanel;
@@ -151,36 +165,27 @@ inline void panels_on_tiles(Tiles& tiles, const IntLinear& p, int64_t first, int
         widen_panel<kPanelVecs>(p.scratch + i * panel_bytes, 64, p, panel + i);
       w = p.scratch;
     }
-    for (int64_t row = 0; row < p.rows; row += kBlockRows, ++turn) {
-      const int64_t rows = p.rows - row < kBlockRows ? p.rows - row : kBlockRows;
-      if (rows != shaped) shape_block(tiles, rows), shaped = rows;
-      BlockSums<kPanels>&block = blocks[turn % 2], &before = blocks[(turn + 1) % 2];
-      const auto at = [&](int64_t k) __attribute__((always_inline)) { return w + k * kPanel; };
-      const auto meanwhile = [&](const uint8_t* step) __attribute__((always_inline)) {
-        if (before.rows > 0) scale_some(p, before);
-        if (!p.four_bits && row == 0)
-          for (int i = 0; i < kPanels * kTileBytes; i += 64) prefetch(step + i + kAhead);
-      };
-      const uint8_t* q = p.q + row * p.ldq;
-      if (rows > kTileRows) block_sums<2>(tiles, block, q, p.ldq, p.depth, panel_bytes, at, meanwhile);
-      else block_sums<1>(tiles, block, q, p.ldq, p.depth, panel_bytes, at, meanwhile);
-      while (before.rows > 0) scale_some(p, before);
-      block.row = row, block.panel = panel, block.rows = rows, block.scaled = 0;
-    }
+    for (int64_t row = 0; row < p.rows; row += kBlockRows)
+      blocks.multiply(
+          row, p.rows - row < kBlockRows ? p.rows - row : kBlockRows, panel,
+          panel_bytes, [&](int64_t k) __attribute__((always_inline)) { return w + k * kPanel; },
+          [&](const uint8_t* step) __attribute__((always_inline)) {
+            if (!p.four_bits && row == 0)
+              for (int i = 0; i < kPanels * kTileBytes; i += 64) prefetch(step + i + kAhead);
+          });
   }
-  for (auto& block : blocks)
-    while (block.rows > 0) scale_some(p, block);
+  blocks.finish();
 }
 
 void tile_linear(const IntLinear& p) {
   Tiles tiles;
   // 8-bit panels that are met once come from memory: one stream of them is the faster.
-  const bool pairs = p.four_bits || p.rows > kBlockRows;
+  const bool once = p.rows <= kBlockRows, pairs = p.four_bits || !once;
   const int64_t middle = p.first_panel + (pairs ? (p.last_panel - p.first_panel) / 2 * 2 : 0);
   const auto multiply = [&](const auto& two, const auto& one) {
     if (p.first_panel < middle) two(tiles, p, p.first_panel, middle);
     if (middle < p.last_panel) one(tiles, p, middle, p.last_panel);
   };
-  if (p.rows > kBlockRows) multiply(panels_on_tiles<2>, panels_on_tiles<1>);
-  else multiply(stream_on_tiles<2>, stream_on_tiles<1>);
+  if (once && p.four_bits) multiply(stream_on_tiles<2>, stream_on_tiles<1>);
+  else multiply(panels_on_tiles<2>, panels_on_tiles<1>);
 }

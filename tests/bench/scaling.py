@@ -45,7 +45,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=5, help="runs of a test in a round; the median counts")
-    parser.add_argument("--memory", default="/dev/shm", help="default: /dev/shm")
+    parser.add_argument("--memory", default="/dev/shm", help="a directory in memory; default: /dev/shm")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.threads < 2 or arguments.rounds < 1 or arguments.repeat < 1:

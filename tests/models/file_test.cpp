@@ -25,6 +25,12 @@ std::string text_of(const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 
+std::string varied_bytes(size_t size) {
+  std::string bytes(size, '\0');
+  for (size_t i = 0; i < size; ++i) bytes[i] = char(i * 2654435761u >> 13);
+  return bytes;
+}
+
 std::string refusal(const std::filesystem::path& file) {
   try {
     MappedFile{file};
@@ -60,8 +66,8 @@ TEST(MappedFile, MovesItsMappingAndOutlivesTheName) {
 
 TEST(MappedFile, KeepsAddressesAndBytesWhileItMovesToHugePages) {
   const TempDir dir;
-  std::string bytes((size_t{23} << 20) + 12345, '\0');  // eleven huge pages, and a tail that stays
-  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = char(i * 2654435761u >> 13);
+  const std::string bytes =
+      varied_bytes((size_t{23} << 20) + 12345);  // eleven huge pages, and a tail that stays
   write_file(dir / "x", bytes);
   MappedFile file(dir / "x");
   const std::byte* const data = file.bytes().data();
@@ -95,8 +101,7 @@ size_t shared_huge_bytes(std::span<const std::byte> bytes) {
 
 TEST(MappedFile, SharesTheHugePagesOfAFileInMemory) {
   const TempDir dir("/dev/shm");
-  std::string bytes((size_t{9} << 20) + 12345, '\0');
-  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = char(i * 2654435761u >> 13);
+  const std::string bytes = varied_bytes((size_t{9} << 20) + 12345);
   write_file(dir / "x", bytes);
   MappedFile file(dir / "x"), other(dir / "x");
   const bool huge = file.collapse_to_huge_pages({});  // not before Linux 6.1, or where they are disabled
@@ -116,7 +121,6 @@ class MappedFileLeft : public testing::Test {
  protected:
   static constexpr size_t kHugePage = size_t{2} << 20, kPages = 11, kFirst = 3, kLast = 7;
   MappedFileLeft() {
-    for (size_t i = 0; i < bytes_.size(); ++i) bytes_[i] = char(i * 2654435761u >> 13);
     write_file(dir_ / "x", bytes_);
     file_ = MappedFile(dir_ / "x");
     const std::string other(100, 'a');
@@ -125,7 +129,7 @@ class MappedFileLeft : public testing::Test {
   }
 
   const TempDir dir_;
-  std::string bytes_ = std::string(kPages * kHugePage + 12345, '\0');
+  const std::string bytes_ = varied_bytes(kPages * kHugePage + 12345);
   MappedFile file_;
 };
 
