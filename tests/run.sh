@@ -17,6 +17,7 @@ JOBS=$(nproc)
 readonly JOBS
 readonly TEST_DATA=$PWD/build/test-data
 failures=()
+failed_logs=()
 
 # stage NAME COMMAND...: runs the command; a failure is reported at the end, the other stages still run.
 stage() {
@@ -43,8 +44,25 @@ configure() {
   cmake --preset "$1" --log-level=WARNING "${options[@]}"
 }
 
+# run_tests PRESET OPTION...: a failure keeps ctest's log for the report.
+run_tests() {
+  local preset=$1
+  shift
+  ctest --preset "$preset" -j "$JOBS" "$@" || { failed_logs+=("build/$preset/Testing/Temporary/LastTest.log"); return 1; }
+}
+
+# failed_tests LOG: of each test in ctest's log that did not pass, its name and the end of its output. Thousands of lines
+# lie between a failure and the end of a run.
+failed_tests() {
+  awk 'function report() { if (name != "" && !passed) { print "== " name; for (i = n > 60 ? n - 60 : 0; i < n; ++i) print line[i] } }
+       /^[0-9]+\/[0-9]+ Testing: / { report(); name = $3; n = passed = 0 }
+       /^End testing: / { report(); name = "" }
+       /^Test (Passed|Skipped)/ { passed = 1 }
+       { line[n++] = $0 }' "$1"
+}
+
 test_optimised() {
-  configure test && cmake --build --preset test -j "$JOBS" && ctest --preset test -j "$JOBS"
+  configure test && cmake --build --preset test -j "$JOBS" && run_tests test
 }
 
 # test_sanitized PRESET NAME_REGEX TARGET...: builds the targets and runs the tests whose names match. Those on the
@@ -54,7 +72,7 @@ test_sanitized() {
   local preset=$1 regex=$2
   shift 2
   configure "$preset" && cmake --build --preset "$preset" -j "$JOBS" --target "$@" &&
-    ctest --preset "$preset" -j "$JOBS" -R "$regex" -E 'SmolLm2|(LlamaTest|DeterminismTest).*/reference|BatcherTest.*/scalar'
+    run_tests "$preset" -R "$regex" -E 'SmolLm2|(LlamaTest|DeterminismTest).*/reference|BatcherTest.*/scalar'
 }
 
 install_debian_packages "${BUILD_PACKAGES[@]}" chromium clang-format-14 git libbenchmark-dev \
@@ -86,6 +104,7 @@ if [[ $MODE == all ]]; then
 fi
 
 if ((${#failures[@]})); then
+  for log in "${failed_logs[@]}"; do failed_tests "$log"; done
   say "FAILED: ${failures[*]}"
   exit 1
 fi
