@@ -123,10 +123,13 @@ bool MappedFile::collapse_to_huge_pages(const std::stop_token& stop) {
 #else
   constexpr int kCollapse = 25;  // of Linux 6.1, later than Debian 12's headers
 #endif
+  constexpr int kTries = 10;  // another processor may hold a page for the moment (EAGAIN)
   auto* target = const_cast<std::byte*>(bytes_.data());
   for (size_t done = 0; done + kHugePage <= bytes_.size(); done += kHugePage) {
     if (left_begin_ <= done && done < left_end_) continue;
-    if (stop.stop_requested() || madvise(target + done, kHugePage, kCollapse) != 0) return false;
+    if (stop.stop_requested()) return false;
+    for (int tries = 1; madvise(target + done, kHugePage, kCollapse) != 0; ++tries)
+      if (errno != EAGAIN || tries == kTries) return false;
   }
   return true;
 }

@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
@@ -99,16 +101,38 @@ size_t shared_huge_bytes(std::span<const std::byte> bytes) {
   return kilobytes << 10;
 }
 
+/// Whether the system makes a huge page of a file's in memory: not before Linux 6.1, nor where they are
+/// disabled or there is none left.
+bool can_collapse() {
+  constexpr size_t kHugePage = size_t{2} << 20;
+  constexpr int kCollapse = 25;  // MADV_COLLAPSE
+  const int descriptor = memfd_create("probe", MFD_CLOEXEC);
+  bool can = descriptor >= 0 && ftruncate(descriptor, off_t(2 * kHugePage)) == 0;
+  void* const memory = mmap(nullptr, 2 * kHugePage, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+  if (can && memory != MAP_FAILED) {
+    std::memset(memory, 1, 2 * kHugePage);
+    auto* const page = static_cast<char*>(memory) + -reinterpret_cast<uintptr_t>(memory) % kHugePage;
+    can = madvise(page, kHugePage, kCollapse) == 0;
+    munmap(memory, 2 * kHugePage);
+  }
+  close(descriptor);
+  return can && memory != MAP_FAILED;
+}
+
 TEST(MappedFile, SharesTheHugePagesOfAFileInMemory) {
   const TempDir dir("/dev/shm");
-  const std::string bytes = varied_bytes((size_t{9} << 20) + 12345);
+  const std::string bytes = varied_bytes((size_t{5} << 20) + 12345);  // two huge pages and a tail
   write_file(dir / "x", bytes);
   MappedFile file(dir / "x"), other(dir / "x");
-  const bool huge = file.collapse_to_huge_pages({});  // not before Linux 6.1, or where they are disabled
-  EXPECT_EQ(huge, other.collapse_to_huge_pages({}));
+  bool huge = false;
+  for (int tries = 0; tries < 10 && !huge; ++tries)  // beside other programs that want such pages
+    huge = file.collapse_to_huge_pages({}) && other.collapse_to_huge_pages({});
+  EXPECT_TRUE(huge || !can_collapse());
   for (const MappedFile* each : {&file, &other}) {
     EXPECT_EQ(text_of(*each), bytes);
-    EXPECT_EQ(shared_huge_bytes(each->bytes()), huge ? size_t{8} << 20 : 0);
+    if (huge) {
+      EXPECT_EQ(shared_huge_bytes(each->bytes()), size_t{4} << 20);
+    }
   }
   std::ofstream(dir / "x", std::ios::in | std::ios::out)
       .write("changed", 7);  // the pages are still the file's
