@@ -25,11 +25,11 @@ void kv_write_row(std::byte* side, const KvSide& format, int64_t r, const float*
     return min(max(add(mul(load_some(x + i, live), factor), shift), bottom), top);
   };
   if (bits > 4) {
-    for_lanes(d, [&](int64_t i, int64_t live) { store_some_u8(q + i, coded(i, live), live); });
+    store_codes(q, d, coded);
   } else {
-    for_lanes(d / 2, [&](int64_t i, int64_t live) {
+    store_codes(q, d / 2, [&](int64_t i, int64_t live) {
       const V low_nibble = round_nearest(coded(i, live)), high_nibble = round_nearest(coded(d / 2 + i, live));
-      store_some_u8(q + i, fma(high_nibble, set1(16.0f), low_nibble), live);
+      return fma(high_nibble, set1(16.0f), low_nibble);
     });
   }
 }

@@ -1,10 +1,20 @@
 // Quantising rows, and Hadamard rotations of channels.
 
-inline void store_some_u8(uint8_t* p, V v, int64_t n) {
-  if (n == kLanes) return store_u8(p, v);
-  uint8_t last[kLanes];
-  store_u8(last, v);
-  __builtin_memcpy(p, last, size_t(n));
+/// q [n] = code(i, live) rounded to nearest, those below 0 as 0; see for_lanes().
+template <class Code>
+inline void store_codes(uint8_t* q, int64_t n, const Code& code) {
+  V four[4];
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    for (int v = 0; v < 4; ++v) four[v] = code(i + v * kLanes, int64_t(kLanes));
+    store_four_u8(q + i, four);
+  }
+  if (i == n) return;
+  for (V& v : four) v = set1(0.0f);
+  uint8_t last[4 * kLanes];
+  for_lanes(n - i, [&](int64_t j, int64_t live) { four[j / kLanes] = code(i + j, live); });
+  store_four_u8(last, four);
+  __builtin_memcpy(q + i, last, size_t(n - i));
 }
 
 /// q = round((x - low) * steps / width), within code_range() of the row's extremes; zeros fill q up to
@@ -31,9 +41,8 @@ void quantize_row(uint8_t* q, float* scale, float* offset, const float* x, int64
   const V base = set1(begin), factor = set1(width > 0 ? steps / width : 0.0f), top = set1(steps);
   *scale = width / steps;
   *offset = begin;
-  for_lanes(n, [&](int64_t i, int64_t live) {
-    const V v = min(max(mul(sub(load_some(x + i, live), base), factor), set1(0.0f)), top);
-    store_some_u8(q + i, v, live);
+  store_codes(q, n, [&](int64_t i, int64_t live) {
+    return min(mul(sub(load_some(x + i, live), base), factor), top);
   });
   __builtin_memset(q + n, 0, size_t(padded - n));
 }
@@ -56,30 +65,48 @@ inline V lane_stages(V x) {
   } else {
     float sign[kLanes];
     for (int i = 0; i < kLanes; ++i) sign[i] = (i & H) != 0 ? -1.0f : 1.0f;
-    return lane_stages<2 * H>(add(mul(load(sign), x), swap_lanes<H>(x)));
+    return lane_stages<2 * H>(fma(load(sign), x, swap_lanes<H>(x)));  // the product is exact
   }
+}
+
+/// Two stages of the butterfly: a, b, c, d are a quarter of it apart.
+inline void two_stages(V& a, V& b, V& c, V& d) {
+  const V sum = add(a, b), other_sum = add(c, d), rest = sub(a, b), other_rest = sub(c, d);
+  a = add(sum, other_sum);
+  b = add(rest, other_rest);
+  c = sub(sum, other_sum);
+  d = sub(rest, other_rest);
 }
 
 /// x = scale * H x in place, n a power of two, H Sylvester's matrix of +-1.
 void hadamard(float* x, int64_t n, float scale) {
-  int64_t h = 1;
-  if (n >= kLanes) {
-    for (int64_t i = 0; i < n; i += kLanes) store(x + i, mul(lane_stages<1>(load(x + i)), set1(scale)));
-    h = kLanes;
+  const auto in_lanes = [&](const float* p) { return mul(lane_stages<1>(load(p)), set1(scale)); };
+  int64_t h = kLanes;
+  if (n >= 4 * kLanes) {
+    for (int64_t i = 0; i < n; i += 4 * h) {
+      V y[4];
+      for (int j = 0; j < 4; ++j) y[j] = in_lanes(x + i + j * h);
+      two_stages(y[0], y[1], y[2], y[3]);
+      for (int j = 0; j < 4; ++j) store(x + i + j * h, y[j]);
+    }
+    h *= 4;
+  } else if (n >= kLanes) {
+    for (int64_t i = 0; i < n; i += kLanes) store(x + i, in_lanes(x + i));
   } else {
     for (int64_t i = 0; i < n; ++i) x[i] *= scale;
+    h = 1;
   }
   for (; 4 * h <= n; h *= 4) {  // two stages on the way through memory
     for (int64_t i = 0; i < n; i += 4 * h) {
       for_lanes(h, [&](int64_t j, int64_t live) {
         float* y = x + i + j;
-        const V a = load_some(y, live), b = load_some(y + h, live);
-        const V c = load_some(y + 2 * h, live), d = load_some(y + 3 * h, live);
-        const V sum = add(a, b), other_sum = add(c, d), rest = sub(a, b), other_rest = sub(c, d);
-        store_some(y, add(sum, other_sum), live);
-        store_some(y + h, add(rest, other_rest), live);
-        store_some(y + 2 * h, sub(sum, other_sum), live);
-        store_some(y + 3 * h, sub(rest, other_rest), live);
+        V a = load_some(y, live), b = load_some(y + h, live);
+        V c = load_some(y + 2 * h, live), d = load_some(y + 3 * h, live);
+        two_stages(a, b, c, d);
+        store_some(y, a, live);
+        store_some(y + h, b, live);
+        store_some(y + 2 * h, c, live);
+        store_some(y + 3 * h, d, live);
       });
     }
   }

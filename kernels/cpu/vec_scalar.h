@@ -125,6 +125,10 @@ inline void store_u8(uint8_t* p, V v) {  // v in [0, 255], rounded to nearest
   v = round_nearest(v);
   for (int i = 0; i < kLanes; ++i) p[i] = uint8_t(v[i]);
 }
+/// Four vectors of values rounded to nearest, those below 0 as 0; none above 255.
+inline void store_four_u8(uint8_t* p, const V* v) {
+  for (int i = 0; i < 4; ++i) store_u8(p + i * kLanes, max(v[i], set1(0.0f)));
+}
 inline V load_u8(const uint8_t* p) { return V{float(p[0]), float(p[1]), float(p[2]), float(p[3])}; }
 /// Lanes i and i ^ H change places.
 template <int H>
