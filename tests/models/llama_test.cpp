@@ -7,10 +7,12 @@
 #include <cstring>
 #include <memory>
 #include <numeric>
+#include <random>
 
 #include "engine/kv_cache.h"
 #include "models/file.h"
 #include "tests/golden/golden.h"
+#include "tests/tiny_model.h"
 
 namespace stamp {
 namespace {
@@ -28,9 +30,9 @@ std::vector<std::string> model_names() {
 
 std::vector<int32_t> golden_rows() { return tiny()["rows"]; }
 
-/// One tiny model with the tokens of its golden values.
+/// A tiny model of this name, or in a directory, with the tokens of golden values.
 struct TinyLlama {
-  TinyLlama(const std::string& name, Ops& ops, int64_t max_rows)
+  TinyLlama(const std::filesystem::path& name, Ops& ops, int64_t max_rows)
       : config(ModelConfig::load(golden::kTinyModels / name)),
         weights(ModelWeights::load(golden::kTinyModels / name, config)),
         memory(ops.memory()),
@@ -157,6 +159,28 @@ TEST_P(LlamaTest, SequencesInOneBatchGiveTheBitsOfEachAlone) {
       EXPECT_EQ(std::memcmp(together.data(), truth.data(), truth.size_bytes()), 0)
           << name << ", row " << wanted[i];
     }
+  }
+}
+
+// Rows a multiple of 1 KiB apart get a line more (spread_stride), so the narrower ones may take more room.
+TEST_P(LlamaTest, HeadsMayBeALittleWiderThanAHiddenSizeWhoseRowsAreSpread) {
+  constexpr int64_t kRows = 70, kHidden = 256, kHeads = 13, kHeadDim = 20;
+  ASSERT_GT(spread_stride(kHidden), spread_stride(kHeads * kHeadDim));
+  TinyModel tiny_model = random_model(1, kHidden);
+  tiny_model.config["num_attention_heads"] = kHeads;
+  tiny_model.config["num_key_value_heads"] = 1;
+  tiny_model.config["head_dim"] = kHeadDim;
+  std::mt19937 random(1);
+  tiny_model.tensors = tiny::tensors(
+      tiny_model.config, [&](const std::string&) { return float(int32_t(random() % 2001) - 1000) * 1e-4f; });
+  const TempDir dir;
+  tiny_model.write(dir.path());
+  const std::unique_ptr<Ops> reference = make_ops("reference", 1);
+  TinyLlama model(dir.path(), *ops_, kRows), truth(dir.path(), *reference, kRows);
+  const std::vector<float> logits = model.run(kRows, kRows), wanted = truth.run(kRows, kRows);
+  for (int64_t row : {int64_t{0}, kRows - 1}) {
+    SCOPED_TRACE(row);
+    golden::expect_equal_logits(model.row(logits, row), truth.row(wanted, row));
   }
 }
 
