@@ -46,6 +46,10 @@ class PeerSetting:
 LLAMA_ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
+def stamp_environment(ops):
+    return {"STAMP_FORCE_OPS": ops} if ops else {}
+
+
 def peak_bytes(pid):
     """Of what the process has resident, so far. A child's rusage would count what its parent had when it forked."""
     try:
@@ -83,6 +87,7 @@ def comma(values):
 class Stamp:
     program: Path
     threads: int
+    ops: str = ""  # the instruction set it is held to
     report: dict = field(default_factory=dict)  # the last run's own
 
     def bench(self, model, columns, recipe="", repeat=1):
@@ -93,7 +98,7 @@ class Stamp:
             _, peak = call([self.program, "bench", "--model", model, "--device", "cpu", "--threads", self.threads,
                             "--prefill", comma(columns.prefill or (1,)), "--decode", columns.decode or 1,
                             "--depth", comma(columns.depths or (0,)), "--repeat", repeat, "--json", file,
-                            *(["--recipe", recipe] if recipe else [])])
+                            *(["--recipe", recipe] if recipe else [])], stamp_environment(self.ops))
             self.report = json.loads(file.read_text())
         rates = {test["name"]: test["median"] for test in self.report["tests"]}
         return {name: rates[name] for name in columns.names()}, peak

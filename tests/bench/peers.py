@@ -61,6 +61,8 @@ def add_common_arguments(parser):
     parser.add_argument("--out", type=Path, required=True, help="directory for the results, the logs and the models made")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ops", default="", metavar="NAME",
+                        help="the instruction set that stamp is held to (STAMP_FORCE_OPS), beside a llama.cpp built for the same")
 
 
 def add_column_arguments(parser):
@@ -89,7 +91,7 @@ def main():
     recipes, columns = arguments.recipes.split(","), Columns(arguments.prefill, arguments.decode, arguments.depth)
     if unknown := [name for name in recipes if name not in RECIPES]:
         parser.error(f"--recipes: {unknown[0]} is none of {', '.join(RECIPES)}")
-    stamp, llama = Stamp(arguments.stamp, arguments.threads), Llama(arguments.llama_bench, arguments.threads)
+    stamp, llama = Stamp(arguments.stamp, arguments.threads, arguments.ops), Llama(arguments.llama_bench, arguments.threads)
     models = {"f32": (arguments.model, "")}
     if quantised := [name for name in recipes if name != "f32"]:
         directory = arguments.model_w4 or quantised_directory(arguments.stamp, arguments.model, arguments.out, "w4a8kv4-stamp")

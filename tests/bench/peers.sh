@@ -5,6 +5,7 @@
 #   bash tests/bench/peers.sh shape [--rounds 3]              a model of 1.1B, its memory, 32k tokens: shape_peers.py
 #   bash tests/bench/peers.sh serve [--rounds 5]              stamp serve and llama-server: serve_peers.py
 #   LLAMA_BIN=DIR bash tests/bench/peers.sh                   where llama-bench and llama-server are already built
+#   LLAMA_BIN=DIR bash tests/bench/peers.sh --ops avx2        where they are built for less than this CPU has, and stamp, too
 #
 # llama.cpp comes from the source package of llama-cpp-python on PyPI and is built here for this CPU. The table goes
 # to stdout, build/peers/*.md and build/peers/*.json, that of one sequence to build/peers/peers.svg, too. Run it on an

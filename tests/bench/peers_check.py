@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from gguf_to_hf import undo_rope_permutation  # noqa: E402
 from peer_models import nearest_recipe, rope_permutation  # noqa: E402
-from peer_programs import Columns, PeerSetting, call  # noqa: E402
+from peer_programs import Columns, PeerSetting, call, stamp_environment  # noqa: E402
 from peer_report import against, best_settings, ratio_svg, screening_table, speed_table, tests_of_settings  # noqa: E402
 from peers import columns_of, screen  # noqa: E402
 from scaling import table as scaling_table  # noqa: E402
@@ -35,6 +35,7 @@ class Settings(unittest.TestCase):
     def test_flags_say_what_the_name_says(self):
         self.assertEqual(str(B), "Q4_0, flash attention")
         self.assertEqual(str(PeerSetting("Q8_0", True, "q4_0")), "Q8_0, flash attention, cache q4_0")
+        self.assertEqual((stamp_environment(""), stamp_environment("avx2")), ({}, {"STAMP_FORCE_OPS": "avx2"}))
         self.assertEqual(A.flags(), ["-fa", "off", "-ctk", "f16", "-ctv", "f16"])
 
     def test_each_test_has_its_own_best_setting(self):

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 
 from peer_models import quantised_directory, smollm2_gguf
-from peer_programs import LLAMA_ENVIRONMENT, PeerSetting, say
+from peer_programs import LLAMA_ENVIRONMENT, PeerSetting, say, stamp_environment
 from peer_report import markdown_table
 from peers import add_common_arguments, parse
 from streams import run_streams
@@ -81,7 +81,7 @@ def start_stamp(arguments, recipe, log):
         directory = arguments.model_w4 or quantised_directory(arguments.stamp, arguments.model, arguments.out, recipe)
         flags = ["--model", directory]
     return Peer([arguments.stamp, "serve", *flags, "--threads", arguments.threads, "--parallel", max(STREAMS), "--ctx", CONTEXT],
-                log)
+                log, stamp_environment(arguments.ops))
 
 
 def start_llama(arguments, setting, log):

@@ -148,7 +148,7 @@ def main():
     chosen = arguments.parts.split(",")
     if unknown := [part for part in chosen if part not in parts]:
         parser.error(f"--parts: {unknown[0]} is none of {', '.join(parts)}")
-    stamp, llama = Stamp(arguments.stamp, arguments.threads), Llama(arguments.llama_bench, arguments.threads)
+    stamp, llama = Stamp(arguments.stamp, arguments.threads, arguments.ops), Llama(arguments.llama_bench, arguments.threads)
     measured = {part: parts[part](arguments, stamp, llama) for part in chosen}
     result = {"cpu": llama.report["cpu_info"], "threads": arguments.threads, "llama": arguments.llama_name,
               "shape": arguments.shape, **measured}
