@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
@@ -22,6 +21,8 @@ namespace stamp {
 namespace {
 
 using testing::HasSubstr;
+
+constexpr size_t kHugePage = size_t{2} << 20;
 
 std::string text_of(const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
@@ -101,27 +102,27 @@ size_t shared_huge_bytes(std::span<const std::byte> bytes) {
   return kilobytes << 10;
 }
 
-/// Whether the system makes a huge page of a file's in memory: not before Linux 6.1, nor where they are
-/// disabled or there is none left.
+/// Whether the system makes a huge page of shared memory, which tmpfs holds: not before Linux 6.1, nor where
+/// they are disabled or there is none left.
 bool can_collapse() {
-  constexpr size_t kHugePage = size_t{2} << 20;
   constexpr int kCollapse = 25;  // MADV_COLLAPSE
-  const int descriptor = memfd_create("probe", MFD_CLOEXEC);
-  bool can = descriptor >= 0 && ftruncate(descriptor, off_t(2 * kHugePage)) == 0;
-  void* const memory = mmap(nullptr, 2 * kHugePage, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
-  if (can && memory != MAP_FAILED) {
-    std::memset(memory, 1, 2 * kHugePage);
-    auto* const page = static_cast<char*>(memory) + -reinterpret_cast<uintptr_t>(memory) % kHugePage;
+  void* const room = mmap(nullptr, 2 * kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) return false;
+  // On a huge page's boundary, as its offset is.
+  auto* const page = static_cast<char*>(room) + -reinterpret_cast<uintptr_t>(room) % kHugePage;
+  bool can =
+      mmap(page, kHugePage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == page;
+  if (can) {
+    std::memset(page, 1, kHugePage);
     can = madvise(page, kHugePage, kCollapse) == 0;
-    munmap(memory, 2 * kHugePage);
   }
-  close(descriptor);
-  return can && memory != MAP_FAILED;
+  munmap(room, 2 * kHugePage);
+  return can;
 }
 
 TEST(MappedFile, SharesTheHugePagesOfAFileInMemory) {
   const TempDir dir("/dev/shm");
-  const std::string bytes = varied_bytes((size_t{5} << 20) + 12345);  // two huge pages and a tail
+  const std::string bytes = varied_bytes(5 * kHugePage / 2 + 12345);  // two huge pages and a tail
   write_file(dir / "x", bytes);
   MappedFile file(dir / "x"), other(dir / "x");
   bool huge = false;
@@ -131,7 +132,7 @@ TEST(MappedFile, SharesTheHugePagesOfAFileInMemory) {
   for (const MappedFile* each : {&file, &other}) {
     EXPECT_EQ(text_of(*each), bytes);
     if (huge) {
-      EXPECT_EQ(shared_huge_bytes(each->bytes()), size_t{4} << 20);
+      EXPECT_EQ(shared_huge_bytes(each->bytes()), 2 * kHugePage);
     }
   }
   std::ofstream(dir / "x", std::ios::in | std::ios::out)
@@ -143,7 +144,7 @@ TEST(MappedFile, SharesTheHugePagesOfAFileInMemory) {
 /// Eleven huge pages and a bit, of which those that lie in the middle shall stay: the two at its ends do not.
 class MappedFileLeft : public testing::Test {
  protected:
-  static constexpr size_t kHugePage = size_t{2} << 20, kPages = 11, kFirst = 3, kLast = 7;
+  static constexpr size_t kPages = 11, kFirst = 3, kLast = 7;
   MappedFileLeft() {
     write_file(dir_ / "x", bytes_);
     file_ = MappedFile(dir_ / "x");
