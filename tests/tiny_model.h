@@ -199,14 +199,18 @@ TinyTensors tensors(const nlohmann::ordered_json& config, Value&& value) {
 }  // namespace tiny
 
 /// Random weights from a seed: says nothing sensible, but every part of the forward pass matters.
-inline TinyModel random_model(uint32_t seed = 1, int64_t hidden = 16) {
-  TinyModel model{tiny::config(hidden), nullptr, tiny::tokenizer(), tiny::tokenizer_config(), {}};
+inline TinyModel random_model(uint32_t seed, const nlohmann::ordered_json& config) {
+  TinyModel model{config, nullptr, tiny::tokenizer(), tiny::tokenizer_config(), {}};
   std::mt19937 rng(seed);
   model.tensors = tiny::tensors(model.config, [&](const std::string& name) {
     const float uniform = float(int32_t(rng() % 20001) - 10000) * 1e-4f;  // [-1, 1]
     return name.ends_with("norm.weight") ? 1.0f + 0.1f * uniform : 0.5f * uniform;
   });
   return model;
+}
+
+inline TinyModel random_model(uint32_t seed = 1, int64_t hidden = 16) {
+  return random_model(seed, tiny::config(hidden));
 }
 
 /// Counts: after each byte comes the next one, after 'z' the end of the sequence, after ' ' and '9' the '0';
