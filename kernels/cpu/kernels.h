@@ -89,13 +89,18 @@ STAMP_INLINE int64_t int_scratch_bytes(const WeightView& w, int64_t rows) {
   return w.padded_cols() * kWidePanels * kPanel + (1 + w.zero_groups() / 2 + 2 * spans) * 4 * kPanel;
 }
 
-/// A range of panels of one integer product.
+/// A range of panels of one integer product, of whole tiles of rows. The sums of coded ones are coefficients,
+/// of which `out` gets the tokens.
 struct IntLinear {
   float* out = nullptr;  // [rows, cols], stride ldo
   int64_t ldo = 0, rows = 0, cols = 0;
   const uint8_t* q = nullptr;  // [rows, ldq], and the parameters of each row
   int64_t ldq = 0;
   const float *scale = nullptr, *offset = nullptr;
+  const RowTile* tiles = nullptr;  // [tile_count]
+  int64_t tile_count = 0;
+  SeqTransform transform = SeqTransform::kIdentity;
+  int levels = 0;
   const uint8_t* weights = nullptr;
   int64_t panel_bytes = 0, depth = 0;  // depth: padded input channels
   const float* weight_scale = nullptr;

@@ -124,21 +124,47 @@ inline __attribute__((always_inline)) void four_group(I (&acc)[R][N], const uint
   if constexpr (!kPairSums) add();
 }
 
-/// out = weight scale * (scale * acc + offset * (sum of weights)), of R rows and N vectors of channels from
-/// `first` on
+/// What a row's sums stand for: weight scale * (scale * acc + offset * (sum of weights)).
+inline V scale_sums(I acc, float scale, float offset, V weight_scale, V weight_sum) {
+  return mul(weight_scale, fma(set1(scale), to_float(acc), mul(set1(offset), weight_sum)));
+}
+inline V load_weight_sum(const IntLinear& p, int64_t col) {
+  return to_float(load_bytes(reinterpret_cast<const uint8_t*>(p.weight_sum + col)));
+}
+
+/// `out` of R rows and N vectors of channels from `first` on.
 template <int R, int N>
 inline void store_tile(const IntLinear& p, const I (&acc)[R][N], int64_t row, int64_t first) {
   for (int v = 0; v < N; ++v) {
     const int64_t col = first + v * kLanes, live = p.cols - col;
     if (live <= 0) break;
-    const V sum = to_float(load_bytes(reinterpret_cast<const uint8_t*>(p.weight_sum + col))),
-            weight_scale = load(p.weight_scale + col);
-    for (int r = 0; r < R; ++r) {
-      const V y = fma(set1(p.scale[row + r]), to_float(acc[r][v]), mul(set1(p.offset[row + r]), sum));
-      store_some(p.out + (row + r) * p.ldo + col, mul(weight_scale, y),
+    const V sum = load_weight_sum(p, col), weight_scale = load(p.weight_scale + col);
+    for (int r = 0; r < R; ++r)
+      store_some(p.out + (row + r) * p.ldo + col,
+                 scale_sums(acc[r][v], p.scale[row + r], p.offset[row + r], weight_scale, sum),
                  live < kLanes ? live : int64_t(kLanes));
-    }
   }
+}
+
+/// Calls tile.template operator()<R>(row) for all rows, R at most kRows.
+template <int kRows, class Tile>
+inline void for_row_tiles(int64_t rows, const Tile& tile) {
+  int64_t row = 0;
+  for (; row + kRows <= rows; row += kRows) tile.template operator()<kRows>(row);
+  if constexpr (kRows > 1)
+    if (row < rows)
+      for_row_tiles<kRows - 1>(rows - row, [&]<int R>(int64_t r) { tile.template operator()<R>(row + r); });
+}
+
+#include "kernels/cpu/linear_restore.inl"
+
+/// Sums go to `out` or, as they are, to `sums` [R, N vectors] of a coded tile.
+template <int R, int N>
+inline void put_tile(int32_t* sums, const IntLinear& p, const I (&acc)[R][N], int64_t row, int64_t first) {
+  if (sums == nullptr) return store_tile(p, acc, row, first);
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < N; ++v)
+      store_bytes(reinterpret_cast<uint8_t*>(sums + (r * N + v) * kLanes), acc[r][v]);
 }
 
 template <int R>
@@ -159,7 +185,7 @@ inline void expect_tile(const IntLinear& p, int64_t row, int64_t first) {
 /// R rows times panels of bytes at w, kPanels of them from `panel` on, 64 bytes of each after another. q is
 /// kEightMiddle less than it was where sums begin at that many times the weights' sum.
 template <Codes kCodes, int R, int kPanels = 1>
-inline void eight_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t panel) {
+inline void eight_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_t panel, int32_t* sums) {
   constexpr int kSteps = 8, kVecs = kPanels * kPanelVecs;
   if constexpr (kCodes == Codes::kFourWidened) expect_tile<R, kVecs>(p, row, panel * kPanel);
   int32_t begin[kPanels * kPanel];
@@ -177,7 +203,7 @@ inline void eight_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_
     int_dots<kCodes, false, kSteps>(acc, at, w);
     for (int r = 0; r < R; ++r) rows[r] += kSteps * kEightBytes;
   }
-  store_tile(p, acc, row, panel * kPanel);
+  put_tile(sums, p, acc, row, panel * kPanel);
 }
 
 /// A group's integer scales [kPanel] and zeros [kPanel], kZeroGroups bytes apart, in a 4-bit panel.
@@ -238,7 +264,8 @@ struct UnpackedPanel {
 
 /// R rows times an unpacked 4-bit panel. kSteps: a span's.
 template <int kSteps, int R>
-inline void unpacked_tile(const IntLinear& p, const UnpackedPanel& w, int64_t row, int64_t panel) {
+inline void unpacked_tile(const IntLinear& p, const UnpackedPanel& w, int64_t row, int64_t panel,
+                          int32_t* coded) {
   const uint8_t* next = p.weights + (panel + 1) * p.panel_bytes;
   expect_tile<R, kPanelVecs>(p, row, panel * kPanel);
   const int16_t* sums = p.sums + row * p.zero_groups;
@@ -271,17 +298,7 @@ inline void unpacked_tile(const IntLinear& p, const UnpackedPanel& w, int64_t ro
     }
     for (int r = 0; r < R; ++r) rows[r] += 4 * kSteps;
   }
-  store_tile(p, acc, row, panel * kPanel);
-}
-
-/// Calls tile.template operator()<R>(row) for all rows, R at most kRows.
-template <int kRows, class Tile>
-inline void for_row_tiles(int64_t rows, const Tile& tile) {
-  int64_t row = 0;
-  for (; row + kRows <= rows; row += kRows) tile.template operator()<kRows>(row);
-  if constexpr (kRows > 1)
-    if (row < rows)
-      for_row_tiles<kRows - 1>(rows - row, [&]<int R>(int64_t r) { tile.template operator()<R>(row + r); });
+  put_tile(coded, p, acc, row, panel * kPanel);
 }
 
 /// Makes bytes of code - 8 of `channels` of a 4-bit panel at w, its `start`, and adds what the span is short
@@ -391,16 +408,18 @@ inline void unpacked_linear(const IntLinear& p, int64_t panel) {
     const UnpackedPanel unpacked(p.scratch, p);
     unpack_panel<kPanelVecs>(unpacked, p, panel);
     if (unpacked.span == kPairSpan)
-      for_row_tiles<kIntRows>(p.rows,
-                              [&]<int R>(int64_t row) { unpacked_tile<16, R>(p, unpacked, row, panel); });
+      for_coded_row_tiles<kIntRows, 1>(p, panel, [&]<int R>(int64_t row, int32_t* sums) {
+        unpacked_tile<16, R>(p, unpacked, row, panel, sums);
+      });
     else
-      for_row_tiles<kIntRows>(p.rows,
-                              [&]<int R>(int64_t row) { unpacked_tile<8, R>(p, unpacked, row, panel); });
+      for_coded_row_tiles<kIntRows, 1>(p, panel, [&]<int R>(int64_t row, int32_t* sums) {
+        unpacked_tile<8, R>(p, unpacked, row, panel, sums);
+      });
   } else {
     for (int64_t i = 0; i < kPanels; ++i)
       widen_panel<kPanelVecs>(p.scratch + i * 64, kPanels * 64, p, panel + i);
-    for_row_tiles<kIntRows>(p.rows, [&]<int R>(int64_t row) {
-      eight_tile<Codes::kFourWidened, R, kPanels>(p, p.scratch, row, panel);
+    for_coded_row_tiles<kIntRows, kPanels>(p, panel, [&]<int R>(int64_t row, int32_t* sums) {
+      eight_tile<Codes::kFourWidened, R, kPanels>(p, p.scratch, row, panel, sums);
     });
   }
 }
@@ -429,8 +448,9 @@ void int_linear(const IntLinear& product) {
   for (int64_t panel = p.first_panel; panel < p.last_panel; ++panel) {
     const uint8_t* w = p.weights + panel * p.panel_bytes;
     if (!p.four_bits) {
-      for_row_tiles<kIntRows>(p.rows,
-                              [&]<int R>(int64_t row) { eight_tile<Codes::kEight, R>(p, w, row, panel); });
+      for_coded_row_tiles<kIntRows, 1>(p, panel, [&]<int R>(int64_t row, int32_t* sums) {
+        eight_tile<Codes::kEight, R>(p, w, row, panel, sums);
+      });
     } else if (p.rows <= kStoredRows) {
       stored_linear(p, panel);
     } else if (constexpr int kTogether = kPairSums || kPanelVecs > 1 ? 1 : kWidePanels;

@@ -4,14 +4,7 @@
 constexpr int64_t kTileRows = 16, kTileChannels = 64, kTileBytes = 1024;
 constexpr int64_t kBlockRows = 2 * kTileRows;
 
-/// A block's sums, of which `rows` are left to be scaled.
-template <int kPanels>
-struct BlockSums {
-  alignas(64) int32_t sums[kBlockRows][kPanels * kPanel];
-  int64_t row = 0, panel = 0, rows = 0, scaled = 0;
-};
-
-/// Scales the next few of a block's rows, if any are left.
+/// Scales the next few of a block's rows.
 template <int kPanels>
 inline void scale_some(const IntLinear& p, BlockSums<kPanels>& block) {
   constexpr int kVecs = kPanels * kPanelVecs, kSome = 4;
@@ -19,12 +12,12 @@ inline void scale_some(const IntLinear& p, BlockSums<kPanels>& block) {
     I acc[R][kVecs];
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < kVecs; ++v)
-        acc[r][v] = load_bytes(reinterpret_cast<const uint8_t*>(block.sums[block.scaled + r] + v * kLanes));
-    store_tile(p, acc, block.row + block.scaled, block.panel * kPanel);
-    block.scaled += R, block.rows -= R;
+        acc[r][v] = load_bytes(reinterpret_cast<const uint8_t*>(block.sums[block.done + r] + v * kLanes));
+    store_tile(p, acc, block.row + block.done, block.panel * kPanel);
+    block.done += R;
   };
-  if (block.rows >= kSome) scale.template operator()<kSome>(0);
-  else for_row_tiles<kSome - 1>(block.rows, scale);
+  if (const int64_t left = block.steps - block.done; left >= kSome) scale.template operator()<kSome>(0);
+  else for_row_tiles<kSome - 1>(left, scale);
 }
 
 /// A block's tiles: 0 and 1 are sums of its first 16 rows times either panel, 2 and 3 those of the others, 4
@@ -38,7 +31,7 @@ inline void shape_block(Tiles& tiles, int64_t rows) {
 /// channels from k on are, the next panel's `panel_bytes` on. Between two steps it does something
 /// `meanwhile`, since a tile's product takes long.
 template <int kRowTiles, int kPanels, class Weights, class Meanwhile>
-inline __attribute__((always_inline)) void block_sums(Tiles& tiles, BlockSums<kPanels>& block,
+inline __attribute__((always_inline)) void block_sums(Tiles& tiles, int32_t (*sums)[kPanels * kPanel],
                                                       const uint8_t* q, int64_t ldq, int64_t depth,
                                                       int64_t panel_bytes, const Weights& weights,
                                                       const Meanwhile& meanwhile) {
@@ -58,49 +51,63 @@ inline __attribute__((always_inline)) void block_sums(Tiles& tiles, BlockSums<kP
     meanwhile(w);
   }
   constexpr int64_t kLine = kPanels * kPanel * 4;
-  tiles.store<0>(block.sums[0], kLine);
-  if (kBeside) tiles.store<1>(block.sums[0] + kPanel, kLine);
-  if (kBelow) tiles.store<2>(block.sums[kTileRows], kLine);
-  if (kBelow && kBeside) tiles.store<3>(block.sums[kTileRows] + kPanel, kLine);
+  tiles.store<0>(sums[0], kLine);
+  if (kBeside) tiles.store<1>(sums[0] + kPanel, kLine);
+  if (kBelow) tiles.store<2>(sums[kTileRows], kLine);
+  if (kBelow && kBeside) tiles.store<3>(sums[kTileRows] + kPanel, kLine);
 }
 
-/// Blocks one after the other: while a block's tiles are multiplied, the sums of the one before are scaled.
+/// Blocks one after the other: while a block's tiles are multiplied, the sums of the one before become `out`.
 template <int kPanels>
 class Blocks {
  public:
-  Blocks(Tiles& tiles, const IntLinear& p) : tiles_(tiles), p_(p) {}
+  Blocks(Tiles& tiles, const IntLinear& p) : tiles_(tiles), p_(p) {
+    row_scales(row_scale_, p.transform, p.levels);
+  }
 
-  /// Rows [row, row + rows), kBlockRows at most, times the panels from `panel` on; see block_sums().
+  /// A coded tile, or up to kBlockRows other rows, from `row` on times the panels from `panel` on; see
+  /// block_sums(). `meanwhile` gets the row, too.
   template <class Weights, class Meanwhile>
-  inline __attribute__((always_inline)) void multiply(int64_t row, int64_t rows, int64_t panel,
+  inline __attribute__((always_inline)) void multiply(int64_t row, int64_t rows, bool coded, int64_t panel,
                                                       int64_t panel_bytes, const Weights& weights,
                                                       const Meanwhile& meanwhile) {
-    if (rows != shaped_) shape_block(tiles_, rows), shaped_ = rows;
     BlockSums<kPanels>&block = sums_[turn_ % 2], &before = sums_[(turn_ + 1) % 2];
-    const auto between = [&](const uint8_t* step) __attribute__((always_inline)) {
-      if (before.rows > 0) scale_some(p_, before);
-      meanwhile(step);
-    };
-    const uint8_t* q = p_.q + row * p_.ldq;
-    if (rows > kTileRows) block_sums<2>(tiles_, block, q, p_.ldq, p_.depth, panel_bytes, weights, between);
-    else block_sums<1>(tiles_, block, q, p_.ldq, p_.depth, panel_bytes, weights, between);
-    scale_rest(before);
-    block.row = row, block.panel = panel, block.rows = rows, block.scaled = 0;
+    for (int64_t i = 0; i < rows; i += kBlockRows) {
+      const int64_t count = rows - i < kBlockRows ? rows - i : kBlockRows;
+      if (count != shaped_) shape_block(tiles_, count), shaped_ = count;
+      const auto between = [&](const uint8_t* step) __attribute__((always_inline)) {
+        if (before.done < before.steps) finish_some(before);
+        meanwhile(row + i, step);
+      };
+      const uint8_t* q = p_.q + (row + i) * p_.ldq;
+      auto* sums = block.sums + i;
+      if (count > kTileRows)
+        block_sums<2, kPanels>(tiles_, sums, q, p_.ldq, p_.depth, panel_bytes, weights, between);
+      else block_sums<1, kPanels>(tiles_, sums, q, p_.ldq, p_.depth, panel_bytes, weights, between);
+    }
+    finish(before);
+    block.row = row, block.panel = panel, block.coded = coded, block.done = 0;
+    block.steps = coded ? restore_steps(p_) : rows;
     ++turn_;
   }
   /// After the last block.
   void finish() {
-    for (auto& block : sums_) scale_rest(block);
+    for (auto& block : sums_) finish(block);
   }
 
  private:
-  void scale_rest(BlockSums<kPanels>& block) {
-    while (block.rows > 0) scale_some(p_, block);
+  inline __attribute__((always_inline)) void finish_some(BlockSums<kPanels>& block) {
+    if (block.coded) restore_some(p_, block, row_scale_);
+    else scale_some(p_, block);
+  }
+  void finish(BlockSums<kPanels>& block) {
+    while (block.done < block.steps) finish_some(block);
   }
 
   Tiles& tiles_;
   const IntLinear& p_;
   BlockSums<kPanels> sums_[2];
+  float row_scale_[kB];
   int64_t turn_ = 0, shaped_ = 0;
 };
 
@@ -148,8 +155,9 @@ inline void stream_on_tiles(Tiles& tiles, const IntLinear& p, int64_t first, int
   WidenedSteps<kPanels> steps(p, first, last);
   for (int64_t panel = first; panel < last; panel += kPanels)
     blocks.multiply(
-        0, p.rows, panel, kTileBytes, [&](int64_t) __attribute__((always_inline)) { return steps.take(); },
-        [&](const uint8_t*) __attribute__((always_inline)) { steps.widen_next(); });
+        0, p.rows, false, panel,
+        kTileBytes, [&](int64_t) __attribute__((always_inline)) { return steps.take(); },
+        [&](int64_t, const uint8_t*) __attribute__((always_inline)) { steps.widen_next(); });
   blocks.finish();
 }
 
@@ -165,14 +173,16 @@ inline void panels_on_tiles(Tiles& tiles, const IntLinear& p, int64_t first, int
         widen_panel<kPanelVecs>(p.scratch + i * panel_bytes, 64, p, panel + i);
       w = p.scratch;
     }
-    for (int64_t row = 0; row < p.rows; row += kBlockRows)
-      blocks.multiply(
-          row, p.rows - row < kBlockRows ? p.rows - row : kBlockRows, panel,
-          panel_bytes, [&](int64_t k) __attribute__((always_inline)) { return w + k * kPanel; },
-          [&](const uint8_t* step) __attribute__((always_inline)) {
-            if (!p.four_bits && row == 0)
-              for (int i = 0; i < kPanels * kTileBytes; i += 64) prefetch(step + i + kAhead);
-          });
+    for_blocks<kBlockRows>(
+        p, [&](int64_t row, int64_t rows, bool coded) __attribute__((always_inline)) {
+          blocks.multiply(
+              row, rows, coded, panel,
+              panel_bytes, [&](int64_t k) __attribute__((always_inline)) { return w + k * kPanel; },
+              [&](int64_t at, const uint8_t* step) __attribute__((always_inline)) {
+                if (!p.four_bits && at == 0)
+                  for (int i = 0; i < kPanels * kTileBytes; i += 64) prefetch(step + i + kAhead);
+              });
+        });
   }
   blocks.finish();
 }

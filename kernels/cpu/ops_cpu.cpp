@@ -89,6 +89,8 @@ class CpuOps final : public Ops {
         job.out = product->out.row(row), job.ldo = product->out.stride, job.rows = rows;
         job.q = in.q + row * in.stride, job.ldq = in.stride;
         job.scale = in.scale + row, job.offset = in.offset + row;
+        job.tiles = tiles.data(), job.tile_count = std::ssize(tiles);
+        job.transform = in.plan.transform, job.levels = in.plan.levels;
         if (sums != nullptr) job.sums = sums + row * job.zero_groups;
         job.first_panel = col / kPanel, job.last_panel = divide_up(col + cols, kPanel);
         job.scratch = reinterpret_cast<uint8_t*>(scratch_[size_t(thread)].data());
@@ -96,7 +98,7 @@ class CpuOps final : public Ops {
       }
       for (const RowTile& tile : tiles) {
         const Mat<float> part{product->out.row(tile.row) + col, tile.count, cols, product->out.stride};
-        if (tile.coded)
+        if (tile.coded && !integers)
           kernels_.transform(part.data, part.stride, part.data, part.stride, cols, in.plan.transform,
                              in.plan.levels, true);
         if (!product->bias.empty())

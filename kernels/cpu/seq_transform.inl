@@ -41,35 +41,45 @@ inline __attribute__((always_inline)) V haar_forward(int levels, const Get& get,
   return sum;
 }
 
+/// The inverse begins with the sum of each tree's tokens.
+template <int kTokens, class Get>
+inline __attribute__((always_inline)) void haar_tree_sums(V (&sums)[kB / kTokens], int levels,
+                                                          const Get& get) {
+  int n = kB >> levels;
+  for (int i = 0; i < n; ++i) sums[i] = get(i);
+  // Sums spread out from the back, where they are no longer needed.
+  for (; n < kB / kTokens; n *= 2) {
+    for (int i = n - 1; i >= 0; --i) {
+      const V a = sums[i], d = get(n + i);
+      sums[2 * i] = add(a, d);
+      sums[2 * i + 1] = sub(a, d);
+    }
+  }
+}
+/// The tokens of one tree.
+template <int kTokens, class Get, class Put>
+inline __attribute__((always_inline)) void haar_tree(V sum, int64_t tree, const Get& get, const Put& put) {
+  V x[kTokens];
+  x[0] = sum;
+#pragma GCC unroll 3
+  for (int half = 1; half < kTokens; half *= 2) {
+    const int64_t first = (kB / kTokens + tree) * half;
+#pragma GCC unroll 4
+    for (int i = half - 1; i >= 0; --i) {
+      const V a = x[i], d = get(first + i);
+      x[2 * i] = add(a, d);
+      x[2 * i + 1] = sub(a, d);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kTokens; ++i) put(tree * kTokens + i, x[i]);
+}
+
 template <int kTokens, class Get, class Put>
 inline __attribute__((always_inline)) void haar_inverse(int levels, const Get& get, const Put& put) {
-  constexpr int kTrees = kB / kTokens;
-  V coarse[kTrees];
-  int n = kB >> levels;
-  for (int i = 0; i < n; ++i) coarse[i] = get(i);
-  // Sums spread out from the back, where they are no longer needed.
-  for (; n < kTrees; n *= 2) {
-    for (int i = n - 1; i >= 0; --i) {
-      const V a = coarse[i], d = get(n + i);
-      coarse[2 * i] = add(a, d);
-      coarse[2 * i + 1] = sub(a, d);
-    }
-  }
-  for (int tree = 0; tree < kTrees; ++tree) {
-    V x[kTokens];
-    x[0] = coarse[tree];
-#pragma GCC unroll 3
-    for (int half = 1; half < kTokens; half *= 2) {
-#pragma GCC unroll 4
-      for (int i = half - 1; i >= 0; --i) {
-        const V a = x[i], d = get((kTrees + tree) * half + i);
-        x[2 * i] = add(a, d);
-        x[2 * i + 1] = sub(a, d);
-      }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < kTokens; ++i) put(tree * kTokens + i, x[i]);
-  }
+  V sums[kB / kTokens];
+  haar_tree_sums<kTokens>(sums, levels, get);
+  for (int tree = 0; tree < kB / kTokens; ++tree) haar_tree<kTokens>(sums[tree], tree, get, put);
 }
 
 /// Row r of the Walsh matrix in sequency order is this row of Hadamard's: the Gray code of r, its bits

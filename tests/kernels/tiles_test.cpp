@@ -33,16 +33,17 @@ Buffer<float> product(Ops& ops, const QuantMat& in, int64_t rows, const PackedWe
   return out;
 }
 
-/// For rows that fill tiles and that do not, an odd number of panels, groups of less and more than a tile.
+/// For rows that fill tiles and that do not, whole blocks of every plan, an odd number of panels, groups of
+/// less and more than a tile.
 void expect_same_products(Ops& ops, Ops& truth) {
   std::mt19937 random(1);
   for (const auto& [k, n] : std::vector<std::array<int64_t, 2>>{{64, 96}, {200, 50}, {576, 144}}) {
     for (const auto& [dtype, group] : std::vector<std::pair<DType, int64_t>>{
              {DType::kQ8, 0}, {DType::kQ4, 32}, {DType::kQ4, 64}, {DType::kQ4, 128}}) {
       const PackedWeight weight = random_weight(dtype, n, k, group, 2);
-      for (const int64_t rows : {1, 4, 5, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 70, 300}) {
+      const auto expect_same = [&](int64_t rows, const BitPlan& plan, const std::string& name) {
         const RowRun run{.row = 0, .count = rows, .position = 0, .pages = {}};
-        Quantised in(rows, k, BitPlan{}, {&run, 1});
+        Quantised in(rows, k, plan, {&run, 1});
         for (int64_t r = 0; r < rows; ++r) {
           for (int64_t c = 0; c < k; ++c) in.view.q[r * in.view.stride + c] = uint8_t(random());
           in.scale[r] = float(random() % 1000) / 1000, in.offset[r] = float(random() % 1000) / 10 - 50;
@@ -50,8 +51,11 @@ void expect_same_products(Ops& ops, Ops& truth) {
         const Buffer<float> out = product(ops, in.view, rows, weight),
                             expected = product(truth, in.view, rows, weight);
         ASSERT_EQ(0, std::memcmp(out.data(), expected.data(), size_t(out.size()) * 4))
-            << rows << "x" << k << "x" << n << " " << dtype_name(dtype) << " g" << group;
-      }
+            << rows << "x" << k << "x" << n << " " << dtype_name(dtype) << " g" << group << " " << name;
+      };
+      for (const int64_t rows : {1, 4, 5, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 70, 300})
+        expect_same(rows, BitPlan{}, "by tokens");
+      for (const auto& [name, plan] : kPlans) expect_same(300, plan, name);
     }
   }
 }
