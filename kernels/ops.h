@@ -67,7 +67,8 @@ class Ops {
   }
 
   /// Activations as integers under out.plan, over out.tiles: coded tiles are transformed along the sequence
-  /// and get the plan's bits row by row, other tokens kTokenBits.     in [tokens, k]
+  /// and get the plan's bits row by row, other tokens kTokenBits. In a pass `in` is used up.
+  /// in [tokens, k]
   virtual void quantize(QuantMat& out, Mat<const float> in) = 0;
 
   /// Turns channels, in place.                        x [tokens, dim]

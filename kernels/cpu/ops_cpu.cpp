@@ -108,7 +108,7 @@ class CpuOps final : public Ops {
     });
   }
 
-  void quantize(QuantMat& out, Mat<const float> in) override { then(QuantizeStep{out, in}); }
+  void quantize(QuantMat& out, Mat<const float> in) override { then(QuantizeStep{out, in, in_pass_}); }
 
   void rotate(Mat<float> x, const RotationView& rotation, bool inverse) override {
     then(RotateStep{x, rotation, inverse});

@@ -34,8 +34,8 @@ int64_t floats_of(const RowStep& step) {
 
 int64_t scratch_floats(const RowStep& step) {
   if (const auto* rotate = std::get_if<RotateStep>(&step)) return rotate->x.cols;
-  if (const auto* quantize = std::get_if<QuantizeStep>(&step))
-    return kBlock * spread_stride(quantize->in.cols);
+  const auto* quantize = std::get_if<QuantizeStep>(&step);
+  if (quantize != nullptr && !quantize->uses_up) return kBlock * spread_stride(quantize->in.cols);
   return 0;
 }
 
@@ -99,7 +99,7 @@ RowSteps::Regions RowSteps::regions_of(const RowStep& step) {
                    const auto column = [&](float* data) { return Mat<float>{data, s.in.rows, 1, 1}; };
                    return Regions{region(Mat<uint8_t>{s.out.q, s.in.rows, s.out.stride, s.out.stride}, true),
                                   region(column(s.out.scale), true), region(column(s.out.offset), true),
-                                  region(s.in, false)};
+                                  region(s.in, s.uses_up)};
                  }},
       step);
 }
@@ -161,10 +161,13 @@ void RowSteps::quantize_row(const QuantizeStep& step, int64_t r, const float* va
                         out.stride, bits);
 }
 
-/// The coefficients of the block that begins at row `first`.
+/// The coefficients of the block that begins at row `first`: where the values are, if they may go there,
+/// whose lines are in the cache by then.
 void RowSteps::quantize_block(const QuantizeStep& step, int64_t first, int thread) const {
-  const auto& [out, in] = step;
-  const Mat<float> coefficients{scratch_[size_t(thread)].data(), kBlock, in.cols, spread_stride(in.cols)};
+  const auto& [out, in, uses_up] = step;
+  const Mat<float> apart{scratch_[size_t(thread)].data(), kBlock, in.cols, spread_stride(in.cols)},
+      in_place{const_cast<float*>(in.row(first)), kBlock, in.cols, in.stride};
+  const Mat<float> coefficients = uses_up ? in_place : apart;
   kernels_.transform(coefficients.data, coefficients.stride, in.row(first), in.stride, in.cols,
                      out.plan.transform, out.plan.levels, false);
   for (int64_t r = 0; r < kBlock; ++r) quantize_row(step, first + r, coefficients.row(r), out.plan.bits(r));

@@ -61,6 +61,7 @@ struct RotateStep {
 struct QuantizeStep {
   QuantMat out;
   Mat<const float> in;
+  bool uses_up;  // `in`: there is room for coefficients
 };
 using RowStep = std::variant<NormStep, AddStep, SiluStep, RopeStep, RotateStep, QuantizeStep>;
 
