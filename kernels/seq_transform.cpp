@@ -15,4 +15,15 @@ DctTable make_dct_table() {
 
 const DctTable kDct = make_dct_table();
 
+constexpr RowScales make_row_scales() {
+  RowScales table{};
+  for (int kind = 0; kind < RowScales::kKinds; ++kind)
+    for (int levels = 0; levels <= RowScales::kMostLevels; ++levels)
+      for (int r = 0; r < int(kBlock); ++r)
+        table.scales[kind][levels][r] = transform_scale(SeqTransform(kind), levels, r);
+  return table;
+}
+
+constexpr RowScales kRowScales = make_row_scales();
+
 }  // namespace stamp

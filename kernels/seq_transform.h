@@ -25,6 +25,13 @@ STAMP_INLINE constexpr float transform_scale(SeqTransform kind, int levels, int 
   return 1.0f;
 }
 
+/// All of them: of each transform, and of Haar of each number of levels.
+struct RowScales {
+  static constexpr int kKinds = int(SeqTransform::kWalshHadamard) + 1, kMostLevels = 6;
+  float scales[kKinds][kMostLevels + 1][kBlock];
+};
+extern const RowScales kRowScales;
+
 /// 1 / (2 cos((i + 1/2) pi / n)) for n = 2, 4, ..., kBlock, one table after another: that of n begins at n /
 /// 2 - 1.
 struct DctTable {

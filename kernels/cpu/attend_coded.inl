@@ -164,9 +164,8 @@ void attend_coded(const CodedTile& t) {
   for (int64_t part = 0; part < s.parts(); ++part)
     for (int64_t lane = 0; lane < s.lanes(part); lane += kLanes)
       load_queries(t, s, s.query(part), lane, part * kPartLanes + lane, few, !few || any_sealed);
-  float plain_scales[kBlock], sealed_scales[kBlock];
-  if (!few) row_scales(plain_scales, SeqTransform::kIdentity, 0);
-  if (any_sealed) row_scales(sealed_scales, t.transform, t.levels);
+  const float* const plain_scales = row_scales(SeqTransform::kIdentity, 0);
+  const float* const sealed_scales = row_scales(t.transform, t.levels);
   const auto all_pages = [&](Tiles* tiles) {
     for (int64_t page = t.first_page, end; page < t.end_page; page = end) {
       const bool begins = page % kSpanPages == 0 || page == t.first_page;

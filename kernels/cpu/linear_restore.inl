@@ -1,7 +1,7 @@
 // From the sums of a coded tile, which are coefficients, to tokens: in the first-level cache, before `out` is
 // written.
 
-constexpr int kTreeTokens = 8;
+constexpr int kTreeTokens = 8, kTrees = kB / kTreeTokens;
 
 /// The sums of a coded tile, or of up to as many other rows, and how far they have become `out`.
 template <int kPanels>
@@ -10,33 +10,34 @@ struct BlockSums {
   int64_t row = 0, panel = 0;
   int64_t done = 0, steps = 0;  // steps: rows, or those of restore_some()
   bool coded = false;
-  V tree_sums[kPanels * kPanelVecs][kB / kTreeTokens];
+  V tree_sums[kPanels * kPanelVecs][kTrees];
 };
 
 /// Steps in which a coded tile's sums become tokens: each of Haar's trees is one, behind that of their sums.
 inline int64_t restore_steps(const IntLinear& p) {
-  return p.transform == SeqTransform::kHaar && kB >> p.levels <= kB / kTreeTokens ? 1 + kB / kTreeTokens : 1;
+  return p.transform == SeqTransform::kHaar && kB >> p.levels <= kTrees ? 1 + kTrees : 1;
 }
 
-/// Takes the next step of a coded tile. row_scale: those of the transform.
+/// Takes the next step of a coded tile.
 template <int kPanels>
-inline void restore_some(const IntLinear& p, BlockSums<kPanels>& block, const float* row_scale) {
+inline void restore_some(const IntLinear& p, BlockSums<kPanels>& block) {
   const int64_t step = block.done++, steps = block.steps, ldo = p.ldo, first = block.panel * kPanel;
-  const float *const scale = p.scale + block.row, *const offset = p.offset + block.row;
+  const float *const scale = p.scale + block.row, *const offset = p.offset + block.row,
+                     *const row_scale = row_scales(p.transform, p.levels);
   float* const out = p.out + block.row * ldo + first;
   for (int v = 0; v < kPanels * kPanelVecs; ++v) {
-    const int64_t col = v * kLanes, live = p.cols - first - col;
-    if (live <= 0) return;
+    const int64_t col = v * kLanes, left = p.cols - first - col,
+                  live = left < kLanes ? left : int64_t(kLanes);
+    if (left <= 0) return;
     const V weight_sum = load_weight_sum(p, first + col), weight_scale = load(p.weight_scale + first + col);
     const int32_t* const sums = block.sums[0] + col;
-    V(&tree_sums)[kB / kTreeTokens] = block.tree_sums[v];
+    V(&tree_sums)[kTrees] = block.tree_sums[v];
     const auto get = [=](int64_t r) __attribute__((always_inline)) {
       const I acc = load_bytes(reinterpret_cast<const uint8_t*>(sums + r * kPanels * kPanel));
       return mul(scale_sums(acc, scale[r], offset[r], weight_scale, weight_sum), set1(row_scale[r]));
     };
     const auto put = [=](int64_t r, V x) __attribute__((always_inline)) {
-      if (live >= kLanes) store(out + r * ldo + col, x);
-      else store_n(out + r * ldo + col, x, live);
+      store_some(out + r * ldo + col, x, live);
     };
     if (steps == 1) transform_inverse(p.transform, p.levels, kB, get, put);
     else if (step == 0) haar_tree_sums<kTreeTokens>(tree_sums, p.levels, get);
@@ -71,9 +72,7 @@ inline void for_coded_row_tiles(const IntLinear& p, int64_t panel, const Tile& t
       tile.template operator()<R>(row + r, coded ? block.sums[r] : nullptr);
     });
     if (!coded) return;
-    float row_scale[kB];
-    row_scales(row_scale, p.transform, p.levels);
     block.row = row, block.panel = panel;
-    for (block.steps = restore_steps(p); block.done < block.steps;) restore_some(p, block, row_scale);
+    for (block.steps = restore_steps(p); block.done < block.steps;) restore_some(p, block);
   });
 }

@@ -61,9 +61,7 @@ inline __attribute__((always_inline)) void block_sums(Tiles& tiles, int32_t (*su
 template <int kPanels>
 class Blocks {
  public:
-  Blocks(Tiles& tiles, const IntLinear& p) : tiles_(tiles), p_(p) {
-    row_scales(row_scale_, p.transform, p.levels);
-  }
+  Blocks(Tiles& tiles, const IntLinear& p) : tiles_(tiles), p_(p) {}
 
   /// A coded tile, or up to kBlockRows other rows, from `row` on times the panels from `panel` on; see
   /// block_sums(). `meanwhile` gets the row, too.
@@ -97,7 +95,7 @@ class Blocks {
 
  private:
   inline __attribute__((always_inline)) void finish_some(BlockSums<kPanels>& block) {
-    if (block.coded) restore_some(p_, block, row_scale_);
+    if (block.coded) restore_some(p_, block);
     else scale_some(p_, block);
   }
   void finish(BlockSums<kPanels>& block) {
@@ -107,7 +105,6 @@ class Blocks {
   Tiles& tiles_;
   const IntLinear& p_;
   BlockSums<kPanels> sums_[2];
-  float row_scale_[kB];
   int64_t turn_ = 0, shaped_ = 0;
 };
 

@@ -145,9 +145,7 @@ inline void dct_transposed(V* t) {
 
 /// The factors of all rows, which transform_forward and transform_inverse leave to their callers, after the
 /// one and before the other.
-inline void row_scales(float* scales, SeqTransform kind, int levels) {
-  for (int r = 0; r < kB; ++r) scales[r] = transform_scale(kind, levels, r);
-}
+inline const float* row_scales(SeqTransform kind, int levels) { return kRowScales.scales[int(kind)][levels]; }
 
 /// Rows of L t, but for their scales, go to put(row, x), as soon as the tokens get(i) they come from are
 /// read; of the identity the first `rows`. Returns the sum of the tokens; the identity's are summed up as
@@ -226,8 +224,7 @@ inline __attribute__((always_inline)) void transform_columns(const float* scales
 template <bool kInverse>
 void transform_block(float* out, int64_t ldo, const float* in, int64_t ldi, int64_t cols, SeqTransform kind,
                      int levels) {
-  float scales[kB];
-  row_scales(scales, kind, levels);
+  const float* const scales = row_scales(kind, levels);
   int64_t c = 0;
   for (; c + kLanes <= cols; c += kLanes)
     transform_columns<kInverse>(
