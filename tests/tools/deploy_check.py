@@ -5,14 +5,13 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 import unittest
 from pathlib import Path
 
 import httpx2 as httpx
 import yaml
 
-from program import STAMP, ProgramTest
+from program import STAMP, ProgramTest, wait_until
 from server import Server
 
 DEPLOY = Path(__file__).resolve().parents[2] / "docs" / "deploy"
@@ -87,7 +86,13 @@ class DeployTest(ProgramTest):
         self.addCleanup(nginx.terminate)
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
         self.addCleanup(client.close)
-        self.wait_for(client)
+
+        def up():
+            try:
+                return client.get("/health").status_code == 200
+            except httpx.TransportError:
+                return False
+        wait_until(up, "nginx answers")
 
         def ask(prompt, affinity=None):
             headers = {"x-stamp-affinity": affinity} if affinity else {}
@@ -95,13 +100,9 @@ class DeployTest(ProgramTest):
 
         def answered(total):
             """By each replica, when its log tells of `total` in all."""
-            deadline = time.monotonic() + 10
-            while True:
-                counts = [sum('path="/v1/completions" status=200' in line for line in list(r.lines)) for r in replicas]
-                if sum(counts) == total:
-                    return counts
-                self.assertLess(time.monotonic(), deadline, counts)
-                time.sleep(0.01)
+            counts = lambda: [sum('path="/v1/completions" status=200' in line for line in list(r.lines)) for r in replicas]
+            wait_until(lambda: sum(counts()) == total, f"{total} answers are in the logs")
+            return counts()
         affinity = ask("a").headers["x-stamp-affinity"]
         before = answered(1)
         for _ in range(6):
@@ -116,16 +117,6 @@ class DeployTest(ProgramTest):
         self.assertEqual(replicas[0].stop(), 0)  # one replica ends; nobody notices
         for i in range(24):
             self.assertEqual(ask("a", f"{i:016x}").status_code, 200)
-
-    def wait_for(self, client):
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                if client.get("/health").status_code == 200:
-                    return
-            except httpx.TransportError:
-                self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 import os
 import subprocess
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -20,6 +21,15 @@ def stamp(*arguments, stdin="", env=None, **options):
     """Runs the program; the result has returncode, stdout and stderr."""
     return subprocess.run([STAMP, *map(str, arguments)], input=stdin, env=environment(**(env or {})), text=True,
                           capture_output=True, timeout=120, **options)
+
+
+def wait_until(condition, what, seconds=30):
+    """Asks again and again; an error that says `what` if it does not become true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.01)
 
 
 class ProgramTest(unittest.TestCase):

@@ -10,6 +10,7 @@ from program import ProgramTest
 from server import SMOLLM2, Server
 
 PHONE = {"width": 360, "height": 640}
+expect.set_options(timeout=30_000)
 
 
 class Page(ProgramTest):
@@ -77,7 +78,7 @@ class Page(ProgramTest):
     def test_an_answer_streams_in_and_the_conversation_goes_on(self):
         page = self.open()
         expect(page.locator("#model")).to_have_text("SmolLM2-135M-Instruct")
-        self.set(page, Temperature="0", Max_tokens="40")
+        self.set(page, Temperature="0", Max_tokens="300")  # enough to see it being written
         self.ask(page, "Count from 1 to 20.")
         expect(page.locator("article.writing .body")).to_have_text(re.compile(r"\S"))
         first = self.finished(page)

@@ -3,13 +3,12 @@
 import json
 import ssl
 import subprocess
-import time
 import unittest
 from pathlib import Path
 
 import httpx2 as httpx
 
-from program import AFTER_A, ProgramTest, stamp
+from program import AFTER_A, ProgramTest, stamp, wait_until
 from server import Server, http_post, read_all, sse, statuses
 
 CHAT = [{"role": "user", "content": "a"}]
@@ -246,10 +245,7 @@ class WireTest(ProgramTest):
     def test_metrics(self):
         before = self.server.metric("stamp_generated_tokens_total")
         self.completion(max_tokens=7)
-        deadline = time.monotonic() + 10  # the scheduler counts at the end of its step
-        while self.server.metric("stamp_generated_tokens_total") < before + 7 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        self.assertEqual(self.server.metric("stamp_generated_tokens_total"), before + 7)
+        wait_until(lambda: self.server.metric("stamp_generated_tokens_total") == before + 7, "the end of the scheduler's step")
         text = self.server.get("/metrics").text
         self.assertRegex(text, r'stamp_requests_total\{path="/v1/completions",status="200"\} \d+')
         self.assertRegex(text, r"stamp_time_to_first_token_seconds_count [1-9]")

@@ -6,14 +6,15 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import httpx2 as httpx
 
-from program import STAMP, environment
+from program import STAMP, environment, wait_until
 
 SMOLLM2 = os.environ.get("STAMP_SMOLLM2_DIR", "")
+LONG_CONTEXT = 200_000
+ENDLESS = {"prompt": "a", "max_tokens": LONG_CONTEXT, "ignore_eos": True}  # under --ctx LONG_CONTEXT: until its client leaves
 
 
 class Server:
@@ -52,14 +53,11 @@ class Server:
         self._listening.set()
 
     def wait_until_ready(self):
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
+        def ready():
             if self.process.poll() is not None:
                 raise RuntimeError("the server ended: " + "\n".join(self.lines))
-            if self.client.get(self.url + "/ready").status_code == 200:
-                return
-            time.sleep(0.02)
-        raise RuntimeError("the model does not load")
+            return self.client.get(self.url + "/ready").status_code == 200
+        wait_until(ready, "the model is loaded", 60)
 
     def alive(self):
         return self.process.poll() is None
@@ -74,6 +72,10 @@ class Server:
         """The sum over all labels."""
         return sum(float(line.rsplit(" ", 1)[1]) for line in self.get("/metrics").text.splitlines()
                    if re.match(re.escape(name) + r"[{ ]", line))
+
+    def wait_until_idle(self):
+        wait_until(lambda: self.metric("stamp_sequences_running") + self.metric("stamp_sequences_waiting") == 0,
+                   "the sequences of clients that left have ended")
 
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
@@ -91,13 +93,9 @@ class Server:
 
     def wait_for_line(self, part):
         """The line of the log that has this; it is written by a thread of its own."""
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            for line in list(self.lines):
-                if part in line:
-                    return line
-            time.sleep(0.01)
-        raise AssertionError(f"{part} is not in the log")
+        found = lambda: next((line for line in list(self.lines) if part in line), None)
+        wait_until(found, f"{part} is in the log")
+        return found()
 
     def stop(self, number=signal.SIGTERM):
         """Ends it, unless `number` is None and it ends by itself; the exit code."""
