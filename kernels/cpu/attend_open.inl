@@ -88,7 +88,7 @@ inline V open_scores(V* t, const OpenQueries& q, const PageKeys& keys, OpenPage&
   store(sum, q.sum);
   int32_t middle[kLanes];  // a fourth of it: the lanes are added up
   for (int i = 0; i < kLanes; ++i) middle[i] = -17 * kNibbleMiddle / 4 * int32_t(sum[i]);
-  const I start = load_bytes(reinterpret_cast<const uint8_t*>(middle));
+  const I start = load_bytes(middle);
   V top = set1(-__builtin_inff());
   for (int64_t r = 0; r < page.rows; r += 4) {
     page.ahead.ask(kAheadOfRows);

@@ -319,10 +319,6 @@ inline __attribute__((always_inline)) void code_dots(I (&acc)[R][N], const At& a
   if (first < steps) span.template operator()<1>(first, steps - first);
 }
 
-/// Sums on their way through floats' scratch.
-inline I load_ints(const float* p) { return load_bytes(reinterpret_cast<const uint8_t*>(p)); }
-inline void store_ints(float* p, I x) { store_bytes(reinterpret_cast<uint8_t*>(p), x); }
-
 /// scores [n, N vectors] = codes [n, ld] times the queries; n is rounded up to a tile.
 template <int N>
 void code_scores(const CodedScratch& s, const QueryPart& part, int64_t n) {
@@ -337,7 +333,7 @@ void code_scores(const CodedScratch& s, const QueryPart& part, int64_t n) {
               __attribute__((always_inline)) { return codes + r * s.keys.ld + step * 4; },
           part.codes, part.start, s.quads());
       for (int r = 0; r < R; ++r)
-        for (int v = 0; v < N; ++v) store_ints(s.scores + ((row + r) * N + v) * kLanes, acc[r][v]);
+        for (int v = 0; v < N; ++v) store_bytes(s.scores + ((row + r) * N + v) * kLanes, acc[r][v]);
     }
   });
 }
@@ -428,12 +424,12 @@ inline V page_scores(V* t, const PageKeys& keys, float* raw, int64_t ld, V sum, 
                      int levels, int64_t rows) {
   const auto products = [&](int64_t r) __attribute__((always_inline)) {
     if constexpr (kPages) return load(raw + r * ld);
-    else return to_float(load_ints(raw + r * ld));
+    else return to_float(load_bytes(raw + r * ld));
   };
   for (int64_t r = keys.wide - 1; r >= 0; --r) {
     const V both = fma(products(2 * r + 1), set1(16.0f), products(2 * r));
     if constexpr (kPages) store(raw + (keys.wide + r) * ld, both);
-    else store_ints(raw + (keys.wide + r) * ld, nearest_int(both));
+    else store_bytes(raw + (keys.wide + r) * ld, nearest_int(both));
   }
   raw += keys.wide * ld;
   transform_inverse(

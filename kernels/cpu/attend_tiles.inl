@@ -44,7 +44,7 @@ void tile_values(Tiles& tiles, const CodedScratch& s, const PartState& state) {
     for (int64_t i = 0; i < 64; i += R) {
       I acc[R][N];
       for (int r = 0; r < R; ++r)
-        for (int v = 0; v < N; ++v) acc[r][v] = load_ints(s.scores + ((i + r) * N + v) * kLanes);
+        for (int v = 0; v < N; ++v) acc[r][v] = load_bytes(s.scores + ((i + r) * N + v) * kLanes);
       add_values(s, state.out + (c + i) * N * kLanes, c + i, acc);
     }
   }

@@ -128,9 +128,7 @@ inline __attribute__((always_inline)) void four_group(I (&acc)[R][N], const uint
 inline V scale_sums(I acc, float scale, float offset, V weight_scale, V weight_sum) {
   return mul(weight_scale, fma(set1(scale), to_float(acc), mul(set1(offset), weight_sum)));
 }
-inline V load_weight_sum(const IntLinear& p, int64_t col) {
-  return to_float(load_bytes(reinterpret_cast<const uint8_t*>(p.weight_sum + col)));
-}
+inline V load_weight_sum(const IntLinear& p, int64_t col) { return to_float(load_bytes(p.weight_sum + col)); }
 
 /// `out` of R rows and N vectors of channels from `first` on.
 template <int R, int N>
@@ -163,8 +161,7 @@ template <int R, int N>
 inline void put_tile(int32_t* sums, const IntLinear& p, const I (&acc)[R][N], int64_t row, int64_t first) {
   if (sums == nullptr) return store_tile(p, acc, row, first);
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < N; ++v)
-      store_bytes(reinterpret_cast<uint8_t*>(sums + (r * N + v) * kLanes), acc[r][v]);
+    for (int v = 0; v < N; ++v) store_bytes(sums + (r * N + v) * kLanes, acc[r][v]);
 }
 
 template <int R>
@@ -193,7 +190,7 @@ inline void eight_tile(const IntLinear& p, const uint8_t* w, int64_t row, int64_
     begin[i] = int32_t(uint32_t(kEightMiddle) * uint32_t(p.weight_sum[panel * kPanel + i]));
   I acc[R][kVecs];
   for (int v = 0; v < kVecs; ++v)
-    for (int r = 0; r < R; ++r) acc[r][v] = load_bytes(reinterpret_cast<const uint8_t*>(begin + v * kLanes));
+    for (int r = 0; r < R; ++r) acc[r][v] = load_bytes(begin + v * kLanes);
   const uint8_t* rows[R];
   rows_from(rows, p, row);
   const auto at = [&](int r, int step) __attribute__((always_inline)) {
@@ -369,7 +366,7 @@ inline __attribute__((always_inline)) void widen_channels(uint8_t* to, int64_t l
   I factor[N], shift[N];
   for (int v = 0; v < N; ++v) {
     factor[v] = load_factors(group_scale + v * kLanes);
-    shift[v] = load_bytes(reinterpret_cast<const uint8_t*>(less + v * kLanes));
+    shift[v] = load_bytes(less + v * kLanes);
   }
   for (int64_t k = 0; k < channels; k += 8, w += 64, to += 2 * line) {
     prefetch(w + kAhead);

@@ -33,7 +33,7 @@ inline void restore_some(const IntLinear& p, BlockSums<kPanels>& block) {
     const int32_t* const sums = block.sums[0] + col;
     V(&tree_sums)[kTrees] = block.tree_sums[v];
     const auto get = [=](int64_t r) __attribute__((always_inline)) {
-      const I acc = load_bytes(reinterpret_cast<const uint8_t*>(sums + r * kPanels * kPanel));
+      const I acc = load_bytes(sums + r * kPanels * kPanel);
       return mul(scale_sums(acc, scale[r], offset[r], weight_scale, weight_sum), set1(row_scale[r]));
     };
     const auto put = [=](int64_t r, V x) __attribute__((always_inline)) {

@@ -11,8 +11,7 @@ inline void scale_some(const IntLinear& p, BlockSums<kPanels>& block) {
   const auto scale = [&]<int R>(int64_t) {
     I acc[R][kVecs];
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kVecs; ++v)
-        acc[r][v] = load_bytes(reinterpret_cast<const uint8_t*>(block.sums[block.done + r] + v * kLanes));
+      for (int v = 0; v < kVecs; ++v) acc[r][v] = load_bytes(block.sums[block.done + r] + v * kLanes);
     store_tile(p, acc, block.row + block.done, block.panel * kPanel);
     block.done += R;
   };

@@ -156,8 +156,8 @@ inline I int_zero() { return _mm512_setzero_si512(); }
 inline I int_set(int32_t x) { return _mm512_set1_epi32(x); }
 inline I sub_bytes(I x, int y) { return _mm512_sub_epi8(x, _mm512_set1_epi8(char(y))); }
 inline I add_bytes(I a, I b) { return _mm512_add_epi8(a, b); }
-inline I load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
-inline void store_bytes(uint8_t* p, I x) { _mm512_storeu_si512(p, x); }
+inline I load_bytes(const void* p) { return _mm512_loadu_si512(p); }
+inline void store_bytes(void* p, I x) { _mm512_storeu_si512(p, x); }
 inline I broadcast_four(const uint8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);

@@ -157,12 +157,12 @@ inline I add_bytes(I a, I b) {
   using Bytes = uint8_t __attribute__((vector_size(16)));
   return I(Bytes(a) + Bytes(b));
 }
-inline I load_bytes(const uint8_t* p) {
+inline I load_bytes(const void* p) {
   I x;
   __builtin_memcpy(&x, p, sizeof(x));
   return x;
 }
-inline void store_bytes(uint8_t* p, I x) { __builtin_memcpy(p, &x, sizeof(x)); }
+inline void store_bytes(void* p, I x) { __builtin_memcpy(p, &x, sizeof(x)); }
 inline I broadcast_four(const uint8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);
