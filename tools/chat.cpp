@@ -9,8 +9,8 @@
 #include <memory>
 #include <optional>
 
-#include "engine/generate.h"
 #include "kernels/error.h"
+#include "tools/answer.h"
 #include "tools/cli.h"
 #include "tools/statistics.h"
 #include "tools/terminal.h"
@@ -189,20 +189,9 @@ class Chat {
           .stops = flags_.sampling.stops(),
           .draft = flags_.draft};
       request.max_tokens = flags_.max_tokens > 0 ? flags_.max_tokens : engine_.context();
-      auto progress = std::make_unique<Progress>("prefill");
       interrupted() = false;
-      const GenerateResult result =
-          generate(session_, request,
-                   {.text =
-                        [&](std::string_view piece) {
-                          progress->clear();
-                          print(piece);
-                        },
-                    .prefill = [&](int64_t done, int64_t total) { progress->update(done, total); },
-                    .cancel = &interrupted()});
-      progress.reset();
+      const GenerateResult result = answer_on_terminal(session_, request);
       interrupted() = false;
-      print("\n");
       messages_.push_back({{"role", "assistant"}, {"content", result.text}});
       if (result.finish == GenerateResult::Finish::kLength && flags_.max_tokens == 0)
         fmt::print(stderr, "the context of {} tokens is full; /clear begins anew\n", engine_.context());

@@ -2,8 +2,8 @@
 
 #include <memory>
 
-#include "engine/generate.h"
 #include "kernels/error.h"
+#include "tools/answer.h"
 #include "tools/cli.h"
 #include "tools/statistics.h"
 #include "tools/terminal.h"
@@ -64,18 +64,7 @@ int run(const GenerateFlags& flags) {
                           .ignore_eos = flags.ignore_eos};
   install_interrupt_handler();
   Session session(engine);
-  auto progress = std::make_unique<Progress>("prefill");
-  const GenerateResult result =
-      generate(session, request,
-               {.text =
-                    [&](std::string_view piece) {
-                      progress->clear();
-                      print(piece);
-                    },
-                .prefill = [&](int64_t done, int64_t total) { progress->update(done, total); },
-                .cancel = &interrupted()});
-  progress.reset();
-  print("\n");
+  const GenerateResult result = answer_on_terminal(session, request);
   if (flags.stats || stderr_is_terminal()) print_statistics(engine, result);
   write_json(flags.json, statistics_json(engine, result));
   return result.finish == GenerateResult::Finish::kCancelled ? 130 : 0;

@@ -41,14 +41,14 @@ std::string format_duration(double seconds) {
   return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
 
-void Progress::update(int64_t done, int64_t total, std::string_view note) {
+void Progress::update(int64_t done, int64_t total, std::string_view note, std::optional<double> share) {
   const auto now = Clock::now();
   const double elapsed = std::chrono::duration<double>(now - start_).count();
   const double since_last =
       last_ == Clock::time_point{} ? 1e9 : std::chrono::duration<double>(now - last_).count();
   if (elapsed < 2.0 || total <= 0 || since_last < (stderr_is_terminal() ? 0.1 : 10.0)) return;
   last_ = now;
-  const double fraction = double(done) / double(total);
+  const double fraction = share.value_or(double(done) / double(total));
   const std::string left = done > 0 ? format_duration(elapsed / fraction - elapsed) + " left" : "";
   if (!stderr_is_terminal()) {
     fmt::print(stderr, "{}: {}/{}, {}{}{}\n", label_, done, total, left, note.empty() ? "" : ", ", note);

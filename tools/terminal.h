@@ -2,6 +2,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,8 +19,9 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  /// `note` is shown behind the bar.
-  void update(int64_t done, int64_t total, std::string_view note = {});
+  /// `note` is shown behind the bar. `share` is that of the work which is done, where the later steps take
+  /// longer.
+  void update(int64_t done, int64_t total, std::string_view note = {}, std::optional<double> share = {});
   void clear();
 
  private:

@@ -205,6 +205,15 @@ class Progress(Terminal):
     def command(self):
         return ["perplexity", "--model", self.random, "--file", self.text, "--context", "256", "--threads", "1"]
 
+    def first_line(self, command):
+        """On stderr, where that is no terminal."""
+        with subprocess.Popen([STAMP, *map(str, command)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, env=environment()) as process:
+            line = process.stderr.readline()
+            process.kill()
+            self.assertEqual(process.stdout.read(), "")
+        return line
+
     def test_a_bar_with_the_time_left_on_a_terminal(self):
         child = self.start(*self.command())
         began = time.monotonic()
@@ -214,18 +223,22 @@ class Progress(Terminal):
         child.expect(r"\r\x1b\[Kperplexity \[")  # drawn again in place
 
     def test_plain_lines_elsewhere(self):
-        with subprocess.Popen([STAMP, *map(str, self.command())], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True, env=environment()) as process:
-            line = process.stderr.readline()
-            process.kill()
-            self.assertEqual(process.stdout.read(), "")
-        self.assertRegex(line, r"\Aperplexity: \d+/\d+, [\d:]+( s)? left, ppl \d+\.\d{4}\n\Z")
+        self.assertRegex(self.first_line(self.command()), r"\Aperplexity: \d+/\d+, [\d:]+( s)? left, ppl \d+\.\d{4}\n\Z")
 
-    def test_a_bar_for_the_prefill(self):
+    def prefill(self):
         file = self.dir / "prompt.txt"
         file.write_text("One line of a prompt that is long.\n" * 3000 + "w")
-        child = self.start("generate", "--model", self.random, "--ctx", "200000", "-f", file, "--threads", "1")
+        return ["generate", "--model", self.random, "--ctx", "200000", "-f", file, "--threads", "1"]
+
+    def test_a_bar_for_the_prefill(self):
+        child = self.start(*self.prefill())
         child.expect(r"prefill \[#*\.*\] +\d+ % +[\d:]+( s)? left")
+
+    def test_the_prefill_s_time_left_knows_that_later_tokens_meet_more_keys(self):
+        line = self.first_line(self.prefill())
+        done, total, minutes, seconds = re.fullmatch(r"prefill: (\d+)/(\d+), (?:(\d+):)?(\d+)(?: s)? left\n", line).groups("0")
+        # It was written after two seconds; by attention alone their squares would be as the times.
+        self.assertGreater(60 * int(minutes) + int(seconds), 1.5 * 2 * (int(total) / int(done) - 1))
 
     def test_statistics_come_unasked_on_a_terminal(self):
         child = self.start("generate", "--model", self.counting, "-p", "x")
