@@ -11,13 +11,16 @@
 namespace stamp {
 namespace {
 
-const PeakLoops& loops_of(std::string_view ops) {
+const PeakLoops& loops_of([[maybe_unused]] std::string_view ops) {
 #if defined(__x86_64__)
   if (ops == "amx") return amx_peaks();
   if (ops == "avx512vnni") return avx512vnni_peaks();
   if (ops == "avx512") return avx512_peaks();
   if (ops == "avxvnni") return avxvnni_peaks();
   if (ops == "avx2") return avx2_peaks();
+#elif defined(__aarch64__)
+  if (ops == "neoni8mm") return neoni8mm_peaks();
+  if (ops == "neon") return neon_peaks();
 #endif
   return scalar_peaks();
 }

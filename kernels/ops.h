@@ -25,7 +25,7 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  /// "reference", "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"
+  /// "reference", "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"; on Arm "neon", "neoni8mm"
   virtual std::string_view name() const = 0;
   virtual int threads() const = 0;
   /// Where the operations work without a copy: activations, weights and the cache's pages belong there. On a

@@ -4,6 +4,9 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 #include "kernels/cpu/ops_cpu.h"
@@ -48,6 +51,11 @@ bool has_amx() {
   return has_avx512vnni() && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 &&
          (d & kTileAndInt8) == kTileAndInt8 && may_use_tiles();
 }
+#elif defined(__aarch64__)
+std::unique_ptr<Ops> neon(int threads) { return make_cpu_ops(neon_kernels(), threads); }
+std::unique_ptr<Ops> neoni8mm(int threads) { return make_cpu_ops(neoni8mm_kernels(), threads); }
+bool has_neon() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }  // with dot products
+bool has_neoni8mm() { return has_neon() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0; }
 #endif
 bool always() { return true; }
 
@@ -65,6 +73,9 @@ constexpr Entry kEntries[] = {
     {"avxvnni", avxvnni, has_avxvnni},
     {"avx512", avx512, has_avx512},
     {"avx2", avx2, has_avx2},
+#elif defined(__aarch64__)
+    {"neoni8mm", neoni8mm, has_neoni8mm},
+    {"neon", neon, has_neon},
 #endif
     {"scalar", scalar, always},
     {"reference", reference, always},

@@ -22,6 +22,8 @@ constexpr int kPauses = 32;              // between looks at the clock: a pause 
 void pause() {
 #if defined(__x86_64__)
   _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb" ::: "memory");  // `yield` does nothing on most cores
 #else
   std::this_thread::yield();
 #endif

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on a bare Debian 12, builds, and runs every test: formatting, the optimised build, then
-# the unit tests and fuzz replays under AddressSanitizer with UndefinedBehaviorSanitizer and under ThreadSanitizer.
+# the unit tests and fuzz replays under AddressSanitizer with UndefinedBehaviorSanitizer and under ThreadSanitizer, and
+# the kernels for 64-bit Arm under QEMU.
 #
 #   bash tests/run.sh            all, under 50 minutes on 2 cores
 #   bash tests/run.sh quick      formatting and the optimised build only
@@ -18,6 +19,7 @@ readonly JOBS
 readonly TEST_DATA=$PWD/build/test-data
 failures=()
 failed_logs=()
+not_run=
 
 # stage NAME COMMAND...: runs the command; a failure is reported at the end, the other stages still run.
 stage() {
@@ -75,6 +77,16 @@ test_sanitized() {
     run_tests "$preset" -R "$regex" -E 'SmolLm2|(LlamaTest|DeterminismTest).*/reference|BatcherTest.*/scalar'
 }
 
+test_arm64() {
+  local log=build/arm64/Testing/Temporary/LastTest.log
+  rm -f "$log"
+  local code=0
+  bash tests/arm64.sh || code=$?
+  if [[ -f $log && $code -ne 0 ]]; then failed_logs+=("$log"); fi
+  if ((code == 77)); then not_run="; NOT RUN: 64-bit Arm, whose packages could not be fetched"; fi
+  ((code == 0 || code == 77))
+}
+
 install_debian_packages "${BUILD_PACKAGES[@]}" chromium clang-format-14 git libbenchmark-dev \
   libboost-context1.81-dev libgmock-dev libgtest-dev nginx-light openssl systemd
 install_python_packages tools/requirements.txt
@@ -101,6 +113,7 @@ if [[ $MODE == all ]]; then
     '^(kernels|models|engine|tools|fuzz)\.|^python\.serve_(hostile|wire)_check' \
     kernels_tests models_tests engine_tests tools_tests tiny_model_cli "${fuzzers[@]%.cpp}"
   stage "ThreadSanitizer" test_sanitized tsan '^(kernels|engine)\.' kernels_tests engine_tests
+  stage "64-bit Arm under QEMU" test_arm64
 fi
 
 if ((${#failures[@]})); then
@@ -108,4 +121,4 @@ if ((${#failures[@]})); then
   say "FAILED: ${failures[*]}"
   exit 1
 fi
-say "all passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"
+say "all passed in $((SECONDS / 60)) min $((SECONDS % 60)) s$not_run"

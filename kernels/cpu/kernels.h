@@ -179,6 +179,9 @@ const CpuKernels& avxvnni_kernels();
 const CpuKernels& avx512_kernels();
 const CpuKernels& avx512vnni_kernels();
 const CpuKernels& amx_kernels();
+#elif defined(__aarch64__)
+const CpuKernels& neon_kernels();
+const CpuKernels& neoni8mm_kernels();
 #endif
 
 }  // namespace stamp

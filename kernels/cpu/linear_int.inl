@@ -35,7 +35,7 @@ void group_sums(int16_t* sums, const uint8_t* q, int64_t groups, int64_t group) 
 }
 
 /// Up to so many rows 4-bit panels are multiplied as they are stored; on tiles, 8-bit ones without.
-constexpr int kStoredRows = kOnTiles ? 4 : kIntRows * kPanelVecs;
+constexpr int kStoredRows = kOnTiles ? 4 : 8;
 /// How a tile finds its weights: 8-bit panels; 4-bit panels as they are stored, for few rows, which read each
 /// once; 4-bit panels unpacked for many rows, to bytes of code - kFourMiddle, or widened to 8-bit panels.
 enum class Codes { kEight, kFour, kFourUnpacked, kFourWidened };

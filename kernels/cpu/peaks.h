@@ -20,6 +20,9 @@ const PeakLoops& avxvnni_peaks();
 const PeakLoops& avx512_peaks();
 const PeakLoops& avx512vnni_peaks();
 const PeakLoops& amx_peaks();
+#elif defined(__aarch64__)
+const PeakLoops& neon_peaks();
+const PeakLoops& neoni8mm_peaks();
 #endif
 
 }  // namespace stamp
