@@ -1,6 +1,11 @@
 // Bodies of CpuKernels over the vector type V of the including file (vec_*.h). Included once per instruction
 // set, inside a namespace of its own.
 
+/// Asks for a line, or from farther away: into the second-level cache.
+// Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
+__attribute__((always_inline)) inline void prefetch(const void* p) { __builtin_prefetch(p); }
+__attribute__((always_inline)) inline void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
+
 // ---- elementwise ------------------------------------------------------------------------------------------
 
 /// body(i, n): n lanes are live at offset i; n == kLanes but for the last.

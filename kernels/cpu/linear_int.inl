@@ -164,6 +164,8 @@ inline void put_tile(int32_t* sums, const IntLinear& p, const I (&acc)[R][N], in
     for (int v = 0; v < N; ++v) store_bytes(sums + (r * N + v) * kLanes, acc[r][v]);
 }
 
+/// Counts up as a whole: GCC would give each of a loop's loads from p its own register.
+__attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm("" : "+r"(p)); }
 template <int R>
 inline __attribute__((always_inline)) void rows_from(const uint8_t* (&rows)[R], const IntLinear& p,
                                                      int64_t row) {

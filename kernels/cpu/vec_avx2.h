@@ -114,8 +114,6 @@ inline V swap_lanes(V v) {
 using I = __m256i;
 constexpr int kIntRows = 4;   // rows of an integer tile
 constexpr int kPartVecs = 2;  // vectors of queries that meet a page of the cache together
-/// Counts up as a whole: GCC would give each of a loop's loads from p its own register.
-__attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm("" : "+r"(p)); }
 inline I int_zero() { return _mm256_setzero_si256(); }
 inline I int_set(int32_t x) { return _mm256_set1_epi32(x); }
 inline I sub_bytes(I x, int y) { return _mm256_sub_epi8(x, _mm256_set1_epi8(char(y))); }

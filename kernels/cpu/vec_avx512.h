@@ -150,8 +150,6 @@ inline V swap_lanes(V v) {
 // Sixteen int32 lanes of four bytes each.
 using I = __m512i;
 constexpr int kIntRows = 8;  // rows of an integer tile
-/// Counts up as a whole: GCC would give each of a loop's loads from p its own register.
-__attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm("" : "+r"(p)); }
 inline I int_zero() { return _mm512_setzero_si512(); }
 inline I int_set(int32_t x) { return _mm512_set1_epi32(x); }
 inline I sub_bytes(I x, int y) { return _mm512_sub_epi8(x, _mm512_set1_epi8(char(y))); }

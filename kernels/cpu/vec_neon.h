@@ -71,9 +71,6 @@ inline V split_nearest(V v, V& n) {
 inline V scale_by_power(V v, V n) {
   return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(v), vshlq_n_s32(vcvtnq_s32_f32(n), 23)));
 }
-// Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
-__attribute__((always_inline)) inline void prefetch(const void* p) { __builtin_prefetch(p); }
-__attribute__((always_inline)) inline void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
 /// v[i] lane j and v[j] lane i change places.
 inline void transpose(V* v) {
   const V even[2] = {vtrn1q_f32(v[0], v[1]), vtrn1q_f32(v[2], v[3])};
@@ -119,8 +116,6 @@ constexpr int kIntRows = 4;   // rows of an integer tile
 constexpr int kPartVecs = 4;  // vectors of queries that meet a page of the cache together
 inline uint8x16_t bytes_of(I x) { return vreinterpretq_u8_s32(x); }
 inline I ints_of(uint8x16_t x) { return vreinterpretq_s32_u8(x); }
-/// Counts up as a whole: GCC would give each of a loop's loads from p its own register.
-__attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm("" : "+r"(p)); }
 inline I int_zero() { return vdupq_n_s32(0); }
 inline I int_set(int32_t x) { return vdupq_n_s32(x); }
 inline I sub_bytes(I x, int y) { return ints_of(vsubq_u8(bytes_of(x), vdupq_n_u8(uint8_t(y)))); }

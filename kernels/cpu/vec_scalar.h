@@ -107,9 +107,6 @@ inline V scale_by_power(V v, V n) {
   __builtin_memcpy(&power, &bits, sizeof(V));
   return v * power;
 }
-// Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
-__attribute__((always_inline)) inline void prefetch(const void* p) { __builtin_prefetch(p); }
-__attribute__((always_inline)) inline void prefetch_far(const void* p) { __builtin_prefetch(p); }
 /// v[i] lane j and v[j] lane i change places.
 inline void transpose(V* v) {
   for (int i = 0; i < kLanes; ++i)
@@ -140,8 +137,6 @@ inline V swap_lanes(V v) {
 // Four int32 lanes of four bytes each.
 constexpr int kIntRows = 2;   // rows of an integer tile
 constexpr int kPartVecs = 4;  // vectors of queries that meet a page of the cache together
-/// Counts up as a whole: GCC would give each of a loop's loads from p its own register.
-__attribute__((always_inline)) inline void keep_pointer(const uint8_t*& p) { asm("" : "+r"(p)); }
 inline I int_zero() { return I{0, 0, 0, 0}; }
 inline I int_set(int32_t x) { return I{x, x, x, x}; }
 inline I sub_bytes(I x, int y) {

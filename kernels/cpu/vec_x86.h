@@ -7,10 +7,3 @@ inline uint16_t float_to_half(float x) {
   return uint16_t(_mm_cvtsi128_si32(half));
 }
 inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
-// Always inlined: GCC takes a call that only prefetches for one without effect and drops it.
-__attribute__((always_inline)) inline void prefetch(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
-}
-__attribute__((always_inline)) inline void prefetch_far(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
-}
