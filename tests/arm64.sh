@@ -40,13 +40,11 @@ unpack_debian_packages() {
 }
 
 install_debian_packages cmake ninja-build pkg-config g++-aarch64-linux-gnu qemu-user-static
-libraries=(libstdc++-12-dev libgtest-dev libgmock-dev libboost-context1.81-dev)
+libraries=(libstdc++-12-dev "${TEST_LIBRARIES[@]}")
 for package in "${BUILD_PACKAGES[@]}"; do
   if [[ $package == *-dev ]]; then libraries+=("$package"); fi
 done
 unpack_debian_packages "${libraries[@]}"
-options=()
-if command -v ccache >/dev/null; then options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
-cmake --preset arm64 --log-level=WARNING "${options[@]}"
+configure_preset arm64
 cmake --build --preset arm64 -j "$JOBS" --target kernels_tests
 ctest --preset arm64 -j "$JOBS" -R '^kernels\.' -E /reference

@@ -40,10 +40,8 @@ check_format() {
 
 # configure PRESET
 configure() {
-  local options=(-DSTAMP_TEST_DATA_DIR="$TEST_DATA" -DSTAMP_SMOLLM2_DIR="$PWD/$SMOLLM2_DIR"
-    -DSTAMP_EVAL_TEXT="$eval_text" -DSTAMP_PYTHON="$PWD/$PYTHON")
-  if command -v ccache >/dev/null; then options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
-  cmake --preset "$1" --log-level=WARNING "${options[@]}"
+  configure_preset "$1" -DSTAMP_TEST_DATA_DIR="$TEST_DATA" -DSTAMP_SMOLLM2_DIR="$PWD/$SMOLLM2_DIR" \
+    -DSTAMP_EVAL_TEXT="$eval_text" -DSTAMP_PYTHON="$PWD/$PYTHON"
 }
 
 # run_tests PRESET OPTION...: a failure keeps ctest's log for the report.
@@ -87,8 +85,8 @@ test_arm64() {
   ((code == 0 || code == 77))
 }
 
-install_debian_packages "${BUILD_PACKAGES[@]}" chromium clang-format-14 git libbenchmark-dev \
-  libboost-context1.81-dev libgmock-dev libgtest-dev nginx-light openssl systemd
+install_debian_packages "${BUILD_PACKAGES[@]}" "${TEST_LIBRARIES[@]}" chromium clang-format-14 git libbenchmark-dev \
+  nginx-light openssl systemd
 install_python_packages tools/requirements.txt
 install_python_packages tests/requirements.txt
 make_smollm2

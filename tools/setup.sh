@@ -6,6 +6,7 @@ readonly BUILD_PACKAGES=(
   ca-certificates cmake g++ libboost1.81-dev libcli11-dev libedit-dev libfmt-dev libopenblas-dev libpcre2-dev
   libsentencepiece-dev libspdlog-dev libssl-dev libutf8proc-dev ninja-build nlohmann-json3-dev pkg-config prometheus-cpp-dev
   python3 python3-venv)
+readonly TEST_LIBRARIES=(libboost-context1.81-dev libgmock-dev libgtest-dev)
 readonly PYTHON=build/venv/bin/python
 readonly SMOLLM2_DIR=models-data/SmolLM2-135M-Instruct
 
@@ -37,6 +38,13 @@ install_debian_packages() {
   "${apt[@]}" update >&2 || fail "apt-get update failed"
   "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >&2 ||
     fail "apt-get could not install: ${missing[*]}"
+}
+
+# configure_preset PRESET OPTION...: with a compiler cache, if there is one.
+configure_preset() {
+  local cache=()
+  if command -v ccache >/dev/null; then cache=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
+  cmake --preset "$1" --log-level=WARNING "${cache[@]}" "${@:2}"
 }
 
 # install_python_packages REQUIREMENTS_FILE: into build/venv. The lists are complete, so --no-deps.

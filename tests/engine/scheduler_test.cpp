@@ -144,17 +144,18 @@ TEST(Scheduler, ADecodingRequestCanBeCancelled) {
   Scheduler scheduler(tiny, {});
   Answer answer, other;
   Gate gate;
-  const auto id =
-      scheduler.submit(endless(), [hear = answer.sink(), hold = gate.sink()](GenerateEvent event) {
+  const auto id = scheduler.submit(
+      endless(), [hear = answer.sink(), hold = gate.sink(), tokens = size_t{0}](GenerateEvent event) mutable {
+        tokens += event.tokens.size();
         hear(event);
-        hold(std::move(event));
+        if (tokens >= 5) hold(std::move(event));
       });
   ASSERT_TRUE(scheduler.submit(endless(), other.sink()));
   gate.wait();
   scheduler.cancel(*id);
   gate.open();
   EXPECT_EQ(answer.wait().finish, Finish::kCancelled);
-  EXPECT_GE(answer.wait().tokens.size(), 1u);
+  EXPECT_GE(answer.wait().tokens.size(), 5u);
   EXPECT_EQ(other.wait().finish, Finish::kLength);
   scheduler.cancel(*id);    // it has ended: nothing happens
   scheduler.cancel(12345);  // nor was there ever such a one

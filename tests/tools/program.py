@@ -24,12 +24,13 @@ def stamp(*arguments, stdin="", env=None, **options):
 
 
 def wait_until(condition, what, seconds=30):
-    """Asks again and again; an error that says `what` if it does not become true."""
+    """Asks again and again until the answer is true, and returns it; an error that says `what` if it never is."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (answer := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.01)
+    return answer
 
 
 class ProgramTest(unittest.TestCase):

@@ -93,9 +93,7 @@ class Server:
 
     def wait_for_line(self, part):
         """The line of the log that has this; it is written by a thread of its own."""
-        found = lambda: next((line for line in list(self.lines) if part in line), None)
-        wait_until(found, f"{part} is in the log")
-        return found()
+        return wait_until(lambda: next((line for line in list(self.lines) if part in line), None), f"{part} is in the log")
 
     def stop(self, number=signal.SIGTERM):
         """Ends it, unless `number` is None and it ends by itself; the exit code."""
